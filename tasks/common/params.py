@@ -1,0 +1,243 @@
+"""params.yaml as one frozen, validated object: what is computed. Each knob has a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tasks.common import months as calendar
+from tasks.common.errors import ConfigError
+
+
+def _month(value: str) -> str:
+    try:
+        calendar.parse(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+Month = Annotated[str, AfterValidator(_month)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Frozen(BaseModel):
+    """A section: immutable, and an unknown key is an error rather than a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Lookback(Frozen):
+    """One month of the window."""
+
+    previous: Month
+    """Month whose last days feed this month's trailing features; the month itself where there is none."""
+
+
+class DayRule(Frozen):
+    """A set of days: those whose day number (days since 2013-01-01) modulo ``every`` is ``remainder``."""
+
+    every: Positive
+    """Period in days."""
+    remainder: Annotated[int, Field(ge=0)]
+    """Which day of each period."""
+
+    @model_validator(mode="after")
+    def _in_period(self) -> DayRule:
+        if self.remainder >= self.every:
+            raise ValueError(f"remainder={self.remainder} never occurs modulo every={self.every}")
+        return self
+
+
+class ValidateParams(Frozen):
+    """The ``validate`` stage."""
+
+    max_bad_share: Share
+    """Largest share of landed rows that may be quarantined before the month is refused."""
+
+
+class FeatureParams(Frozen):
+    """The ``features`` stage, and the online service's lookups."""
+
+    horizon_hours: Positive
+    """T is this many hours before the scheduled hour."""
+    trailing_days: Positive
+    """Length of the trailing window of the late rates, in days before T."""
+    departure_hours: Positive
+    """Length of the window of the origin's late-departure share, in hours before T."""
+    late_minutes: Positive
+    """Delay in minutes from which a departure or an arrival counts as late."""
+
+
+class GoldenParams(Frozen):
+    """The ``golden`` stage."""
+
+    months: Annotated[tuple[Month, ...], Field(min_length=1)]
+    """Months the golden rows come from; the warm-up."""
+    rows: Positive
+    """Number of golden rows."""
+    min_rows_per_carrier: Annotated[int, Field(ge=0)]
+    """Each carrier with at least so many eligible rows has at least so many golden rows."""
+    digest: str | None
+    """Pinned sha256 of the golden set; null refuses every candidate and says which digest to pin."""
+
+
+class TrainParams(Frozen):
+    """The ``train`` stage."""
+
+    family: Literal["xgboost"]
+    """Model family."""
+    device: Literal["cpu", "cuda"]
+    """Where XGBoost trains; cuda needs the GPU build of xgboost."""
+    seed: int
+    """Seed of everything random."""
+    threads: Positive
+    """Threads; part of the result's identity, since sums are made in their order."""
+    rounds: Positive
+    """Largest number of boosting rounds."""
+    early_stopping_rounds: Positive
+    """Rounds without improvement of the validation days' log loss before training stops."""
+    validation: DayRule
+    """Days to stop on; held-out days are taken out first."""
+    max_depth: Positive
+    """Depth of a tree."""
+    eta: Annotated[float, Field(gt=0, le=1)]
+    """Learning rate."""
+    min_child_weight: Annotated[float, Field(ge=0)]
+    """Smallest sum of hessians in a leaf."""
+    reg_lambda: Annotated[float, Field(ge=0)]
+    """L2 regularisation of leaf weights."""
+
+
+class EvaluateParams(Frozen):
+    """The ``evaluate`` stage."""
+
+    calibration_bins: Positive
+    """Equal-width probability bins of the expected calibration error."""
+    latency_rows: Positive
+    """Rows of the batch latency measurement."""
+    seed: int
+    """Seed of the day bootstrap."""
+    resamples: Positive
+    """Day-bootstrap resamples behind every interval."""
+
+
+class Floors(Frozen):
+    """Absolute limits on the golden set."""
+
+    auc: Share
+    """Lowest ROC-AUC."""
+    ece: Share
+    """Highest expected calibration error."""
+
+
+class SliceFloor(Frozen):
+    """Lowest AUC of each value of one column."""
+
+    min_rows: Positive
+    """Values with fewer golden rows are not judged."""
+    min_auc: Share
+    """Lowest ROC-AUC of a judged value."""
+
+
+class Behaviour(Frozen):
+    """A change to the inputs with a known direction: the mean score must follow it."""
+
+    set: dict[str, float]
+    """Features to overwrite, in their own units, on every golden row."""
+    add: dict[str, float] = {}
+    """Features to shift."""
+    min_shift: float | None = None
+    """Lowest mean change of the score."""
+    max_shift: float | None = None
+    """Highest mean change of the score."""
+    min_share_up: Share | None = None
+    """Lowest share of rows whose score does not fall."""
+
+
+class PromotionParams(Frozen):
+    """Challenger against champion, on decision days."""
+
+    min_days: Positive
+    """Fewest decision days a comparison may rest on."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    """Two-sided level of the day-bootstrap intervals."""
+    max_auc_loss: Share
+    """Largest AUC loss tolerated in a challenger whose log loss is better."""
+
+
+class GateParams(Frozen):
+    """The ``gate`` stage."""
+
+    floors: Floors
+    slices: dict[str, SliceFloor]
+    """Column to its floor."""
+    behaviour: dict[str, Behaviour]
+    """Name of a check to the change and its limits."""
+    max_parity_gap: Annotated[float, Field(gt=0)]
+    """Largest absolute difference of ONNX and native probabilities."""
+    promotion: PromotionParams
+
+
+class MonitorParams(Frozen):
+    """The monitor: when labels of a landed month call for a retrain."""
+
+    warmup_through: Month
+    """Last month before there is a golden set; its landing asks for the first training."""
+    max_ece: Share
+    """Retrain when the month's expected calibration error is above this."""
+    min_auc: Share
+    """Retrain when the month's ROC-AUC is below this."""
+    cooldown_months: Annotated[int, Field(ge=0)]
+    """Landed months to wait after a retrain request before the next."""
+    max_psi: Annotated[float, Field(gt=0)]
+    """Population stability index of a schedule feature from which a data-quality alarm is raised."""
+    report_rows: Positive
+    """Rows sampled for Evidently's report."""
+
+
+class Params(Frozen):
+    """All of params.yaml."""
+
+    months: Annotated[dict[Month, Lookback], Field(min_length=1)]
+    validate_: Annotated[ValidateParams, Field(alias="validate")]
+    features: FeatureParams
+    holdout: DayRule
+    golden: GoldenParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    gate: GateParams
+    monitor: MonitorParams
+
+
+def parse(raw: dict[str, Any], source: str = "params.yaml") -> Params:
+    """Validate parsed YAML; ConfigError lists every wrong setting with its value."""
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            where = ".".join(str(part) for part in problem["loc"])
+            got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
+            lines.append(f"  {where}: {problem['msg']}{got}")
+        raise ConfigError(
+            f"{source} has {len(lines)} setting(s) to correct:\n" + "\n".join(lines)
+            + "\nEach setting is explained in tasks/common/params.py."
+        ) from None
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate the params.yaml of the current run."""
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path.resolve()} is missing; run from the repository or a run's workspace.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds no settings; restore it with `git checkout {path}`.")
+    return parse(raw, str(path))
