@@ -1,0 +1,170 @@
+"""The promotion ledger: the single source of truth for which model is live, and was.
+
+One JSON object an entry in the store, created exclusively and chained by digest, so that an entry can be neither
+overwritten nor altered unnoticed. MLflow's aliases and the online service are only ever made to agree with it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Literal
+
+from pydantic import ValidationError
+
+from tasks.common.artefacts import Store, sha256, to_json
+from tasks.common.errors import AirloopError, DataError
+from tasks.common.params import Frozen, Month
+
+
+class LedgerError(AirloopError):
+    """An entry that the ledger's rules refuse."""
+
+
+class Evidence(Frozen):
+    """What a decision rests on; digests are hex sha256 of the bytes in the store."""
+
+    model: str
+    """Digest of the ONNX file; its folder in the store is ``models/<digest>/``."""
+    contract: str
+    """Digest of the feature contract."""
+    gate: str | None
+    """Digest of the gate's verdict; null where a person overruled or rolled back."""
+    run: str
+    """Training run that made the model."""
+    data_through: Month
+    """Last month the model was trained on."""
+
+
+class Entry(Frozen):
+    """One decision about what is live."""
+
+    seq: int
+    previous_digest: str | None
+    """Digest of the entry before, null for the first."""
+    action: Literal["promote", "rollback", "revert"]
+    """Promoted by the gate, rolled back by a person, or reverted because the smoke test failed."""
+    from_version: int | None
+    to_version: int | None
+    """Model version in MLflow; null means that nothing is live."""
+    effective_from: Month
+    """First month, in data time, that this version scores."""
+    who: str
+    why: str
+    evidence: Evidence | None
+    """Null exactly when ``to_version`` is."""
+    at: str
+    """Wall-clock time, ISO 8601 UTC."""
+
+
+class Ledger:
+    """Reads and appends entries; every read verifies the chain."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def entries(self) -> list[Entry]:
+        """All entries, oldest first; DataError when one is missing, damaged or altered."""
+        found: list[Entry] = []
+        digest = None
+        for name in self._store.names("ledger"):
+            data = self._store.read(name)
+            try:
+                entry = Entry.model_validate(json.loads(data))
+            except (ValidationError, ValueError) as error:
+                raise DataError(f"{self._store.uri(name)} is not a ledger entry: {error}") from None
+            if name != _name(len(found) + 1) or entry.seq != len(found) + 1 or entry.previous_digest != digest:
+                raise DataError(
+                    f"The promotion ledger is broken at {self._store.uri(name)}: it does not follow the entry before. "
+                    "Nothing will be promoted until the ledger folder is restored from a backup."
+                )
+            found.append(entry)
+            digest = sha256(data)
+        return found
+
+    def champion_at(self, month: str) -> Entry | None:
+        """The entry whose version is live in ``month``, None before the first (or when nothing is live)."""
+        return live_at(self.entries(), month)
+
+    def latest(self) -> Entry | None:
+        """The newest entry, None in an empty ledger."""
+        entries = self.entries()
+        return entries[-1] if entries else None
+
+    def append(
+        self,
+        *,
+        action: Literal["promote", "rollback", "revert"],
+        to_version: int | None,
+        effective_from: str,
+        who: str,
+        why: str,
+        evidence: Evidence | None,
+    ) -> Entry:
+        """Add one entry; LedgerError if the rules refuse it or somebody appended at the same moment.
+
+        Asked again for what the newest entry already says, it returns that entry: a retried task adds nothing.
+        """
+        entries = self.entries()
+        last = entries[-1] if entries else None
+        if last and (last.action, last.to_version, last.effective_from, last.evidence) == (
+            action, to_version, effective_from, evidence,
+        ):
+            return last
+        _check(entries, action, to_version, effective_from, evidence)
+        digest = sha256(self._store.read(_name(last.seq))) if last else None
+        entry = Entry(
+            seq=len(entries) + 1,
+            previous_digest=digest,
+            action=action,
+            from_version=last.to_version if last else None,
+            to_version=to_version,
+            effective_from=effective_from,
+            who=who,
+            why=why,
+            evidence=evidence,
+            at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        )
+        if not self._store.create(_name(entry.seq), to_json(entry.model_dump())):
+            raise LedgerError(f"Somebody else wrote ledger entry {entry.seq} at the same moment; run this again.")
+        return entry
+
+
+def live_at(entries: list[Entry], month: str) -> Entry | None:
+    """The last of ``entries`` effective in ``month``, None when there is none or it took everything out of service."""
+    effective = [entry for entry in entries if entry.effective_from <= month]
+    return effective[-1] if effective and effective[-1].to_version is not None else None
+
+
+def previous_at(entries: list[Entry], month: str) -> Entry | None:
+    """The entry that was live before the champion of ``month``, with another version: the shadow to compare with."""
+    champion = live_at(entries, month)
+    if champion is None:
+        return None
+    before = [e for e in entries[: champion.seq - 1] if e.to_version not in (None, champion.to_version)]
+    return before[-1] if before else None
+
+
+def _name(seq: int) -> str:
+    return f"ledger/{seq:06d}.json"
+
+
+def _check(
+    entries: list[Entry], action: str, to_version: int | None, effective_from: str, evidence: Evidence | None
+) -> None:
+    if (to_version is None) != (evidence is None):
+        raise LedgerError("A ledger entry has evidence exactly when it puts a version live.")
+    last = entries[-1] if entries else None
+    if last is None:
+        return
+    if effective_from < last.effective_from:
+        raise LedgerError(
+            f"effective_from={effective_from} is before {last.effective_from}, from which v{last.to_version} is live; "
+            "history is not rewritten. Use that month or a later one."
+        )
+    live = last.evidence
+    if action == "promote" and evidence and live and evidence.data_through < live.data_through:
+        raise LedgerError(
+            f"The candidate saw data through {evidence.data_through}, the champion v{last.to_version} through "
+            f"{live.data_through}; an older model is never promoted. To go back on purpose, use a rollback."
+        )
