@@ -1,0 +1,150 @@
+"""Makes .venv from the locks, and finds or fetches a Java: what `make setup` runs, with any Python 3.11 to 3.13.
+
+Standard library only, for nothing is installed yet. A second run compares one digest and returns at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+LOCKS = ("boot.txt", "main.txt", "dev.txt")
+
+
+def main() -> int:
+    """Sets the checkout up; returns a process exit code."""
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        print(
+            f"Airloop needs Python 3.11, 3.12 or 3.13, and this is {sys.version.split()[0]}. "
+            "Install one and name it, for example: make setup PYTHON=python3.12",
+            file=sys.stderr,
+        )
+        return 1
+    from local.errors import LocalError
+
+    try:
+        setup()
+    except LocalError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def setup() -> None:
+    """Brings .venv and Java to what the locks say; does nothing where the stamp says they are already.
+
+    Raises:
+        LocalError: an install step failed, or there is no Java.
+    """
+    from local import java
+    from local.paths import STAMP
+
+    digest = wanted_digest()
+    if is_current(digest):
+        # make compares times, and a checkout may have touched the locks without changing them.
+        STAMP.touch()
+        return
+    started = time.monotonic()
+    STAMP.unlink(missing_ok=True)
+    _environment()
+    found = java.ensure(_python())
+    STAMP.write_text(json.dumps({"digest": digest, "java_home": str(found.home)}) + "\n")
+    print(f"Ready in {time.monotonic() - started:.0f} s, with Java {found.major} at {found.home}.", flush=True)
+
+
+def wanted_digest() -> str:
+    """SHA-256 over all that the environment depends on: the locks, the project file, the Python and the checkout's path."""
+    from local.paths import ROOT
+
+    parts = [*sys.version_info[:2], sys.platform, ROOT]
+    digest = hashlib.sha256("\n".join(map(str, parts)).encode())
+    for file in (*(ROOT / "requirements" / name for name in LOCKS), ROOT / "pyproject.toml"):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def is_current(digest: str) -> bool:
+    """Whether the environment was made for this digest and its Java is still there."""
+    from local.paths import STAMP
+
+    try:
+        stamp = json.loads(STAMP.read_text())
+        return bool(stamp["digest"] == digest and (Path(stamp["java_home"]) / "bin" / "java").exists())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _environment() -> None:
+    from local.paths import ROOT, VENV
+
+    locks = [str(ROOT / "requirements" / name) for name in LOCKS]
+    if not _has_uv(_python()):
+        _step("Making .venv")
+        _create(VENV)
+        _run(_python(), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", locks[0])
+    _step("Installing about 290 packages, 2.5 GB (under 2 minutes once they are downloaded)")
+    uv = (_python(), "-m", "uv", "pip")
+    _run(*uv, "sync", "--python", _python(), "--require-hashes", "--compile-bytecode", *locks)
+    _step("Installing Airloop itself")
+    # The lock holds setuptools: building in the environment itself asks no registry for one.
+    _run(*uv, "install", "--quiet", "--python", _python(), "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+
+
+def _create(folder: Path) -> None:
+    from local.errors import LocalError
+
+    try:
+        venv.create(folder, with_pip=True, clear=True, symlinks=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise LocalError(
+            f"Python could not make a virtual environment ({error}). On Debian and Ubuntu the package "
+            f"python3-venv is missing: apt install python3-venv, then run `make setup` again."
+        ) from error
+
+
+def _has_uv(python: Path) -> bool:
+    """Whether .venv holds this Python's version and uv; a half-made one, or another Python's, is made anew."""
+    check = f"import sys, uv; sys.exit(sys.version_info[:2] != {sys.version_info[:2]!r})"
+    try:
+        return subprocess.run([str(python), "-c", check], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def _python() -> Path:
+    from local.paths import VENV
+
+    return VENV / "bin" / "python"
+
+
+def _step(text: str) -> None:
+    print(f"{text}…", flush=True)
+
+
+def _run(*command: str | Path) -> None:
+    from local.errors import LocalError
+
+    words = [str(word) for word in command]
+    if subprocess.run(words, env=_install_environment(), check=False).returncode:
+        raise LocalError(f"This step failed, see above: {' '.join(words)}. Mend its cause and run `make setup` again.")
+
+
+def _install_environment() -> dict[str, str]:
+    """This process's environment, with a cache in the checkout where there is no home to keep one in."""
+    from local.paths import ROOT
+
+    env = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "VIRTUAL_ENV": ""}
+    if not os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111 - Path.home() raises where there is none
+        env.setdefault("UV_CACHE_DIR", str(ROOT / ".airloop" / "package-cache" / "uv"))
+        env.setdefault("PIP_CACHE_DIR", str(ROOT / ".airloop" / "package-cache" / "pip"))
+    return env
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""The one error a user of `make` is meant to read."""
+
+
+class LocalError(Exception):
+    """Something on this machine keeps Airloop from running; the message is one or two plain sentences with the way out."""

@@ -1,0 +1,29 @@
+"""Where things lie. Standard library only: the bootstrap needs this before anything is installed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The checkout."""
+
+VENV = ROOT / ".venv"
+STAMP = VENV / ".airloop.json"
+"""Written by the bootstrap: the locks' digest, the interpreter and the Java home that this environment was made with."""
+
+JDK_CACHE = ROOT / ".airloop" / "jdk"
+"""A downloaded Java. It stays in the checkout when AIRLOOP_HOME is elsewhere, and `down` keeps it."""
+
+
+def scripts() -> Path:
+    """The folder of `airflow`, `mlflow`, `dvc` and `spark-submit`: beside the running Python, else in .venv."""
+    here = Path(sys.executable).parent
+    return here if (here / "airflow").exists() else VENV / "bin"
+
+
+def home_from(environ: os._Environ[str] | dict[str, str]) -> Path:
+    """AIRLOOP_HOME as an absolute path; <checkout>/.airloop where it is unset or empty."""
+    raw = environ.get("AIRLOOP_HOME", "")
+    return Path(os.path.abspath(Path(raw).expanduser())) if raw else ROOT / ".airloop"  # noqa: PTH100 - keeps symlinks
