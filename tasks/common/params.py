@@ -53,6 +53,13 @@ class DayRule(Frozen):
         return self
 
 
+class FeedParams(Frozen):
+    """The feed itself."""
+
+    first_month: Month
+    """First month there is; every later one needs the month before it for its look-back."""
+
+
 class ValidateParams(Frozen):
     """The ``validate`` stage."""
 
@@ -204,6 +211,7 @@ class Params(Frozen):
     """All of params.yaml."""
 
     months: Annotated[dict[Month, Lookback], Field(min_length=1)]
+    feed: FeedParams
     validate_: Annotated[ValidateParams, Field(alias="validate")]
     features: FeatureParams
     holdout: DayRule

@@ -1,0 +1,182 @@
+"""Runs one stage or one act of a run in the run's workspace: what every place calls, in a process of its own.
+
+    python -m tasks.common.workspace stage ingest@2013-04 --dag ingest --run KEY --month 2013-04
+    python -m tasks.common.workspace prepare features@2013-04 ...   then run the argv it prints, then
+    python -m tasks.common.workspace commit features@2013-04 ...
+    python -m tasks.common.workspace act publish ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.common.artefacts import to_json, write_atomic
+from tasks.common.dvc_repo import Project, StageError
+from tasks.common.environment import store
+from tasks.common.errors import EXIT_SKIP, ConfigError, Skip, run_main
+from tasks.common.results import emit
+from tasks.common.runs import open_run, save_record
+
+ATTEST = ".airloop"
+NEEDS = {"score": ["features@{month}"], "publish": ["validate@{month}"], "monitor": ["features"]}
+"""Outputs that an act reads: stages, or all months of one, in its run's window."""
+
+
+def main() -> None:
+    """Parse the command line and run one stage or act."""
+    arguments = _parser().parse_args()
+    root = open_run(arguments.run, arguments.dag, arguments.month, dict(arguments.set), store())
+    # Stages say `python`: that is this interpreter, and `import tasks` is the run's own copy.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    os.environ["PYTHONPATH"] = str(root)
+    os.environ.setdefault("AIRLOOP_RUN", arguments.run)
+    with contextlib.chdir(root):
+        arguments.action(root, arguments)
+
+
+def stage(root: Path, arguments: argparse.Namespace) -> None:
+    """Reproduce the stages in order, push their outputs, keep the record."""
+    names = [_item(name, arguments.month) for name in arguments.names]
+    with _project(root) as project:
+        for name in names:
+            project.materialise(_missing(root, project.producers(name)))
+            project.reproduce([name])
+        project.push(names)
+    save_record(root, store())
+    emit({"month": arguments.month, "run": arguments.run, "stages": names})
+
+
+def prepare(root: Path, arguments: argparse.Namespace) -> None:
+    """Get the workspace ready for somebody else to run the stage; prints where, what, and whether there is need to."""
+    name = _item(arguments.names[0], arguments.month)
+    with _project(root) as project:
+        project.materialise(_missing(root, project.producers(name)))
+        cached = project.probe(name)
+        if cached:
+            project.reproduce([name])
+            project.push([name])
+            save_record(root, store())
+        else:
+            write_atomic(root / ATTEST / f"{name}.json", to_json(project.inputs(name)))
+        answer = {"workspace": str(root), "cached": cached, "argv": project.argv(name), "month": arguments.month}
+    emit(answer)
+    print(json.dumps(answer), flush=True)
+
+
+def commit(root: Path, arguments: argparse.Namespace) -> None:
+    """Record what somebody else made, unless its inputs changed meanwhile."""
+    name = _item(arguments.names[0], arguments.month)
+    attest = root / ATTEST / f"{name}.json"
+    if not attest.exists():
+        raise StageError(f"stage {name} was not prepared in {root}; run `prepare` before `commit`.")
+    before = json.loads(attest.read_bytes())
+    with _project(root) as project:
+        now = project.inputs(name)
+        changed = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+        if changed:
+            raise StageError(
+                f"stage {name}: {', '.join(changed)} changed while it ran, so its result says nothing about either "
+                "version and is not recorded. Run it again."
+            )
+        project.commit(name)
+        project.push([name])
+    save_record(root, store())
+    emit({"month": arguments.month, "run": arguments.run, "stages": [name]})
+
+
+def act(root: Path, arguments: argparse.Namespace) -> None:
+    """Run a script that acts on the world (register, deploy, ...) in the workspace, with the data it reads there."""
+    name, *rest = arguments.names
+    _bring(root, name, arguments.month)
+    done = subprocess.run([sys.executable, f"tasks/{name}.py", *rest, *arguments.rest], check=False)
+    if done.returncode == EXIT_SKIP:
+        raise SystemExit(EXIT_SKIP)
+    if done.returncode:
+        raise SystemExit(done.returncode if done.returncode > 0 else 128 - done.returncode)
+
+
+def ready(root: Path, arguments: argparse.Namespace) -> None:
+    """Bring what an act reads into the workspace, for somebody else (spark-submit) to run it; prints where."""
+    _bring(root, arguments.names[0], arguments.month)
+    answer = {"workspace": str(root), "month": arguments.month}
+    emit(answer)
+    print(json.dumps(answer), flush=True)
+
+
+def _bring(root: Path, act_name: str, month: str) -> None:
+    wanted = [need.format(month=month) for need in NEEDS.get(act_name, [])]
+    if not wanted:
+        return
+    with _project(root) as project:
+        from tasks.common.dvc_repo import read_lock
+
+        locked = [s for s in read_lock(root) if s in wanted or s.split("@")[0] in wanted]
+        project.materialise(_missing(root, locked))
+
+
+def _missing(root: Path, producers: list[str]) -> list[str]:
+    """Of these stages, those with an output that is not in the workspace yet."""
+    from tasks.common.dvc_repo import read_lock
+
+    lock = read_lock(root)
+    return [p for p in producers if not all((root / out["path"]).exists() for out in lock[p]["outs"])]
+
+
+def _item(name: str, month: str) -> str:
+    """``features`` of this month is the stage ``features@2013-04``, where dvc.yaml has the stage for each month."""
+    if "@" in name:
+        return name
+    stages = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+    if name not in stages:
+        raise ConfigError(f"dvc.yaml has no stage {name!r}; it has {', '.join(stages)}.")
+    return f"{name}@{month}" if "foreach" in stages[name] else name
+
+
+@contextlib.contextmanager
+def _project(root: Path) -> Iterator[Project]:
+    project = Project(root)
+    try:
+        yield project
+    finally:
+        project.close()
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """``gate.floors.auc=0.7`` as a name and a YAML value."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for example gate.floors.auc=0.7")
+    return name, yaml.safe_load(value)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    for action in (stage, prepare, commit, act, ready):
+        command = commands.add_parser(action.__name__, help=(action.__doc__ or "").splitlines()[0])
+        command.add_argument("names", nargs="+", help="stages of dvc.yaml (the month is added), or one act's name")
+        command.add_argument("--dag", required=True, help="ingest, train, deploy, score or monitor")
+        command.add_argument("--run", required=True, help="key of the run; its workspace is AIRLOOP_HOME/runs/KEY")
+        command.add_argument("--month", required=True, help="YYYY-MM")
+        command.add_argument("--set", action="append", type=_setting, default=[], metavar="NAME=VALUE",
+                             help="a setting of params.yaml for this run only")
+        command.add_argument("--rest", nargs=argparse.REMAINDER, default=[], help="arguments for the act's script")
+        command.set_defaults(action=action)
+    return parser
+
+
+if __name__ == "__main__":
+    run_main(main)
+
+
+__all__ = ["Skip", "main"]
