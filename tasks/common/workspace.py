@@ -23,7 +23,7 @@ import yaml
 from tasks.common.artefacts import to_json, write_atomic
 from tasks.common.dvc_repo import Project, StageError
 from tasks.common.environment import store
-from tasks.common.errors import EXIT_SKIP, ConfigError, Skip, run_main
+from tasks.common.errors import EXIT_SKIP, ConfigError, run_main
 from tasks.common.results import emit
 from tasks.common.runs import open_run, save_record
 
@@ -178,5 +178,3 @@ def _parser() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     run_main(main)
 
-
-__all__ = ["Skip", "main"]

@@ -1,0 +1,29 @@
+"""rescore: which landed months a new ledger entry concerns; they are scored (again) with the champion it names.
+
+In the usual order of things there are none: a promotion takes effect in a month that has not landed. After a
+backfill of several months there are, and the loop catches up month by month.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from tasks.common import landed, ledger
+from tasks.common.environment import store
+from tasks.common.errors import Skip, run_main
+from tasks.common.results import emit
+
+
+def main() -> None:
+    """Name the months, or skip when there are none."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    live = ledger.Ledger(store()).latest()
+    months = [m for m in landed.read_all(store()) if live is not None and m >= live.effective_from]
+    if live is None or not months:
+        raise Skip("no landed month is concerned")
+    print(f"to score with v{live.to_version}: {', '.join(months)}")
+    emit({"months": months, "version": live.to_version})
+
+
+if __name__ == "__main__":
+    run_main(main)
