@@ -1,0 +1,68 @@
+# Two commands: `make demo`, then `make test`. Every target sets itself up first.
+
+PYTHON ?= python3
+THROUGH ?= 2013-06
+RUN := .venv/bin/python
+READY := .venv/.airloop.json
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command "make lock" --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down status test bench lint format lock lineage rebuild rollback shell clean
+
+help: ## say what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make .venv from the locks, and find or fetch a Java
+	@$(PYTHON) -m local.bootstrap
+
+$(READY): requirements/boot.txt requirements/main.txt requirements/dev.txt pyproject.toml
+	@$(PYTHON) -m local.bootstrap
+
+demo: $(READY) ## watch half a year of data go round the loop (THROUGH=2013-12 for all of it)
+	@$(RUN) -m local.demo --through $(THROUGH)
+
+up: $(READY) ## start Airflow, MLflow and the online service on 127.0.0.1
+	@$(RUN) -m local up
+
+down: $(READY) ## stop them and delete their data (KEEP=1 stops only)
+	@$(RUN) -m local down $(if $(KEEP),--keep)
+
+status: $(READY) ## say which services are well
+	@$(RUN) -m local status
+
+test: $(READY) ## prove it: unit, property, contract and end-to-end tests (ARGS="-k name" for some)
+	@$(RUN) -m pytest $(ARGS)
+
+bench: $(READY) ## measure seconds, memory and rates, and store them as JSON
+	@$(RUN) -m bench $(ARGS)
+
+lint: $(READY) ## ruff, mypy and the import contracts
+	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy && PYTHONPATH=plugins .venv/bin/lint-imports
+
+format: $(READY) ## let ruff mend what it can
+	@$(RUN) -m ruff check --fix --quiet . ; $(RUN) -m ruff format .
+
+lock: $(READY) ## resolve requirements/*.in anew, keeping what still fits (ARGS=--upgrade for the newest)
+	@cd requirements && for name in boot main dev gpu containers; do \
+		echo "$$name.txt"; ../.venv/bin/$(LOCK) $(ARGS) $$name.in -o $$name.txt || exit 1; done
+
+lineage: $(READY) ## say where a prediction comes from: PREDICTION=<id>
+	@$(RUN) -m tasks.lineage $(call given,PREDICTION)
+
+rebuild: $(READY) ## rebuild a registered model in a clean clone and compare: MODEL=<version>
+	@$(RUN) -m tasks.rebuild $(call given,MODEL)
+
+rollback: $(READY) ## put an earlier model back: VERSION=<version>
+	@$(RUN) -m tasks.deploy --rollback $(call given,VERSION)
+
+shell: $(READY) ## a shell in which airflow, dvc and mlflow mean this checkout's
+	@eval "$$($(RUN) -m local env)"; echo "Airloop's environment; leave it with exit."; exec "$${SHELL:-sh}" -i
+
+clean: ## stop everything and delete all that was made here, .venv and downloads too
+	@if [ -x $(RUN) ]; then $(RUN) -m local down; fi
+	@rm -rf .venv .airloop .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A variable that a target cannot do without.
+given = $(or $($(1)),$(error say which: make $@ $(1)=…))

@@ -1,0 +1,149 @@
+"""The one environment of everything that runs on this machine: services, demo, tests, bench and `make shell`.
+
+AIRLOOP_* variables say where things are. Each is optional; one that is set in the process, or else in the checkout's
+`.env`, wins over the default. So do the settings in airflow_settings.tuning(); all others keep what runs here inside its
+home, whatever a shell has exported for other work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import airflow_settings, keys
+from local.errors import LocalError
+from local.paths import ROOT, STAMP, home_from, scripts
+
+PORTS = {"AIRLOOP_AIRFLOW_PORT": 8080, "AIRLOOP_MLFLOW_PORT": 5000, "AIRLOOP_ONLINE_PORT": 8000}
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this machine's Airloop lives: its home folder and the ports on 127.0.0.1."""
+
+    home: Path
+    airflow_port: int
+    mlflow_port: int
+    online_port: int
+
+    @property
+    def airflow_url(self) -> str:
+        return f"http://{HOST}:{self.airflow_port}"
+
+    @property
+    def mlflow_url(self) -> str:
+        return f"http://{HOST}:{self.mlflow_port}"
+
+    @property
+    def online_url(self) -> str:
+        return f"http://{HOST}:{self.online_port}"
+
+
+def place() -> Place:
+    """Reads the home and the ports from the process's environment and `.env`.
+
+    Raises:
+        LocalError: a port is not a number from 1 to 65535, or two services share one.
+    """
+    said = _said()
+    ports = {name: _port(name, said.get(name, ""), default) for name, default in PORTS.items()}
+    if len(set(ports.values())) < len(ports):
+        raise LocalError(f"Two services share a port ({ports}); give each of {', '.join(PORTS)} its own.")
+    return Place(home_from(said), *ports.values())
+
+
+def environment() -> dict[str, str]:
+    """Every variable of ours, to be laid over `os.environ`; makes the home's secrets where they are missing."""
+    where = place()
+    said = _said()
+    java_home = said.get("JAVA_HOME") or _stamped_java()
+    defaults = {**_airloop(where), **airflow_settings.tuning()}
+    fixed = {
+        **_tools(where),
+        **airflow_settings.fixed(where.home, where.airflow_port, keys.load(where.home)),
+        "AIRLOOP_HOME": str(where.home),
+        "PATH": _path(java_home),
+        "PYTHONPATH": str(ROOT),
+        **({"JAVA_HOME": java_home} if java_home else {}),
+    }
+    return {**defaults, **{name: said[name] for name in defaults if said.get(name)}, **fixed}
+
+
+def _airloop(where: Place) -> dict[str, str]:
+    home = where.home
+    return {
+        "AIRLOOP_CODE": str(ROOT),
+        "AIRLOOP_PLACE": "embedded",
+        "AIRLOOP_STORE": (home / "store").as_uri(),
+        "AIRLOOP_LANDING": (home / "landing").as_uri(),
+        "AIRLOOP_DVC_REMOTE": str(home / "remote"),
+        "AIRLOOP_DVC_CACHE": str(home / "cache"),
+        "AIRLOOP_ONLINE_URL": where.online_url,
+        "AIRLOOP_APPRISE_URL": "",
+        **{name: str(port) for name, port in zip(PORTS, _ports(where), strict=True)},
+    }
+
+
+def _ports(where: Place) -> tuple[int, int, int]:
+    return where.airflow_port, where.mlflow_port, where.online_port
+
+
+def _tools(where: Place) -> dict[str, str]:
+    home = where.home
+    python = str(scripts() / "python")
+    return {
+        "MLFLOW_TRACKING_URI": where.mlflow_url,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it starts five more processes and 1.5 GB
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",  # Evidently and others
+        "SCARF_ANALYTICS": "false",  # Airflow
+        "DVC_NO_ANALYTICS": "1",
+        # By default this lies in /var/tmp or the like, outside the home, and outlives `down`.
+        "DVC_SITE_CACHE_DIR": str(home / "dvc-site"),
+        "DVC_GLOBAL_CONFIG_DIR": str(home / "dvc-config"),  # a developer's own remotes must not leak in
+        "GIT_PYTHON_REFRESH": "quiet",
+        "PYSPARK_PYTHON": python,
+        "PYSPARK_DRIVER_PYTHON": python,
+        "SPARK_LOCAL_IP": HOST,  # the driver's and the block manager's ports
+        "SPARK_LOCAL_DIRS": str(home / "tmp"),
+    }
+
+
+def _path(java_home: str) -> str:
+    ours = [str(scripts()), *([str(Path(java_home) / "bin")] if java_home else [])]
+    theirs = [part for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if part not in ours]
+    return os.pathsep.join([*ours, *theirs])
+
+
+def _stamped_java() -> str:
+    try:
+        return str(json.loads(STAMP.read_text())["java_home"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _said() -> dict[str, str]:
+    """The process's environment over the checkout's `.env` (lines of NAME=value; # starts a comment line)."""
+    said = {}
+    try:
+        lines = (ROOT / ".env").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and not name.startswith("#"):
+            said[name.strip()] = value.strip().strip("'\"")
+    return {**said, **os.environ}
+
+
+def _port(name: str, raw: str, default: int) -> int:
+    try:
+        port = int(raw or default)
+    except ValueError:
+        port = 0
+    if not 0 < port < 65536:
+        raise LocalError(f"{name}={raw!r} is no port; use a number from 1 to 65535.")
+    return port

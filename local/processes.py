@@ -1,0 +1,89 @@
+"""Finds the processes of one home, and ends them. Nothing is ended by its name: a mark in the environment decides."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+MARK = "AIRLOOP_SUPERVISED"
+"""Set to the home by `up` for supervisord and all below it, and by nothing else: a user's shell never carries it."""
+
+
+def ours(home: Path) -> list[psutil.Process]:
+    """All live processes that `up` started for this home, however far below, whoever has adopted them since."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(home):
+                found.append(process)
+    return [process for process in found if is_live(process)]
+
+
+def is_live(process: psutil.Process) -> bool:
+    """Whether the process runs; one that has ended and only waits for its parent does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def end(processes: Iterable[psutil.Process], grace: float = 5.0) -> None:
+    """Asks each to stop, and kills what is left after `grace` seconds."""
+    waiting = list(processes)
+    for process in waiting:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, left = psutil.wait_procs(waiting, timeout=grace)
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=grace)
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether the process or one below it holds the port."""
+    with contextlib.suppress(psutil.Error):
+        top = psutil.Process(pid)
+        return any(port in _ports(process) for process in (top, *top.children(recursive=True)))
+    return False
+
+
+def is_busy(host: str, port: int) -> bool:
+    """Whether something answers on the port, or holds it so that a server could not bind it."""
+    with socket.socket() as probe:
+        # Servers set this too: a connection that closed a moment ago does not hold the port against them.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False
+
+
+def holder(port: int) -> str:
+    """Who listens on the port, as "name, process 123"; empty where the system does not say."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if port in _ports(process):
+                return f"{process.name()}, process {process.pid}"
+    return ""
+
+
+def memory(processes: Iterable[psutil.Process]) -> int:
+    """Bytes of memory that the processes hold, pages that they share counted once where the system tells."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.Error, OSError):
+            full = process.memory_full_info()
+            total += getattr(full, "pss", full.rss)
+    return total
+
+
+def _ports(process: psutil.Process) -> set[int]:
+    connections = process.net_connections("tcp")
+    return {link.laddr.port for link in connections if link.status == psutil.CONN_LISTEN}

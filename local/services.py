@@ -1,0 +1,113 @@
+"""The services of one machine: what each is called, how it starts, where it listens and how it says that it is well."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from local.env import HOST, Place
+from local.paths import ROOT, scripts
+
+
+@dataclass(frozen=True)
+class Service:
+    """One supervised program."""
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    health_url: str
+    port: int | None = None
+    """The port it must itself be listening on, with the variable that moves it; None for Airflow's quiet parts."""
+    port_variable: str = ""
+    healthy: Callable[[object, datetime], bool] = lambda body, since: True
+    """Reads the health endpoint's JSON body (None if it is no JSON); `since` is when this process started, in UTC."""
+    stop_seconds: int = 10
+
+
+def services(place: Place) -> tuple[Service, ...]:
+    """All services, in the order of their start. The online service is left out while serving/app.py does not exist."""
+    online = (_online(place),) if importlib.util.find_spec("serving") and (ROOT / "serving" / "app.py").exists() else ()
+    return (_mlflow(place), _api_server(place), *_airflow_parts(place), *online)
+
+
+def _mlflow(place: Place) -> Service:
+    home = place.home / "mlflow"
+    hosts = f"{HOST}:{place.mlflow_port},localhost:{place.mlflow_port}"
+    return Service(
+        "mlflow",
+        "MLflow",
+        (
+            str(scripts() / "mlflow"),
+            "server",
+            *("--host", HOST, "--port", str(place.mlflow_port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"),
+            *("--artifacts-destination", str(home / "artifacts")),
+            *("--allowed-hosts", hosts),  # a page of another site must not reach it by a name that resolves to loopback
+        ),
+        f"{place.mlflow_url}/health",
+        place.mlflow_port,
+        "AIRLOOP_MLFLOW_PORT",
+    )
+
+
+def _api_server(place: Place) -> Service:
+    return Service(
+        "airflow-api",
+        "Airflow",
+        (str(scripts() / "airflow"), "api-server"),
+        f"{place.airflow_url}/api/v2/monitor/health",
+        place.airflow_port,
+        "AIRLOOP_AIRFLOW_PORT",
+    )
+
+
+def _airflow_parts(place: Place) -> tuple[Service, ...]:
+    # The log servers of scheduler and triggerer bind every address, and 3.3 has no setting for it. Nobody needs them
+    # here: the api-server reads the same files.
+    quiet = "--skip-serve-logs"
+    parts = (
+        ("scheduler", "Airflow's scheduler", (quiet,)),
+        ("dag-processor", "Airflow's DAG processor", ()),
+        ("triggerer", "Airflow's triggerer", (quiet,)),
+    )
+    return tuple(
+        Service(
+            f"airflow-{part}",
+            title,
+            (str(scripts() / "airflow"), part, *options),
+            f"{place.airflow_url}/api/v2/monitor/health",
+            healthy=_beats(part.replace("-", "_")),
+        )
+        for part, title, options in parts
+    )
+
+
+def _online(place: Place) -> Service:
+    return Service(
+        "online",
+        "Online service",
+        (
+            str(scripts() / "uvicorn"),
+            "serving.app:app",
+            *("--host", HOST, "--port", str(place.online_port), "--no-access-log"),
+        ),
+        f"{place.online_url}/healthz",
+        place.online_port,
+        "AIRLOOP_ONLINE_PORT",
+    )
+
+
+def _beats(part: str) -> Callable[[object, datetime], bool]:
+    """A heartbeat newer than the process: the row of an earlier scheduler in the same database says nothing."""
+
+    def healthy(body: object, since: datetime) -> bool:
+        try:
+            beat = body[part][f"latest_{part}_heartbeat"]  # type: ignore[index]
+            return body[part]["status"] == "healthy" and datetime.fromisoformat(beat) > since  # type: ignore[index]
+        except (KeyError, TypeError, ValueError):
+            return False
+
+    return healthy
