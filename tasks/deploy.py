@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import getpass
 import json
 import os
@@ -91,7 +92,7 @@ def smoke(rows: list[dict[str, Any]]) -> int:
     """Ask the service for the golden ``rows`` as a traveller would; SmokeError names the first that differs."""
     flights = [
         {"carrier": r["carrier"], "flight": r["flight"], "origin": r["origin"], "destination": r["dest"],
-         "scheduled_time": r["scheduled_time"]}
+         "scheduled_time": _iso(r["scheduled_at"])}
         for r in rows
     ]
     answers = _post("/predict", {"flights": flights})["predictions"]
@@ -100,9 +101,14 @@ def smoke(rows: list[dict[str, Any]]) -> int:
         if not gap <= SMOKE_TOLERANCE:
             raise SmokeError(
                 f"Online answers {answer['probability_late']:.6f} for {row['carrier']}{row['flight']} "
-                f"{row['origin']}-{row['dest']} at {row['scheduled_time']}, the evaluation had {row['probability']:.6f}."
+                f"{row['origin']}-{row['dest']} at {_iso(row['scheduled_at'])}, the evaluation had {row['probability']:.6f}."
             )
     return len(rows)
+
+
+def _iso(seconds: int) -> str:
+    """Epoch seconds as ISO 8601 in UTC."""
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()
 
 
 def take_back(failed: ledger.Entry, reason: str, book: ledger.Ledger) -> ledger.Entry:

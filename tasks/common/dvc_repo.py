@@ -109,11 +109,14 @@ class Project:
                     damaged.append(path)
         return damaged
 
-    def reproduce(self, names: Iterable[str]) -> None:
-        """``dvc repro -s`` for each stage: from the run cache where the same inputs were seen, else by its command."""
+    def reproduce(self, names: Iterable[str], *, again: bool = False) -> None:
+        """``dvc repro -s`` for each stage: from the run cache where the same inputs were seen, else by its command.
+
+        ``again`` runs the command whatever is known of its result (``dvc repro -s -f --no-run-cache``).
+        """
         for name in names:
             try:
-                self._repo.reproduce([name], single_item=True)
+                self._repo.reproduce([name], single_item=True, force=again, run_cache=not again)
             except DvcException as error:
                 raise StageError(f"stage {name}: {_sentence(error)}") from None
 

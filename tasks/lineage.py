@@ -1,0 +1,128 @@
+"""lineage: of one prediction, which model made it, from which data and code, and who let that model through.
+
+    python -m tasks.lineage 2013-04.v1.0123456789abcdef        a batch prediction
+    python -m tasks.lineage online.2013-04-05.v1....           an online prediction
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import re
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from tasks.common import ledger, online_log
+from tasks.common.artefacts import Store, sha256
+from tasks.common.environment import store
+from tasks.common.errors import DataError, run_main
+
+BATCH = re.compile(r"(?P<month>\d{4}-\d{2})\.v(?P<version>\d+)\.[0-9a-f]+")
+
+
+def find_prediction(prediction_id: str, source: Store) -> dict[str, Any]:
+    """The prediction with this id, its ``version`` and where it is kept; DataError when there is none."""
+    if match := BATCH.fullmatch(prediction_id):
+        name = f"predictions/{match['month']}/v{match['version']}.parquet"
+        if source.exists(name):
+            table = pq.read_table(io.BytesIO(source.read(name)))
+            rows = table.filter(pc.equal(table["prediction_id"], prediction_id)).to_pylist()
+            if rows:
+                return {**rows[0], "version": int(match["version"]), "kept_in": source.uri(name), "kind": "batch"}
+    elif found := online_log.find(source, prediction_id):
+        return {**found, "kind": "online"}
+    raise DataError(
+        f"No prediction {prediction_id!r} in {source.url}. Ids look like 2013-04.v1.0123456789abcdef (batch, column "
+        "prediction_id of predictions/<month>/) or online.2013-04-05.v1.... (online, in the service's answer)."
+    )
+
+
+def trace(version: int, source: Store) -> dict[str, Any]:
+    """Model, data, code, gate and ledger entries of model ``version``, each checked against its recorded digest."""
+    entries = [e for e in ledger.Ledger(source).entries() if e.to_version == version and e.evidence]
+    if not entries or entries[0].evidence is None:
+        raise DataError(f"The ledger never put v{version} live; there is no record of who let it through.")
+    evidence = entries[0].evidence
+    folder = f"runs/{evidence.run}"
+    run = json.loads(source.read(f"{folder}/run.json"))
+    lock = yaml.safe_load(source.read(f"{folder}/dvc.lock"))["stages"]
+    gate = json.loads(source.read(f"models/{evidence.model}/gate.json", evidence.gate))
+    source.read(f"models/{evidence.model}/model.onnx", evidence.model)
+    return {
+        "version": version,
+        "model": evidence.model,
+        "run": evidence.run,
+        "code": run["code"],
+        "overrides": run["overrides"],
+        "params": sha256(source.read(f"{folder}/params.yaml")),
+        "dvc_lock": sha256(source.read(f"{folder}/dvc.lock")),
+        "data": _data(lock, source),
+        "gate": gate,
+        "ledger": [e.model_dump() for e in entries],
+    }
+
+
+def _data(lock: dict[str, Any], source: Store) -> list[dict[str, Any]]:
+    """Month, features digest and rows of the training window, from the run's dvc.lock."""
+    months = []
+    for stage, entry in sorted(lock.items()):
+        if not stage.startswith("features@"):
+            continue
+        month = stage.partition("@")[2]
+        record = json.loads(source.read(f"landed/{month}.json")) if source.exists(f"landed/{month}.json") else {}
+        digest = entry["outs"][0]["md5"]
+        current = record.get("features") == digest
+        rows = record["counts"]["flights"]["kept"] if current else None
+        months.append({"month": month, "features": digest, "rows": rows, "still_current": current})
+    return months
+
+
+def render(prediction: dict[str, Any], found: dict[str, Any]) -> str:
+    """All of it on one screen."""
+    code, gate = found["code"], found["gate"]
+    lines = [f"Prediction  {prediction['prediction_id']} ({prediction['kind']})"]
+    shown = ("carrier", "flight", "origin", "dest", "destination", "date", "scheduled_at", "scheduled_time", "as_of",
+             "probability", "probability_late", "state", "degraded", "kept_in")
+    lines += [f"  {key:<16}{prediction[key]}" for key in shown if prediction.get(key) is not None]
+    lines += [
+        f"Model       v{found['version']}  sha256 {found['model']}",
+        f"  run             {found['run']}",
+        f"Code        {code['revision']}{' plus uncommitted changes' if code['dirty'] else ''}",
+        f"  files           code/{code['tree']}.tar.gz",
+        f"  params.yaml     sha256 {found['params']}" + (f", with {found['overrides']}" if found["overrides"] else ""),
+        f"Data        dvc.lock sha256 {found['dvc_lock']}",
+    ]
+    for month in found["data"]:
+        rows = f"{month['rows']:,} rows" if month["rows"] is not None else "landed again since with other content"
+        lines.append(f"  {month['month']}         features md5 {month['features']}  {rows}")
+    lines.append(f"Gate        {gate.get('verdict')}: {gate.get('summary', '')}".rstrip(": "))
+    lines += [f"  {failure}" for failure in gate.get("failures", [])]
+    lines.append("Let through")
+    for entry in found["ledger"]:
+        lines.append(f"  ledger {entry['seq']}: {entry['action']} v{entry['from_version'] or '-'} -> v{entry['to_version']} "
+                     f"from {entry['effective_from']}, {entry['at']}")
+        lines.append(f"    by {entry['who']}: {entry['why']}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the lineage of one prediction."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prediction", help="prediction id")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    arguments = parser.parse_args()
+    source = store()
+    prediction = find_prediction(arguments.prediction, source)
+    found = trace(int(prediction["version"]), source)
+    if arguments.json:
+        print(json.dumps({"prediction": prediction, **found}, indent=1, default=str))
+    else:
+        print(render(prediction, found))
+
+
+if __name__ == "__main__":
+    run_main(main)
