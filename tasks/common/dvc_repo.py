@@ -77,18 +77,17 @@ class Project:
         damaged = [path for target in targets for path in self._damaged(target)]
         if damaged:
             self._fetch(targets)
-            still = [path for target in targets for path in self._damaged(target)]
-            if still:
-                raise DataError(
-                    f"{still[0]} does not have the digest in dvc.lock, in the cache nor in the DVC remote. "
-                    "Run the ingest DAG for that month again; it makes the file anew."
-                )
+            if still := [path for target in targets for path in self._damaged(target)]:
+                raise _lost(still)
 
     def _fetch(self, targets: list[str]) -> None:
         try:
             self._repo.checkout(targets=targets, force=True)
         except DvcException:
-            self._repo.pull(targets=targets, force=True)
+            try:
+                self._repo.pull(targets=targets, force=True)
+            except DvcException:
+                raise _lost(targets) from None
 
     def _damaged(self, target: str) -> list[str]:
         """Output files of ``target`` whose md5 is not the recorded one; they are dropped from cache and workspace."""
@@ -170,6 +169,13 @@ class Project:
             return self._repo.stage.load_one(name=name)
         except DvcException as error:
             raise StageError(f"dvc.yaml has no stage {name}: {_sentence(error)}") from None
+
+
+def _lost(what: list[str]) -> DataError:
+    return DataError(
+        f"{', '.join(what)}: no file with the digest in dvc.lock, neither in the cache nor in the DVC remote. "
+        "Run the ingest DAG for that month again; it makes the file anew."
+    )
 
 
 def _overlap(out: str, dep: str) -> bool:

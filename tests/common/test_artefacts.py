@@ -1,0 +1,46 @@
+"""The store shows whole objects only, on a folder and on an object store alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.common.artefacts import Store, sha256, to_json
+from tasks.common.errors import DataError
+
+
+@pytest.fixture(params=["folder", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return Store(tmp_path.as_uri() if request.param == "folder" else f"memory://{tmp_path}")
+
+
+def test_round_trip_and_listing(store: Store) -> None:
+    assert store.names("a") == []
+    store.write("a/b/c.json", b"1")
+    store.write("a/b/c.json", b"2")
+    assert (store.read("a/b/c.json"), store.names("a"), store.exists("a/x")) == (b"2", ["a/b/c.json"], False)
+
+
+def test_a_wrong_digest_is_refused(store: Store) -> None:
+    digest = store.write("m", b"model")
+    assert store.read("m", digest) == b"model"
+    with pytest.raises(DataError, match="changed or damaged"):
+        store.read("m", sha256(b"other"))
+
+
+def test_create_does_not_overwrite(store: Store) -> None:
+    assert store.create("l/1", b"first")
+    assert not store.create("l/1", b"second")
+    assert (store.read("l/1"), store.names("l")) == (b"first", ["l/1"])
+
+
+def test_absent_is_file_not_found(store: Store) -> None:
+    with pytest.raises(FileNotFoundError):
+        store.read("nothing")
+
+
+def test_json_is_canonical_and_refuses_nan() -> None:
+    assert to_json({"b": 1, "a": 2}) == to_json({"a": 2, "b": 1})
+    with pytest.raises(ValueError, match="Out of range"):
+        to_json({"auc": float("nan")})
