@@ -143,10 +143,12 @@ def main() -> None:
     """Register the candidate of this run, or skip with the gate's reasons."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     root = Path()
-    verdict = json.loads((root / "gate/gate.json").read_text())
+    run = read_run(root)
+    report = (root / "gate/gate.json").read_bytes()
+    store().write(f"runs/{run.key}/gate.json", report)  # a refusal is kept as well as a promotion
+    verdict = json.loads(report)
     require_passed(verdict)
     require_same_model(verdict, root)
-    run = read_run(root)
     digest = put_model(root, store())
     version = register(root, run)
     print(f"registered {MODEL} v{version}, trained through {run.month}; {why(verdict)}")

@@ -1,0 +1,101 @@
+"""Airflow's REST API, as far as the demo, the tests and the bench drive it: trigger, follow, read."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+
+from local import keys
+from local.env import place
+from local.errors import LocalError
+
+ENDED = {"success", "failed"}
+RETRIES = 5
+
+
+class Airflow:
+    """A logged-in client; it logs in again when its token has run out, and waits out a restarting api-server."""
+
+    def __init__(self) -> None:
+        where = place()
+        self.url = where.airflow_url
+        self._login = {"username": "admin", "password": keys.load(where.home)["admin_password"]}
+        self._http = httpx.Client(base_url=f"{self.url}/api/v2", timeout=30)
+
+    def trigger(self, dag: str, conf: dict[str, Any]) -> str:
+        """Start a run of ``dag``; returns its run id. LocalError with the API's reason when it is refused."""
+        return str(self._call("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})["dag_run_id"])
+
+    def runs(self, dag: str = "~") -> list[dict[str, Any]]:
+        """The newest 100 runs of ``dag`` (of all DAGs by default), oldest first."""
+        found = self._call("GET", f"/dags/{dag}/dagRuns", params={"limit": 100, "order_by": "-id"})["dag_runs"]
+        return list(reversed(found))
+
+    def run(self, dag: str, run_id: str) -> dict[str, Any]:
+        """One run."""
+        return self._call("GET", f"/dags/{dag}/dagRuns/{run_id}")
+
+    def tasks(self, dag: str, run_id: str) -> dict[str, dict[str, Any]]:
+        """Task id to task instance of one run."""
+        found = self._call("GET", f"/dags/{dag}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        return {task["task_id"]: task for task in found}
+
+    def log(self, dag: str, run_id: str, task: str, attempt: int) -> str:
+        """The log of one try of a task, as text."""
+        answer = self._call(
+            "GET", f"/dags/{dag}/dagRuns/{run_id}/taskInstances/{task}/logs/{attempt}", params={"full_content": True}
+        )
+        content = answer.get("content", "")
+        if isinstance(content, str):
+            return content
+        return "\n".join(str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in content)
+
+    def wait(self, dag: str, run_id: str, seconds: float = 600) -> dict[str, Any]:
+        """Follow one run to its end; returns it. LocalError when it takes longer than ``seconds``."""
+        deadline = time.monotonic() + seconds
+        while (run := self.run(dag, run_id))["state"] not in ENDED:
+            if time.monotonic() > deadline:
+                raise LocalError(
+                    f"{dag} {run_id} is still {run['state']} after {seconds:.0f} s; see {self.url}/dags/{dag}."
+                )
+            time.sleep(0.5)
+        return run
+
+    def knows(self, dag: str) -> bool:
+        """Whether ``dag`` has been parsed and can be triggered."""
+        return self._http_call("GET", f"/dags/{dag}").status_code == 200
+
+    def import_errors(self) -> list[str]:
+        """What keeps DAG files from being loaded."""
+        return [f"{e['filename']}: {e['stack_trace']}" for e in self._call("GET", "/importErrors")["import_errors"]]
+
+    def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        answer = self._http_call(method, path, **arguments)
+        if answer.status_code >= 400:
+            raise LocalError(f"Airflow refuses {method} {path}: {answer.status_code} {answer.text[:500]}")
+        return dict(answer.json())
+
+    def _http_call(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        for attempt in range(RETRIES):
+            try:
+                answer = self._http.request(method, path, **arguments)
+            except httpx.TransportError as error:
+                if attempt == RETRIES - 1:
+                    raise LocalError(
+                        f"Airflow does not answer at {self.url} ({error}); start it with `make up`."
+                    ) from None
+                time.sleep(1 + attempt)
+                continue
+            if answer.status_code == 401 and attempt < RETRIES - 1:
+                self._http.headers["Authorization"] = f"Bearer {self._token()}"
+                continue
+            return answer
+        raise LocalError(
+            f"Airflow at {self.url} does not accept the login in secrets.json; `make down`, then `make up`."
+        )
+
+    def _token(self) -> str:
+        answer = httpx.post(f"{self.url}/auth/token", json=self._login, timeout=30)
+        return str(answer.json().get("access_token", ""))
