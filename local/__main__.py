@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
+import subprocess
 import sys
 
 from local.errors import LocalError
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _up(args: argparse.Namespace) -> None:
+def _up(_args: argparse.Namespace) -> None:
     from local import stack
 
     stack.up()
@@ -59,7 +59,7 @@ def _down(args: argparse.Namespace) -> None:
     stack.down(keep=args.keep)
 
 
-def _status(args: argparse.Namespace) -> int:
+def _status(_args: argparse.Namespace) -> int:
     from local import processes, stack
     from local.env import place
     from local.services import services
@@ -101,11 +101,10 @@ def _logs(args: argparse.Namespace) -> None:
     file = where.home / "logs" / f"{args.service}.log"
     if args.service not in names or not file.exists():
         raise LocalError(f"There is no log of {args.service!r}; services are {', '.join(names)}.")
-    sys.stdout.flush()
-    os.execvp("tail", ["tail", "-n", "200", *(["-F"] if args.follow else []), str(file)])
+    subprocess.run(["tail", "-n", "200", *(["-F"] if args.follow else []), str(file)], check=False)
 
 
-def _env(args: argparse.Namespace) -> None:
+def _env(_args: argparse.Namespace) -> None:
     from local.env import environment
 
     for name, value in sorted(environment().items()):

@@ -6,34 +6,31 @@ import json
 import os
 from pathlib import Path
 
-from local.paths import ROOT
-
-HOST = "127.0.0.1"
+from local.place import HOST, Place
 
 
-def fixed(home: Path, port: int, secret: dict[str, str]) -> dict[str, str]:
+def fixed(place: Place, secret: dict[str, str]) -> dict[str, str]:
     """What keeps this Airflow in its own home, on loopback, with its own keys; nothing overrides it."""
-    airflow = home / "airflow"
-    url = f"http://{HOST}:{port}"
+    airflow, url = place.home / "airflow", place.airflow_url
     return {
         "AIRFLOW_HOME": str(airflow),
         "AIRFLOW_CONFIG": str(airflow / "airflow.cfg"),
         **_settings(
             core={
-                "dags_folder": ROOT / "dags",
-                "plugins_folder": ROOT / "plugins",
+                "dags_folder": place.code / "dags",
+                "plugins_folder": place.code / "plugins",
                 "load_examples": False,
                 "executor": "LocalExecutor",
                 "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
                 "simple_auth_manager_users": "admin:admin",
-                "simple_auth_manager_passwords_file": passwords_file(home),
+                "simple_auth_manager_passwords_file": passwords_file(place.home),
                 "fernet_key": secret["fernet_key"],
                 "execution_api_server_url": f"{url}/execution/",
                 # The machine's name is of no use in a log's address here, and looking it up can take seconds.
                 "hostname_callable": "local.airflow_settings.hostname",
             },
             database={"sql_alchemy_conn": f"sqlite:///{airflow / 'airflow.db'}"},
-            api={"host": HOST, "port": port, "base_url": url, "secret_key": secret["secret_key"]},
+            api={"host": HOST, "port": place.airflow_port, "base_url": url, "secret_key": secret["secret_key"]},
             api_auth={"jwt_secret": secret["jwt_secret"]},
             logging={"base_log_folder": airflow / "logs"},
             scheduler={"enable_health_check": False, "scheduler_health_check_server_host": HOST},

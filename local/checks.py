@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from local import java
-from local.env import HOST, Place
 from local.errors import LocalError
+from local.place import HOST, Place
 from local.processes import holder, is_busy
 from local.services import Service
 
@@ -80,4 +80,6 @@ def check_java(env: dict[str, str]) -> None:
     if not home or not os.access(Path(home) / "bin" / "java", os.X_OK):
         raise LocalError(f"Spark needs Java 17 or 21 and JAVA_HOME={home!r} holds none. {java.WAY_OUT}")
     if java.probe(Path(home) / "bin" / "java") is None:
-        raise LocalError(f"The Java in JAVA_HOME={home!r} is not a complete 17 or 21, which Spark 4 needs. {java.WAY_OUT}")
+        raise LocalError(
+            f"The Java in JAVA_HOME={home!r} is not a complete 17 or 21, which Spark 4 needs. {java.WAY_OUT}"
+        )

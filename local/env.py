@@ -9,37 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from local import airflow_settings, keys
 from local.errors import LocalError
 from local.paths import ROOT, STAMP, home_from, scripts
-
-PORTS = {"AIRLOOP_AIRFLOW_PORT": 8080, "AIRLOOP_MLFLOW_PORT": 5000, "AIRLOOP_ONLINE_PORT": 8000}
-HOST = "127.0.0.1"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where this machine's Airloop lives: its home folder and the ports on 127.0.0.1."""
-
-    home: Path
-    airflow_port: int
-    mlflow_port: int
-    online_port: int
-
-    @property
-    def airflow_url(self) -> str:
-        return f"http://{HOST}:{self.airflow_port}"
-
-    @property
-    def mlflow_url(self) -> str:
-        return f"http://{HOST}:{self.mlflow_port}"
-
-    @property
-    def online_url(self) -> str:
-        return f"http://{HOST}:{self.online_port}"
+from local.place import HOST, PORTS, Place
 
 
 def place() -> Place:
@@ -52,7 +27,8 @@ def place() -> Place:
     ports = {name: _port(name, said.get(name, ""), default) for name, default in PORTS.items()}
     if len(set(ports.values())) < len(ports):
         raise LocalError(f"Two services share a port ({ports}); give each of {', '.join(PORTS)} its own.")
-    return Place(home_from(said), *ports.values())
+    code = Path(said.get("AIRLOOP_CODE") or ROOT).absolute()
+    return Place(home_from(said), code, *ports.values())
 
 
 def environment() -> dict[str, str]:
@@ -63,10 +39,11 @@ def environment() -> dict[str, str]:
     defaults = {**_airloop(where), **airflow_settings.tuning()}
     fixed = {
         **_tools(where),
-        **airflow_settings.fixed(where.home, where.airflow_port, keys.load(where.home)),
+        **airflow_settings.fixed(where, keys.load(where.home)),
         "AIRLOOP_HOME": str(where.home),
+        "AIRLOOP_CODE": str(where.code),
         "PATH": _path(java_home),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(where.code),
         **({"JAVA_HOME": java_home} if java_home else {}),
     }
     return {**defaults, **{name: said[name] for name in defaults if said.get(name)}, **fixed}
@@ -75,7 +52,6 @@ def environment() -> dict[str, str]:
 def _airloop(where: Place) -> dict[str, str]:
     home = where.home
     return {
-        "AIRLOOP_CODE": str(ROOT),
         "AIRLOOP_PLACE": "embedded",
         "AIRLOOP_STORE": (home / "store").as_uri(),
         "AIRLOOP_LANDING": (home / "landing").as_uri(),

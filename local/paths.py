@@ -24,6 +24,6 @@ def scripts() -> Path:
 
 
 def home_from(environ: os._Environ[str] | dict[str, str]) -> Path:
-    """AIRLOOP_HOME as an absolute path; <checkout>/.airloop where it is unset or empty."""
+    """AIRLOOP_HOME as an absolute path, a relative one taken from the checkout; <checkout>/.airloop where it is unset."""
     raw = environ.get("AIRLOOP_HOME", "")
-    return Path(os.path.abspath(Path(raw).expanduser())) if raw else ROOT / ".airloop"  # noqa: PTH100 - keeps symlinks
+    return Path(os.path.normpath(ROOT / Path(raw).expanduser())) if raw else ROOT / ".airloop"

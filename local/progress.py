@@ -5,6 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 class Lines:
@@ -20,12 +24,14 @@ class Lines:
 
             self._live = Live(get_renderable=self._table, refresh_per_second=4)
 
-    def __enter__(self) -> Lines:
+    def __enter__(self) -> Self:
         if self._live:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.stop()
 
@@ -35,11 +41,12 @@ class Lines:
         if not self._live:
             print(f"  {self._titles[name]:<26}{self._done[name]}", flush=True)
 
-    def _table(self) -> object:
+    def _table(self) -> Text:
         from rich.text import Text
 
         passed = time.monotonic() - self._started
         rows = [
-            f"  {title:<26}" + self._done.get(name, f"{passed:5.1f} s  starting…") for name, title in self._titles.items()
+            f"  {title:<26}" + self._done.get(name, f"{passed:5.1f} s  starting…")
+            for name, title in self._titles.items()
         ]
         return Text("\n".join(rows))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from local.env import HOST, Place
-from local.paths import ROOT, scripts
+from local.paths import scripts
+from local.place import HOST, Place
+
+
+def _answering(_body: object, _since: datetime) -> bool:
+    """That the endpoint answered with a 2xx is enough."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -22,14 +26,14 @@ class Service:
     port: int | None = None
     """The port it must itself be listening on, with the variable that moves it; None for Airflow's quiet parts."""
     port_variable: str = ""
-    healthy: Callable[[object, datetime], bool] = lambda body, since: True
+    healthy: Callable[[object, datetime], bool] = _answering
     """Reads the health endpoint's JSON body (None if it is no JSON); `since` is when this process started, in UTC."""
     stop_seconds: int = 10
 
 
 def services(place: Place) -> tuple[Service, ...]:
     """All services, in the order of their start. The online service is left out while serving/app.py does not exist."""
-    online = (_online(place),) if importlib.util.find_spec("serving") and (ROOT / "serving" / "app.py").exists() else ()
+    online = (_online(place),) if (place.code / "serving" / "app.py").exists() else ()
     return (_mlflow(place), _api_server(place), *_airflow_parts(place), *online)
 
 

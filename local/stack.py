@@ -10,12 +10,14 @@ import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from local import airflow_settings, checks, keys, processes, supervise
-from local.env import Place, environment, place
+from local.env import environment, place
 from local.errors import LocalError
 from local.paths import ROOT, scripts
+from local.place import Place
 from local.progress import Lines
 from local.services import Service, services
 
@@ -111,7 +113,9 @@ def wait_until_well(where: Place, programs: tuple[Service, ...]) -> None:
 def _did_not_start(where: Place, program: Service) -> str:
     log = where.home / "logs" / f"{program.name}.log"
     words = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else []
-    return "\n".join([f"{program.title} did not start. Its log is {log} and ends with:", *(f"  {line}" for line in words)])
+    return "\n".join(
+        [f"{program.title} did not start. Its log is {log} and ends with:", *(f"  {line}" for line in words)]
+    )
 
 
 def _prepare(where: Place) -> None:
@@ -121,12 +125,21 @@ def _prepare(where: Place) -> None:
     (where.home / checks.MARKER).touch()
     login = {"admin": keys.load(where.home)["admin_password"]}
     keys.write_private(airflow_settings.passwords_file(where.home), json.dumps(login) + "\n")
+    _migrate(where.home, env)
+
+
+def _migrate(home: Path, env: dict[str, str]) -> None:
+    """Makes or upgrades Airflow's database, unless this version of Airflow did so before (the command takes seconds)."""
+    done_by = home / "airflow" / f".migrated-{version('apache-airflow-core')}"
+    if done_by.exists():
+        return
     with Lines({"db": "Airflow's database"}) as lines:
         command = [str(scripts() / "airflow"), "db", "migrate"]
         done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise LocalError(f"`airflow db migrate` failed:\n{(done.stdout + done.stderr)[-2000:]}")
         lines.done("db", "")
+    done_by.touch()
 
 
 def _supervised_environment(home: Path) -> dict[str, str]:
@@ -154,6 +167,7 @@ def _delete(home: Path) -> None:
     if socket.parent != home / "run":
         shutil.rmtree(socket.parent, ignore_errors=True)
     if not (home / checks.MARKER).exists():
+        (home / "secrets.json").unlink(missing_ok=True)  # all that asking for the environment makes
         return
     for entry in home.iterdir():
         if entry.name in KEPT:

@@ -116,7 +116,7 @@ def restart(home: Path, name: str) -> None:
     _server(home).startProcess(name)
 
 
-def _server(home: Path) -> Any:  # noqa: ANN401 - methods of a remote object have no types
+def _server(home: Path) -> Any:  # its methods are known only at run time
     transport = SupervisorTransport(None, None, f"unix://{socket_path(home)}")
     return ServerProxy("http://127.0.0.1", transport).supervisor
 
@@ -140,5 +140,5 @@ killasgroup=true
 
 
 def _quoted(value: object) -> str:
-    """supervisord reads a percent sign as the start of a substitution."""
+    """A value for the configuration: supervisord reads a percent sign as the start of a substitution."""
     return str(value).replace("%", "%%")
