@@ -1,0 +1,134 @@
+"""The service's moving parts: what is live, the prediction log, and the two background tasks that keep them right."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from serving.live import Live, Loader, Prediction, predict
+from serving.log import PredictionLog
+from serving.metrics import Metrics
+from serving.settings import Settings
+from tasks.flights.asof import clock
+from tasks.flights.request import FlightRequest
+
+log = logging.getLogger("uvicorn.error")
+
+INLINE_ROWS = 32
+"""More flights than this are predicted in a thread, so that other requests need not wait for them."""
+
+
+class Service:
+    """Everything behind the endpoints."""
+
+    def __init__(self, loader: Loader, prediction_log: PredictionLog, settings: Settings) -> None:
+        self.live = Live()
+        """Read once a request; replaced, never changed."""
+        self.settings = settings
+        self.log = prediction_log
+        self.metrics = Metrics()
+        self._loader = loader
+        self._syncing = asyncio.Lock()
+        self.metrics.waiting.set_function(lambda: self.log.waiting)
+        self.metrics.lost.set_function(lambda: self.log.lost)
+
+    async def sync(self) -> Live:
+        """Agree with the store now; returns what is live."""
+        async with self._syncing:
+            old = self.live
+            new = await asyncio.to_thread(self._loader.load, old)
+            self.live = new
+            self.metrics.show(old, new)
+        _tell(old, new)
+        return new
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follow the store and write the log until the block ends; then the log is complete."""
+        tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._write_log())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._flush()
+
+    async def answer(self, requests: list[FlightRequest], live: Live) -> list[dict[str, Any]]:
+        """Predict with ``live``, log, and say it as JSON would."""
+        if len(requests) <= INLINE_ROWS:
+            return self._answer(requests, live)
+        return await asyncio.to_thread(self._answer, requests, live)
+
+    def _answer(self, requests: list[FlightRequest], live: Live) -> list[dict[str, Any]]:
+        predictions = predict(live, [request.to_flight() for request in requests])
+        ids = self.log.add(requests, predictions, live)
+        degraded = sum(1 for p in predictions if p.known.reasons)
+        if degraded:
+            self.metrics.degraded.inc(degraded)
+        if degraded < len(predictions):
+            self.metrics.plain.inc(len(predictions) - degraded)
+        return [_say(name, p, live) for name, p in zip(ids, predictions, strict=True)]
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self.sync()
+            except Exception:  # a bug must not end the task that would load its fix
+                log.exception("looking for a new model or month failed")
+            await asyncio.sleep(self.settings.poll_seconds)
+
+    async def _write_log(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.flush_seconds)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        try:
+            await asyncio.shield(asyncio.to_thread(self.log.flush))
+        except Exception:
+            self.metrics.log_errors.inc()
+            log.exception("the prediction log cannot be written, %d lines wait", self.log.waiting)
+
+
+def _say(name: str, prediction: Prediction, live: Live) -> dict[str, Any]:
+    assert live.model is not None
+    assert live.state is not None
+    known = prediction.known
+    return {
+        "prediction_id": name,
+        "probability_late": prediction.probability,
+        "model_version": live.model.version,
+        "model": live.model.model.sha256,
+        "as_of": clock(known.as_of),
+        "state": state_of(live, known.as_of),
+        "degraded": bool(known.reasons),
+        "reasons": known.reasons,
+    }
+
+
+def state_of(live: Live, at: int | None = None) -> dict[str, Any] | None:
+    """The state in words: its digest, months, last event, and how far ``at`` lies beyond that (now, by default)."""
+    if live.state is None:
+        return None
+    last = live.state.state.as_of
+    return {
+        "as_of": None if last is None else clock(last),
+        "age_seconds": None if last is None else max(0, (int(time.time()) if at is None else at) - last),
+        "months": live.state.state.months,
+        "digest": live.state.digest,
+    }
+
+
+def _tell(old: Live, new: Live) -> None:
+    if new.model is not old.model:
+        log.info("live model: %s", f"v{new.model.version} {new.model.model.sha256[:12]}" if new.model else new.reason)
+    if new.state is not old.state and new.state:
+        log.info("state: %s", ", ".join(new.state.state.months) or "no month has landed")
+    for what, problem in new.problems.items():
+        if old.problems.get(what) != problem:
+            log.error("%s", problem)
