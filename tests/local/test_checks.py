@@ -1,0 +1,96 @@
+"""What is wrong is said in one sentence with the way out."""
+
+import os
+import shutil
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from local import checks, processes
+from local.errors import LocalError
+from local.services import Service
+
+
+@pytest.fixture
+def busy():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+def program(port: int) -> Service:
+    return Service("mlflow", "MLflow", ("true",), f"http://127.0.0.1:{port}/", port, "AIRLOOP_MLFLOW_PORT")
+
+
+def test_a_busy_port_names_the_port_its_holder_and_the_variable(busy):
+    with pytest.raises(LocalError) as raised:
+        checks.check_port(program(busy))
+    said = str(raised.value)
+    assert f"Port {busy}, which MLflow wants, is taken" in said
+    assert f"process {os.getpid()}" in said
+    assert "set AIRLOOP_MLFLOW_PORT to a free port" in said
+    assert "\n" not in said
+
+
+def test_a_port_held_on_every_address_is_busy_too():
+    with socket.socket() as server:
+        server.bind(("0.0.0.0", 0))
+        server.listen()
+        assert processes.is_busy("127.0.0.1", server.getsockname()[1])
+
+
+def test_a_port_that_was_closed_a_moment_ago_is_free():
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            server.accept()[0].close()
+    checks.check_port(program(port))
+
+
+def test_a_full_disk_says_how_full_and_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2 * 1024**3))
+    with pytest.raises(LocalError, match=r"has 2\.0 GB free and Airloop wants 6; make room there, or set AIRLOOP_HOME"):
+        checks.check_disk(tmp_path / "not" / "made" / "yet")
+
+
+def test_a_folder_of_somebody_elses_is_no_home(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(LocalError, match="would delete them; set AIRLOOP_HOME to a new folder"):
+        checks.check_home(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["jdk", "secrets.json", checks.MARKER])
+def test_a_folder_of_ours_is(tmp_path, name):
+    (tmp_path / name).touch()
+    checks.check_home(tmp_path)
+
+
+def test_a_missing_java_says_how_to_get_one():
+    with pytest.raises(LocalError, match=r"Spark needs Java 17 or 21 .* apt install openjdk-17-jre-headless"):
+        checks.check_java({"JAVA_HOME": "/nowhere"})
+
+
+@pytest.mark.parametrize(("version", "modules"), [("11", "jdk.incubator.vector"), ("17", "java.base")])
+def test_an_old_or_trimmed_java_is_refused(tmp_path: Path, version, modules):
+    fake_java(tmp_path, version, modules)
+    with pytest.raises(LocalError, match="not a complete 17 or 21"):
+        checks.check_java({"JAVA_HOME": str(tmp_path)})
+
+
+def test_a_complete_java_is_taken(tmp_path):
+    fake_java(tmp_path, "21", "jdk.incubator.vector@21.0.1")
+    checks.check_java({"JAVA_HOME": str(tmp_path)})
+
+
+def fake_java(home: Path, version: str, modules: str) -> None:
+    binary = home / "bin" / "java"
+    binary.parent.mkdir()
+    settings = f"    java.home = {home}\\n    java.specification.version = {version}\\n"
+    binary.write_text(f"#!/bin/sh\ncase $1 in --list-modules) echo {modules};; *) printf '{settings}' >&2;; esac\n")
+    binary.chmod(0o755)
