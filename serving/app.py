@@ -66,9 +66,8 @@ async def _predict(service: Service, request: Request) -> Response:
         return _unavailable(live.reason)
     settings = service.settings
     try:
-        flights, many = body.parse(await body.read(request, settings.max_body_bytes), settings.max_flights)
-        answers = await service.answer(flights, live)
-        return _json({"predictions": answers} if many else answers[0])
+        flights = body.parse(await body.read(request, settings.max_body_bytes), settings.max_flights)
+        return _json({"predictions": await service.answer(flights, live)})
     except body.Refused as refused:
         return _json(refused.content, refused.status)
     except ClientDisconnect:

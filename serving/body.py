@@ -46,15 +46,15 @@ async def read(request: Request, limit: int) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def parse(body: bytes, max_flights: int) -> tuple[list[FlightRequest], bool]:
-    """The flights, and whether they came as a list; Refused lists what is wrong with each."""
+def parse(body: bytes, max_flights: int) -> list[FlightRequest]:
+    """The flights of a request; Refused lists what is wrong with each."""
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Refused(422, f"The body is not JSON: {error}. {HOW}") from None
     many = isinstance(content, list) or (isinstance(content, dict) and "flights" in content)
     if not many:
-        return [_check([content], "")[0]], False
+        return _check([content], "")
     if isinstance(content, dict):
         if unknown := [key for key in content if key != "flights"]:
             raise Refused(422, f"Beside flights stands {unknown[0][:80]!r}, which is unknown. {HOW}")
@@ -63,7 +63,7 @@ def parse(body: bytes, max_flights: int) -> tuple[list[FlightRequest], bool]:
         raise Refused(422, f"flights is no list. {HOW}")
     if not 1 <= len(content) <= max_flights:
         raise Refused(422, f"The list has {len(content):,} flights; send 1 to {max_flights:,} at a time.")
-    return _check(content, "flights"), True
+    return _check(content, "flights")
 
 
 def _check(items: list[Any], where: str) -> list[FlightRequest]:

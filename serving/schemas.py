@@ -99,8 +99,8 @@ def predict_docs(reference: str = "#/components/schemas/{model}") -> dict[str, A
         },
         "responses": {
             "200": answer(
-                "The prediction of one flight, or of a list of them", {"anyOf": [ref(PredictionAnswer), ref(Predictions)]},
-                example=ONE_ANSWER,
+                "One prediction a flight, in the order of the request", ref(Predictions),
+                example={"predictions": [ONE_ANSWER]},
             ),
             "413": answer("The body is too large", ref(ErrorAnswer)),
             "422": answer("The request cannot be understood; `error` says what, where and how to fix it", ref(ErrorAnswer)),
