@@ -1,0 +1,165 @@
+"""What may become live: only what is verified and has answered; everything else is refused and said."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tasks.common import landed, ledger
+from tasks.common.artefacts import Store
+from tests.serving.world import FLIGHT, World, make_flights
+
+
+def spoil(world: World, name: str, how: str) -> None:
+    data = bytearray(world.store.read(name))
+    if how == "flip a bit":
+        data[len(data) // 2] ^= 1
+    elif how == "cut short":
+        data = data[: len(data) // 2]
+    world.store.write(name, bytes(data))
+
+
+def sync_after(world: World, run, change):
+    """(status and body of /-/sync, readyz, predict, metrics) after ``change`` was made under a running service."""
+
+    async def go():
+        async with world.client() as client:
+            await asyncio.to_thread(change)
+            synced = await client.post("/-/sync")
+            ready, predicted = await client.get("/readyz"), await client.post("/predict", json=FLIGHT)
+            return synced, ready, predicted, (await client.get("/metrics")).text
+
+    return run(go())
+
+
+@pytest.mark.parametrize("how", ["flip a bit", "cut short", "another model's file", "remove", "contract"])
+def test_a_model_that_fails_verification_never_replaces_the_live_one(world: World, run, how):
+    def change():
+        digest = world.promote(2, 2.0)
+        name = f"models/{digest}/{'contract.json' if how == 'contract' else 'model.onnx'}"
+        if how == "remove":
+            Path(world.store.uri(name).removeprefix("file://")).unlink()
+        elif how == "another model's file":
+            other = world.put_model(5.0)
+            world.store.write(name, world.store.read(f"models/{other.model}/model.onnx"))
+        else:
+            spoil(world, name, "flip a bit" if how == "contract" else how)
+
+    synced, ready, predicted, metrics = sync_after(world, run, change)
+    assert synced.status_code == 503
+    assert ready.status_code == 200
+    assert ready.json()["model_version"] == 1
+    assert "v2 is refused: " in ready.json()["problems"]["model"]
+    assert predicted.json()["predictions"][0]["model_version"] == 1
+    assert 'airloop_online_load_errors_total{what="model"} 1.0' in metrics
+
+
+def test_a_model_with_a_feature_the_service_cannot_make_is_refused(world: World, run):
+    synced, ready, _, _ = sync_after(world, run, lambda: world.promote(2, 1.0, features=("carrier", "hour", "moon")))
+    assert synced.status_code == 503
+    assert "'moon'" in ready.json()["problems"]["model"]
+    assert ready.json()["model_version"] == 1
+
+
+def test_a_model_that_answers_no_probability_is_refused(world: World, run):
+    synced, ready, predicted, _ = sync_after(world, run, lambda: world.promote(2, float("nan")))
+    assert synced.status_code == 503
+    assert "no probability" in ready.json()["problems"]["model"]
+    assert predicted.json()["predictions"][0]["model_version"] == 1
+
+
+def test_the_first_model_is_verified_too(empty: World, run):
+    empty.land("2013-01")
+    digest = empty.promote(1, 1.0)
+    spoil(empty, f"models/{digest}/model.onnx", "flip a bit")
+    synced, ready, predicted, _ = sync_after(empty, run, lambda: None)
+    assert {synced.status_code, ready.status_code, predicted.status_code} == {503}
+    assert "has sha256" in predicted.json()["error"]
+
+
+def test_a_month_that_fails_verification_never_replaces_the_state(world: World, run):
+    def change():
+        world.land("2013-03")
+        record = landed.read(world.store, "2013-03")
+        assert record is not None
+        spoil(world, record.state["flights"].name, "flip a bit")
+
+    synced, ready, predicted, metrics = sync_after(world, run, change)
+    assert synced.status_code == 200  # the model is what the ledger says; the month is a problem of its own
+    assert ready.json()["state"]["months"] == ["2013-01", "2013-02"]
+    assert "2013-03" in ready.json()["problems"]["state"]
+    assert predicted.status_code == 200
+    assert 'airloop_online_load_errors_total{what="state"} 1.0' in metrics
+
+
+def test_a_month_landed_again_with_other_content_is_loaded(world: World, run):
+    def change():
+        world.land("2013-02", make_flights("2013-02").slice(0, 30))
+
+    _, ready, predicted, _ = sync_after(world, run, change)
+    assert ready.json()["problems"] == {}
+    assert predicted.json()["predictions"][0]["degraded"]  # the flight of the 14th is no longer in the schedule
+
+
+def test_a_broken_ledger_leaves_what_is_live(world: World, run):
+    def change():
+        world.store.write("ledger/000002.json", b"{}")
+
+    synced, ready, predicted, _ = sync_after(world, run, change)
+    assert synced.status_code == 503
+    assert "ledger" in ready.json()["problems"]["store"]
+    assert predicted.json()["predictions"][0]["model_version"] == 1
+
+
+def test_taken_out_of_service(world: World, run):
+    def change():
+        ledger.Ledger(world.store).append(
+            action="rollback", to_version=None, effective_from="2013-04", who="eve", why="wrong", evidence=None
+        )
+
+    _, ready, predicted, _ = sync_after(world, run, change)
+    assert ready.status_code == predicted.status_code == 503
+    assert predicted.json()["error"] == "no model is live: ledger entry 2 by eve took it out of service (wrong)"
+
+
+def test_features_are_asked_with_the_settings_of_the_training_run(world: World, run):
+    def change():
+        world.store.write(
+            "runs/r/params.yaml",
+            b"features: {horizon_hours: 5, trailing_days: 7, departure_hours: 3, late_minutes: 15}\n",
+        )
+        world.promote(2, 2.0)
+
+    _, _, predicted, _ = sync_after(world, run, change)
+    assert predicted.json()["predictions"][0]["as_of"] == "2013-02-14T08:00:00Z"
+
+
+def test_a_prediction_log_that_cannot_be_written_waits_and_stops_nothing(world: World, run, monkeypatch):
+    real = Store.write
+
+    def full(self, name, data):
+        if name.startswith("online/") and blocked:
+            raise OSError(28, "No space left on device")
+        return real(self, name, data)
+
+    monkeypatch.setattr(Store, "write", full)
+    blocked = True
+
+    async def go():
+        nonlocal blocked
+        async with world.client(flush_seconds=0.05) as client:
+            first = await client.post("/predict", json=FLIGHT)
+            await asyncio.sleep(0.3)
+            metrics = (await client.get("/metrics")).text
+            blocked = False
+            await asyncio.sleep(0.3)
+            return first, metrics, (await client.get("/metrics")).text
+
+    first, during, after = run(go())
+    assert first.status_code == 200
+    assert "airloop_online_log_waiting 1.0" in during
+    assert "airloop_online_log_errors_total 0.0" not in during
+    assert "airloop_online_log_waiting 0.0" in after
+    assert [n for n in world.store.names("online") if n.endswith("jsonl")]

@@ -1,0 +1,170 @@
+"""One real uvicorn process: a model swapped under load, slow requests, a polite end and a rude one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tasks.common import online_log
+from tests.serving.world import CODE, FLIGHT, World
+
+
+@contextmanager
+def serving(world: World, **settings: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The service on ``world``'s store as its own process; yields its URL once it is ready."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "AIRLOOP_STORE": world.store.url, **settings}
+    environment.pop("AIRLOOP_ADMIN_TOKEN", None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "serving.app:app", "--port", str(port), "--no-access-log"],
+        cwd=CODE, env=environment, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 30
+        while not ready(url):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline, "the service did not become ready"
+            time.sleep(0.1)
+        yield url, process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+class SlowRequest:
+    """A request of which half has been sent."""
+
+    def __init__(self, url: str) -> None:
+        address = httpx.URL(url)
+        self._socket = socket.create_connection((address.host, address.port), timeout=20)
+        body = json.dumps(FLIGHT).encode()
+        head = f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self._rest = body[20:]
+        self._socket.sendall(f"{head}connection: close\r\n\r\n".encode() + body[:20])
+        time.sleep(0.3)  # so that the service has begun with it
+
+    def finish(self) -> tuple[int, dict]:
+        self._socket.sendall(self._rest)
+        data = b""
+        while part := self._socket.recv(65536):
+            data += part
+        head, _, body = data.partition(b"\r\n\r\n")
+        return int(head.split()[1]), json.loads(body)
+
+
+async def trickle(url: str, stop: asyncio.Event) -> list[tuple[int, int | None]]:
+    """(status, version) of requests sent without a pause until ``stop``."""
+    seen = []
+    async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+        while not stop.is_set():
+            response = await client.post("/predict", json=FLIGHT)
+            answer = response.json()
+            seen.append((response.status_code, answer["predictions"][0]["model_version"] if response.is_success else None))
+    return seen
+
+
+def test_models_and_months_are_swapped_without_a_failed_request(world: World, run):
+    async def go(url):
+        stop = asyncio.Event()
+        tasks = [asyncio.create_task(trickle(url, stop)) for _ in range(3)]
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            for version in range(2, 7):
+                await asyncio.to_thread(world.promote, version, 1.0 + version)
+                if version == 4:
+                    await asyncio.to_thread(world.land, "2013-03")
+                synced = await client.post("/-/sync")
+                assert (synced.status_code, synced.json()["model_version"]) == (200, version)
+                after = (await client.post("/predict", json=FLIGHT)).json()["predictions"][0]
+                assert after["model_version"] == version
+                assert len(after["state"]["months"]) == (3 if version >= 4 else 2)
+        stop.set()
+        return [await task for task in tasks]
+
+    with serving(world, AIRLOOP_ONLINE_POLL_SECONDS="3600") as (url, _):
+        for seen in run(go(url)):
+            assert {status for status, _ in seen} == {200}
+            versions = [version for _, version in seen]
+            assert versions == sorted(versions)
+            assert len(set(versions)) > 1
+
+
+def test_a_request_in_flight_is_finished_by_the_model_it_started_with(world: World):
+    with serving(world) as (url, _):
+        slow = SlowRequest(url)
+        world.promote(2, 3.0)
+        assert httpx.post(f"{url}/-/sync").json()["model_version"] == 2
+        status, answer = slow.finish()
+        assert (status, answer["predictions"][0]["model_version"]) == (200, 1)
+        fresh = httpx.post(f"{url}/predict", json=FLIGHT).json()["predictions"][0]
+        assert fresh["model_version"] == 2
+        assert fresh["probability_late"] != answer["predictions"][0]["probability_late"]
+
+
+def test_the_store_is_followed_without_being_told(world: World):
+    with serving(world, AIRLOOP_ONLINE_POLL_SECONDS="0.1") as (url, _):
+        world.promote(2, 3.0)
+        world.land("2013-03")
+        deadline = time.monotonic() + 10
+        while (status := httpx.get(f"{url}/readyz").json())["model_version"] != 2 or len(status["state"]["months"]) != 3:
+            assert time.monotonic() < deadline, status
+            time.sleep(0.1)
+
+
+def test_sigterm_finishes_what_is_in_flight_and_the_log(world: World):
+    with serving(world, AIRLOOP_ONLINE_FLUSH_SECONDS="3600") as (url, process):
+        slow = SlowRequest(url)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        status, answer = slow.finish()
+        process.wait(timeout=15)
+    assert status == 200
+    assert online_log.find(world.store, answer["predictions"][0]["prediction_id"]) is not None
+
+
+@pytest.mark.parametrize("moment", [0.05, 0.35])
+def test_sigkill_loses_no_more_than_a_flush_and_leaves_whole_lines(world: World, moment):
+    answers = []
+    with serving(world, AIRLOOP_ONLINE_FLUSH_SECONDS="0.2") as (url, process), httpx.Client(base_url=url) as client:
+        end = time.monotonic() + 0.6 + moment
+        while time.monotonic() < end:
+            answers.append((time.monotonic(), client.post("/predict", json=FLIGHT).json()["predictions"][0]))
+        killed = time.monotonic()
+        process.kill()
+        process.wait()
+    kept = {a["prediction_id"] for _, a in answers if online_log.find(world.store, a["prediction_id"])}
+    assert kept >= {a["prediction_id"] for at, a in answers if at < killed - 0.5}
+    for name in world.store.names("online"):
+        if name.endswith(".jsonl"):
+            assert all(json.loads(line)["version"] == 1 for line in world.store.read(name).splitlines())
+
+
+def test_two_processes_share_a_store(world: World):
+    with serving(world) as (first, _), serving(world) as (second, _):
+        ids = [
+            httpx.post(f"{url}/predict", json=FLIGHT).json()["predictions"][0]["prediction_id"]
+            for url in (first, second, first)
+        ]
+        assert len(set(ids)) == 3
+        time.sleep(1.5)
+        assert all(online_log.find(world.store, i) for i in ids)
