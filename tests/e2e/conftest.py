@@ -1,0 +1,69 @@
+"""One real stack for all end-to-end tests: Airflow, MLflow and the online service in a home and on ports of their own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local import paths
+from local.airflow_api import Airflow
+from tasks.common import environment as tasks_environment
+from tasks.common.artefacts import Store
+
+from .loop import Loop
+
+
+@pytest.fixture(scope="session")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    """A started stack with nothing landed; stopped, and all of it deleted, at the end."""
+    home = tmp_path_factory.mktemp("e2e") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("AIRLOOP_", "AIRFLOW"))]:
+            patch.delenv(name)
+        patch.setenv("AIRLOOP_HOME", str(home))
+        for name, port in zip(("AIRFLOW", "MLFLOW", "ONLINE"), _free_ports(3), strict=True):
+            patch.setenv(f"AIRLOOP_{name}_PORT", str(port))
+        if source := os.environ.get("AIRLOOP_SOURCE"):
+            patch.setenv("AIRLOOP_SOURCE", source)
+        try:
+            _local("up")
+            from local.env import environment
+
+            for name, value in environment().items():
+                patch.setenv(name, value)
+            tasks_environment.environment.cache_clear()
+            yield Loop(Airflow(), Store(tasks_environment.environment().store_url), home)
+        finally:
+            _keep_logs(home)
+            _local("down")
+            tasks_environment.environment.cache_clear()
+
+
+def _local(command: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "local", command], cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _keep_logs(home: Path) -> None:
+    """Where AIRLOOP_TEST_LOGS names a folder (CI), the services' and tasks' logs outlive the stack."""
+    if target := os.environ.get("AIRLOOP_TEST_LOGS"):
+        for logs in (home / "logs", home / "airflow/logs"):
+            if logs.exists():
+                subprocess.run(["cp", "-r", str(logs), target], check=False)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()

@@ -1,0 +1,91 @@
+"""What the end-to-end tests do to a running stack, and what they ask of it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pandas as pd
+
+from local.airflow_api import Airflow
+from tasks.common import landed, registry
+from tasks.common.artefacts import Store, sha256, to_json
+from tasks.common.environment import environment
+from tasks.common.ledger import Entry, Ledger
+from tasks.flights import landing
+
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+@dataclass
+class Loop:
+    """A started stack."""
+
+    airflow: Airflow
+    store: Store
+    home: Path
+
+    def land(self, month: str, change: Change | None = None) -> None:
+        """Land a real month; ``change`` makes another April of its flights (all cells are text)."""
+        landing.land(month, environment().landing_url)
+        if change is None:
+            return
+        zone = Store(environment().landing_url)
+        table = pd.read_csv(io.BytesIO(gzip.decompress(zone.read(f"{month}/flights.csv.gz"))), dtype=str, keep_default_na=False)
+        changed = change(table)
+        data = gzip.compress(changed.to_csv(index=False).encode(), mtime=0)
+        manifest = zone.read_json(f"{month}/manifest.json")
+        manifest["files"]["flights.csv.gz"] = {"sha256": sha256(data), "bytes": len(data), "rows": len(changed)}
+        zone.write(f"{month}/flights.csv.gz", data)
+        zone.write(f"{month}/manifest.json", to_json(manifest))
+
+    def run(self, dag: str, conf: dict[str, Any], expect: str = "success") -> dict[str, dict[str, Any]]:
+        """Trigger, follow to the end; returns the task instances. Fails with the logs unless it ends as expected."""
+        return self.follow(dag, self.airflow.trigger(dag, conf), expect)
+
+    def follow(self, dag: str, run_id: str, expect: str = "success") -> dict[str, dict[str, Any]]:
+        """Wait for a run; returns its task instances."""
+        ended = self.airflow.wait(dag, run_id)
+        tasks = self.airflow.tasks(dag, run_id)
+        if ended["state"] != expect:
+            words = [self.airflow.log(dag, run_id, n, t["try_number"])[-3000:] for n, t in tasks.items() if t["state"] == "failed"]
+            raise AssertionError(f"{dag} {run_id} ended as {ended['state']}:\n" + "\n".join(words))
+        return tasks
+
+    def started(self, dag: str, month: str, nth: int = 1, seconds: float = 120) -> str:
+        """Run id of the ``nth`` run of ``dag`` that an asset event started for ``month``."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = self.partition_runs(dag, month)
+            if len(found) >= nth:
+                return str(found[nth - 1]["dag_run_id"])
+            time.sleep(0.5)
+        raise AssertionError(f"no run {nth} of {dag} for {month} within {seconds} s: {[r['dag_run_id'] for r in self.airflow.runs()]}")
+
+    def partition_runs(self, dag: str, month: str) -> list[dict[str, Any]]:
+        """Runs of ``dag`` that asset events started for ``month``."""
+        return [run for run in self.airflow.runs(dag) if run.get("partition_key") == month]
+
+    def landed(self, month: str) -> landed.Landed:
+        """The month's record; fails when it has not landed."""
+        record = landed.read(self.store, month)
+        assert record is not None, f"{month} has not landed"
+        return record
+
+    def ledger(self) -> list[Entry]:
+        """All entries."""
+        return Ledger(self.store).entries()
+
+    def aliases(self) -> dict[str, str]:
+        """MLflow's aliases."""
+        return dict(registry.client().get_registered_model(registry.MODEL).aliases)
+
+    def online(self) -> dict[str, Any]:
+        """What the online service says of itself."""
+        return dict(httpx.get(f"{environment().online_url}/readyz", timeout=30).json())
