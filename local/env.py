@@ -46,7 +46,8 @@ def environment() -> dict[str, str]:
         "PYTHONPATH": str(where.code),
         **({"JAVA_HOME": java_home} if java_home else {}),
     }
-    return {**defaults, **{name: said[name] for name in defaults if said.get(name)}, **fixed}
+    from_file = {name: value for name, value in _file().items() if name not in os.environ}
+    return {**from_file, **defaults, **{name: said[name] for name in defaults if said.get(name)}, **fixed}
 
 
 def _airloop(where: Place) -> dict[str, str]:
@@ -102,7 +103,12 @@ def _stamped_java() -> str:
 
 
 def _said() -> dict[str, str]:
-    """The process's environment over the checkout's `.env` (lines of NAME=value; # starts a comment line)."""
+    """The process's environment, over the checkout's `.env`."""
+    return {**_file(), **os.environ}
+
+
+def _file() -> dict[str, str]:
+    """What the checkout's `.env` says: lines of NAME=value; # starts a remark. No file says nothing."""
     said = {}
     try:
         lines = (ROOT / ".env").read_text().splitlines()
@@ -112,7 +118,7 @@ def _said() -> dict[str, str]:
         name, equals, value = line.strip().removeprefix("export ").partition("=")
         if equals and not name.startswith("#"):
             said[name.strip()] = value.strip().strip("'\"")
-    return {**said, **os.environ}
+    return said
 
 
 def _port(name: str, raw: str, default: int) -> int:

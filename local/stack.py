@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -36,14 +37,16 @@ def up() -> Place:
     """
     where = place()
     programs = services(where)
-    if running(where.home) and not unwell(where, programs):
-        print("Already up.")
+    env = environment()
+    config = supervise.configuration(where.home, programs, _digest(env))
+    if running(where.home) and supervise.runs(where.home, config):
+        _resume(where, programs)
         return where
     _end_all(where.home)
-    checks.before_start(where, programs, environment())
+    checks.before_start(where, programs, env)
     _prepare(where)
     started = time.monotonic()
-    supervise.start(where.home, programs, _supervised_environment(where.home))
+    supervise.start(where.home, config, _supervised_environment(where.home))
     try:
         wait_until_well(where, programs)
     except (LocalError, KeyboardInterrupt):
@@ -51,6 +54,14 @@ def up() -> Place:
         raise
     print(f"Up in {time.monotonic() - started:.0f} s.")
     return where
+
+
+def _resume(where: Place, programs: tuple[Service, ...]) -> None:
+    """Has what has stopped start again, and leaves alone what runs: tasks may be at work."""
+    if unwell(where, programs):
+        supervise.start_stopped(where.home)
+        wait_until_well(where, programs)
+    print("Already up.")
 
 
 def down(*, keep: bool = False) -> None:
@@ -150,6 +161,12 @@ def _supervised_environment(home: Path) -> dict[str, str]:
         # Without it setproctitle writes over the environment that /proc shows, and the mark with it.
         "SPT_NOENV": "1",
     }
+
+
+def _digest(env: dict[str, str]) -> str:
+    """Changes when a setting does, so that `up` knows that what runs was started with others; PATH differs by shell."""
+    lines = sorted(f"{name}={value}" for name, value in env.items() if name != "PATH")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _end_all(home: Path) -> int:

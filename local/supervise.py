@@ -34,8 +34,8 @@ def socket_path(home: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"airloop-{os.getuid()}-{name}" / "s.sock"
 
 
-def start(home: Path, programs: Iterable[Service], env: dict[str, str]) -> None:
-    """Starts supervisord with these programs, detached; returns when it answers.
+def start(home: Path, config: str, env: dict[str, str]) -> None:
+    """Starts supervisord with this configuration, detached; returns when it answers.
 
     Raises:
         LocalError: it did not answer within 30 seconds.
@@ -46,10 +46,10 @@ def start(home: Path, programs: Iterable[Service], env: dict[str, str]) -> None:
     socket.parent.chmod(0o700)
     if socket.parent.stat().st_uid != os.getuid():
         raise LocalError(f"{socket.parent} belongs to another user; set AIRLOOP_HOME to a shorter path.")
-    config = home / "supervisord.conf"
-    config.write_text(configuration(home, programs))
+    file = home / "supervisord.conf"
+    file.write_text(config)
     subprocess.run(
-        [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
+        [sys.executable, "-m", "supervisor.supervisord", "-c", str(file)],
         env=env,
         check=False,
         start_new_session=True,
@@ -66,10 +66,14 @@ def start(home: Path, programs: Iterable[Service], env: dict[str, str]) -> None:
         time.sleep(0.1)
 
 
-def configuration(home: Path, programs: Iterable[Service]) -> str:
-    """The text of supervisord.conf. It holds no secret: those reach the programs through the environment."""
+def configuration(home: Path, programs: Iterable[Service], settings: str = "") -> str:
+    """The text of supervisord.conf, with a digest of the settings as a remark.
+
+    It holds no secret: those reach the programs through the environment.
+    """
     socket = socket_path(home)
     head = f"""\
+; settings {settings}
 [supervisord]
 logfile={_quoted(home / "logs" / "supervisord.log")}
 logfile_maxbytes=10MB
@@ -85,6 +89,14 @@ chmod=0700
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 """
     return head + "".join(_section(home, program) for program in programs)
+
+
+def runs(home: Path, config: str) -> bool:
+    """Whether supervisord was last started with this configuration."""
+    try:
+        return (home / "supervisord.conf").read_text() == config
+    except OSError:
+        return False
 
 
 def answers(home: Path) -> bool:
@@ -109,11 +121,17 @@ def shut_down(home: Path, timeout: float = 40.0) -> None:
         time.sleep(0.1)
 
 
-def restart(home: Path, name: str) -> None:
-    """Stops and starts one program."""
-    with contextlib.suppress(Fault):
-        _server(home).stopProcess(name)
-    _server(home).startProcess(name)
+def start_stopped(home: Path) -> None:
+    """Starts each program that has stopped or was given up."""
+    for name, info in (states(home) or {}).items():
+        if info["statename"] in {"STOPPED", "EXITED", "FATAL"}:
+            with contextlib.suppress(Fault):
+                _server(home).startProcess(name, False)
+
+
+def stop(home: Path, name: str) -> None:
+    """Stops one program; it stays stopped until the next `up`."""
+    _server(home).stopProcess(name)
 
 
 def _server(home: Path) -> Any:  # its methods are known only at run time

@@ -56,10 +56,13 @@ def test_what_the_shell_says_of_places_wins(home, monkeypatch):
 
 def test_the_file_is_read_and_the_shell_wins_over_it(home, monkeypatch, tmp_path):
     (tmp_path / "checkout").mkdir()
-    (tmp_path / "checkout" / ".env").write_text("# a remark\nAIRLOOP_PLACE=cluster\nexport AIRLOOP_STORE='s3://file'\n")
+    (tmp_path / "checkout" / ".env").write_text(
+        "# a remark\nAIRLOOP_PLACE=cluster\nAIRLOOP_ADMIN_TOKEN=t\nexport AIRLOOP_STORE='s3://file'\n"
+    )
     monkeypatch.setenv("AIRLOOP_STORE", "s3://shell")
     made = env.environment()
     assert (made["AIRLOOP_PLACE"], made["AIRLOOP_STORE"]) == ("cluster", "s3://shell")
+    assert made["AIRLOOP_ADMIN_TOKEN"] == "t", "a variable that only one part reads is handed on too"
 
 
 def test_a_shell_set_up_for_other_work_does_not_leak_in(home, monkeypatch):

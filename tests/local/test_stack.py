@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from local import paths, processes
+from local import paths, processes, supervise
 
 pytestmark = pytest.mark.e2e
 
@@ -111,6 +111,16 @@ def test_up_again_changes_nothing(stack):
     before = {process.pid for process in processes.ours(stack.home)}
     assert "Already up." in stack.run("up").stdout
     assert before <= {process.pid for process in processes.ours(stack.home)}
+
+
+def test_up_again_starts_what_has_died(stack):
+    """Killed thrice, a program is given up by supervisord; here it is only stopped, which looks the same to `up`."""
+    before = supervise.states(stack.home)
+    supervise.stop(stack.home, "mlflow")
+    assert stack.run("status", check=False).returncode == 1
+    assert "Already up." in stack.run("up").stdout
+    after = supervise.states(stack.home)
+    assert [name for name in after if after[name]["pid"] != before[name]["pid"]] == ["mlflow"]
 
 
 def test_status_names_every_service(stack):
