@@ -1,0 +1,44 @@
+"""A stage's output files: canonical Parquet, and files and folders that appear whole."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.common.artefacts import write_atomic
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """``table`` as a Parquet file: equal tables give equal bytes.
+
+    zstd halves what snappy leaves and costs nothing at this size; schema metadata (pandas') is dropped, since it says
+    more about the writer than about the data.
+    """
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(None), buffer, compression="zstd", version="2.6")
+    return buffer.getvalue()
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Make ``path`` a folder of exactly these files; a reader, or a crash, sees all of them or no folder.
+
+    The folder is prepared under one fixed name beside it, so that what a killed run left there is replaced.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for name, data in files.items():
+        write_atomic(partial / name, data)
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """``write_atomic``, and no unfinished file of an earlier, killed run stays beside ``path``."""
+    for left in path.parent.glob(f".{path.name}.*.partial"):
+        left.unlink(missing_ok=True)
+    write_atomic(path, data)

@@ -1,0 +1,115 @@
+"""Brings one month from the landing zone into the workspace: verified, typed, sorted, byte-equal when done again."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from tasks.common import months
+from tasks.common.artefacts import sha256
+from tasks.common.environment import environment
+from tasks.common.errors import DataError, run_main
+from tasks.common.files import parquet_bytes, write_folder
+from tasks.common.landing_zone import Entry, Manifest, land_again, parse_manifest, read
+from tasks.flights.feed import TYPED
+from tasks.flights.schema import FEED, ORDER, TABLES
+
+
+def ingest(month: str, manifest: Manifest) -> dict[str, pa.Table]:
+    """All landed tables of ``month``, typed and in canonical order; DataError when a file is not as in ``manifest``."""
+    return {table: _ingest_one(month, table, manifest) for table in TABLES}
+
+
+def verify(data: bytes, entry: Entry, where: str) -> None:
+    """Raise unless ``data`` is what the manifest says, byte for byte."""
+    if len(data) != entry.bytes:
+        raise DataError(f"{where} has {len(data):,} bytes, its manifest says {entry.bytes:,}: it was changed after it landed")
+    if (got := sha256(data)) != entry.sha256:
+        raise DataError(f"{where} has sha256 {got}, its manifest says {entry.sha256}: it was changed after it landed")
+
+
+def decompress(data: bytes, where: str) -> str:
+    """The text in a gzip file. Bytes that are not UTF-8 become U+FFFD, so that they spoil their row and not the month."""
+    try:
+        return gzip.decompress(data).decode("utf-8-sig", errors="replace")
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{where} is not a whole gzip file ({error})") from None
+
+
+def parse(text: str, columns: Sequence[str], where: str) -> tuple[pd.DataFrame, pd.Series]:
+    """The wanted columns of a CSV as text, and a note on each row that has too many or too few cells ("" on the others).
+
+    Such a row is padded or cut: it is bad, but it landed, and must be counted.
+    """
+    try:
+        header, *rows = (row for row in csv.reader(io.StringIO(text, newline="")) if row)
+    except ValueError:
+        raise DataError(f"{where} is empty") from None
+    except csv.Error as error:
+        raise DataError(f"{where} is not CSV ({error})") from None
+    if missing := [name for name in columns if name not in header]:
+        raise DataError(f"{where} lacks the column(s) {', '.join(missing)}; it has {', '.join(header)}")
+    if not rows:
+        raise DataError(f"{where} has a header and no rows")
+    width = len(header)
+    notes = ["" if len(row) == width else f"cells='{len(row)} instead of {width}'; " for row in rows]
+    places = {name: header.index(name) for name in columns}
+    cells = {name: [row[at] if at < len(row) else "" for row in rows] for name, at in places.items()}
+    return pd.DataFrame(cells, dtype=object), pd.Series(notes, dtype=object)
+
+
+def in_order(table: pa.Table, key: Sequence[str]) -> pa.Table:
+    """``table`` sorted by ``key`` and then by every other column, so that the landed order cannot show."""
+    rest = [name for name in table.column_names if name not in key]
+    return table.sort_by([(name, "ascending") for name in (*key, *rest)]).combine_chunks()
+
+
+def main() -> None:
+    """Ingest the landed files of --month into data/raw/<month>/."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--month", required=True, help="YYYY-MM")
+    month = parser.parse_args().month
+    months.parse(month)
+    tables = ingest(month, _manifest(month))
+    write_folder(Path(f"data/raw/{month}"), {f"{name}.parquet": parquet_bytes(table) for name, table in tables.items()})
+    print(f"{month}: " + ", ".join(f"{table.num_rows:,} {name}" for name, table in tables.items()) + " ingested")
+
+
+def _ingest_one(month: str, table: str, manifest: Manifest) -> pa.Table:
+    name = f"{table}.csv.gz"
+    where = f"{environment().landing_url.rstrip('/')}/{month}/{name}"
+    try:
+        if name not in manifest.files:
+            raise DataError(f"{where} is not in its manifest")
+        entry = manifest.files[name]
+        data = read(month, name)  # once: what is verified is what is used
+        verify(data, entry, where)
+        cells, notes = parse(decompress(data, where), FEED[table], where)
+        if len(cells) != entry.rows:
+            raise DataError(f"{where} has {len(cells):,} rows, its manifest says {entry.rows:,}")
+    except DataError as error:
+        raise error if land_again(month) in str(error) else DataError(f"{error}. {land_again(month)}") from None
+    return in_order(TYPED[table](cells, notes), ORDER[table])
+
+
+def _manifest(month: str) -> Manifest:
+    path = Path(f"data/manifests/{month}.json")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(
+            f"{path.resolve()} is missing; run python tasks/manifest.py --month {month} first (dvc repro does)."
+        ) from None
+    return parse_manifest(data, month, str(path))
+
+
+if __name__ == "__main__":
+    run_main(main)
