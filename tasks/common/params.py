@@ -118,6 +118,10 @@ class TrainParams(Frozen):
     """Smallest sum of hessians in a leaf."""
     reg_lambda: Annotated[float, Field(ge=0)]
     """L2 regularisation of leaf weights."""
+    subsample: Annotated[float, Field(gt=0, le=1)]
+    """Share of the rows that a tree sees."""
+    colsample_bytree: Annotated[float, Field(gt=0, le=1)]
+    """Share of the features that a tree sees."""
 
 
 class EvaluateParams(Frozen):
@@ -127,10 +131,8 @@ class EvaluateParams(Frozen):
     """Equal-width probability bins of the expected calibration error."""
     latency_rows: Positive
     """Rows of the batch latency measurement."""
-    seed: int
-    """Seed of the day bootstrap."""
-    resamples: Positive
-    """Day-bootstrap resamples behind every interval."""
+    smoke_rows: Positive
+    """Golden rows that a deployed service must answer as evaluated."""
 
 
 class Floors(Frozen):
@@ -166,15 +168,38 @@ class Behaviour(Frozen):
     """Lowest share of rows whose score does not fall."""
 
 
+class Optimism(Frozen):
+    """By how much decision days flattered a challenger, as measured on past months (docs/decision-days.md)."""
+
+    d_log_loss: float
+    """Mean of (its log-loss difference to the champion on decision days) less (that of the next month)."""
+    d_auc: float
+    """Mean of (its AUC difference to the champion on decision days) less (that of the next month)."""
+
+
 class PromotionParams(Frozen):
     """Challenger against champion, on decision days."""
 
     min_days: Positive
     """Fewest decision days a comparison may rest on."""
+    max_days: Positive
+    """Most decision days a comparison looks at, newest first: older ones say less about what comes next."""
+    resamples: Annotated[int, Field(ge=100)]
+    """Day-bootstrap draws behind the intervals."""
+    seed: int
+    """Seed of the draws."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     """Two-sided level of the day-bootstrap intervals."""
     max_auc_loss: Share
-    """Largest AUC loss tolerated in a challenger whose log loss is better."""
+    """Largest AUC loss tolerated in a challenger whose log loss is better; its interval's lower end must be above it."""
+    optimism: Optimism
+    """Reported beside every comparison, never subtracted."""
+
+    @model_validator(mode="after")
+    def _days_in_order(self) -> PromotionParams:
+        if self.max_days < self.min_days:
+            raise ValueError(f"max_days={self.max_days} is below min_days={self.min_days}")
+        return self
 
 
 class GateParams(Frozen):

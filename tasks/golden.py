@@ -1,0 +1,58 @@
+"""golden: freezes the keys and labels of the rows that every model must pass, and says their digest.
+
+Features are not frozen: a better feature may change what a model sees, never what it is asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.common import params
+from tasks.common.artefacts import to_json, write_atomic
+from tasks.common.errors import run_main
+from tasks.common.params import DayRule, GoldenParams
+from tasks.common.tables import held_out, labelled, read_features
+from tasks.flights.definitions import KEY, LABEL
+from tasks.flights.golden import COLUMNS, choose, counts, digest
+
+
+def freeze(features: pa.Table, settings: GoldenParams, holdout: DayRule) -> pa.Table:
+    """The golden rows of the golden months' ``features``: key columns and label, sorted by the key."""
+    eligible = labelled(held_out(features, holdout), LABEL).select(COLUMNS)
+    chosen = choose(eligible.to_pylist(), settings.rows, settings.min_rows_per_carrier)
+    return eligible.take(pa.array(chosen, pa.int64())).sort_by([(column, "ascending") for column in KEY])
+
+
+def write(golden: pa.Table, folder: Path = Path("golden")) -> str:
+    """Write golden.parquet and golden.json into ``folder``; returns the digest.
+
+    The pin is not copied into the file: pinning must not change what evaluate depends on.
+    """
+    rows = golden.to_pylist()
+    found = digest(rows)
+    sink = io.BytesIO()
+    pq.write_table(golden, sink, compression="zstd")
+    write_atomic(folder / "golden.parquet", sink.getvalue())
+    summary = {"digest": found, "rows": len(rows), "by": counts(rows)}
+    write_atomic(folder / "golden.json", to_json(summary))
+    return found
+
+
+def main() -> None:
+    """Freeze the golden set of params.golden.months."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    settings = params.load()
+    features = read_features(settings.golden.months, ["day", *COLUMNS])
+    golden = freeze(features, settings.golden, settings.holdout)
+    found = write(golden)
+    pinned = "as pinned" if found == settings.golden.digest else f"NOT the pinned {settings.golden.digest}"
+    print(f"golden: {golden.num_rows} of {features.num_rows} rows, digest {found} ({pinned})")
+
+
+if __name__ == "__main__":
+    run_main(main)
