@@ -1,0 +1,147 @@
+"""Stages of dvc.yaml, and acts, as Airflow tasks: the one place that knows both."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from airflow.sdk import Asset, BaseOperator, get_parsing_context
+
+from airloop.places import ConfigError, Engine, Place, place_of
+from airloop.workspace import Arguments, WorkspaceOperator, code
+
+META = frozenset({"engine", "cpu", "memory", "gpus", "spot", "timeout_minutes"})
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What Airflow needs to know of a stage: its command, and what `meta` in dvc.yaml says of where it likes to run."""
+
+    name: str
+    cmd: str
+    by_month: bool
+    """Whether dvc.yaml has the stage once for each month."""
+    engine: Engine
+    cpu: int
+    """Cores."""
+    memory: str
+    """As Kubernetes writes it: 4Gi."""
+    timeout_minutes: int
+    gpus: int = 0
+    spot: bool = False
+    """Whether it may run on machines that can be taken away."""
+
+    def item(self, month: str) -> str:
+        """Its name in dvc.lock for ``month``."""
+        return f"{self.name}@{month}" if self.by_month else self.name
+
+    def argv(self, month: str) -> list[str]:
+        """Its command line for ``month``, as dvc runs it."""
+        return [part.replace("${key}", month) for part in shlex.split(self.cmd)]
+
+
+def stage(*names: str, outlets: Sequence[Asset] = (), **kwargs: Any) -> BaseOperator:
+    """The task that runs stage ``names[-1]``, and before it, in the same task, the light stages named before.
+
+    ConfigError when dvc.yaml has no such stage or the environment names no such place.
+    """
+    specs = [spec(name) for name in names]
+    main = specs[-1]
+    place = _needed(place_of(main.name, main.engine), str(kwargs.get("task_id", main.name)))
+    settings: dict[str, Any] = {
+        "task_id": main.name,
+        "outlets": list(outlets),
+        "execution_timeout": timedelta(minutes=main.timeout_minutes),
+        **kwargs,
+    }
+    match place:
+        case Place.PROCESS:
+            return WorkspaceOperator(action="stage", names=names, pool_slots=main.cpu, **settings)
+        case Place.SPARK:
+            from airloop.spark import WorkspaceSparkOperator
+
+            memory = spark_memory(main.memory)
+            return WorkspaceSparkOperator(action="stage", names=names, memory=memory, pool_slots=main.cpu, **settings)
+        case Place.POD:
+            from airloop.pod import StagePodOperator
+
+            return StagePodOperator(stages=specs, **settings)
+
+
+def act(
+    name: str,
+    *,
+    outlets: Sequence[Asset] = (),
+    engine: Engine | str = Engine.PYTHON,
+    workspace: bool = True,
+    arguments: Arguments | None = None,
+    **kwargs: Any,
+) -> BaseOperator:
+    """The task that runs tasks/<name>.py, which acts on the world and so is no stage of dvc.yaml.
+
+    Args:
+        name: the script.
+        outlets: assets that have news when it succeeds.
+        engine: ``spark`` for a script that spark-submit runs.
+        workspace: False for one that reads no data of a run.
+        arguments: from the task's context to the script's arguments.
+        kwargs: further settings of the task.
+    """
+    settings: dict[str, Any] = {"task_id": name, "outlets": list(outlets), "arguments": arguments, **kwargs}
+    engine = Engine(engine)
+    if engine is Engine.SPARK and _needed(place_of(name, engine), str(kwargs.get("task_id", name))) is Place.SPARK:
+        from airloop.spark import WorkspaceSparkOperator
+
+        return WorkspaceSparkOperator(action="act", names=[name], memory=None, pool_slots=2, **settings)
+    # An act is small and talks to services: it runs beside Airflow, whatever the place of the heavy stages.
+    return WorkspaceOperator(action="act" if workspace else "direct", names=[name], **settings)
+
+
+def spec(name: str) -> StageSpec:
+    """Stage ``name`` of dvc.yaml; ConfigError when it is not there or its `meta` is not as it should be."""
+    path = code() / "dvc.yaml"
+    stages = _stages(path)
+    if name not in stages:
+        raise ConfigError(f"stage({name!r}): {path} has no such stage; it has {', '.join(stages)}.")
+    entry = stages[name]
+    by_month = "foreach" in entry
+    body = entry["do"] if by_month else entry
+    meta = body.get("meta") or {}
+    wrong = sorted(set(meta) - META) + sorted({"engine", "cpu", "memory", "timeout_minutes"} - set(meta))
+    if wrong:
+        raise ConfigError(
+            f"{path}, stage {name}: meta needs engine, cpu, memory and timeout_minutes, and may have gpus and spot; "
+            f"unknown or missing: {', '.join(wrong)}."
+        )
+    if meta["engine"] not in list(Engine):
+        raise ConfigError(f"{path}, stage {name}: meta.engine={meta['engine']!r} is unknown; use {' or '.join(Engine)}.")
+    return StageSpec(name=name, cmd=body["cmd"], by_month=by_month, **{**meta, "engine": Engine(meta["engine"])})
+
+
+def _needed(place: Place, task_id: str) -> Place:
+    """``place``, or the cheap one while another task of the DAG is about to run.
+
+    Airflow parses the DAG's file again for each task that it starts, and says then which; only that task needs its
+    operator, which costs 1.5 to 2.5 CPU-seconds to import. The others are there for the arrows.
+    """
+    running = get_parsing_context().task_id
+    return place if running in (None, task_id) else Place.PROCESS
+
+
+def spark_memory(kubernetes: str) -> str:
+    """``4Gi`` as Spark and Java write it: ``4g``."""
+    return kubernetes.removesuffix("i").lower()
+
+
+@cache
+def _stages(path: Path) -> Mapping[str, Any]:
+    try:
+        return dict(yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"])
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing; set AIRLOOP_CODE to the checkout that has dvc.yaml.") from None

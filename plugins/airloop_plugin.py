@@ -1,0 +1,23 @@
+"""What Airflow itself loads: the Airloop page in its web UI. DAGs import the package `airloop` beside this file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+
+class AirloopPlugin(AirflowPlugin):
+    """The page is built only where it is served: schedulers and workers load this class too."""
+
+    name = "airloop"
+    external_views = [
+        {"name": "Airloop", "href": "/airloop/", "destination": "nav", "url_route": "airloop", "category": "browse"}
+    ]
+
+    @property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # read from an instance, by the api-server
+        """The web application behind the page."""
+        from airloop.pages import app
+
+        return [{"name": "Airloop", "app": app, "url_prefix": "/airloop"}]
