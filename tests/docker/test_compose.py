@@ -1,0 +1,156 @@
+"""House rules of docker-compose.yaml, read as data: no engine is needed."""
+
+import re
+import subprocess
+
+import pytest
+import yaml
+
+from local.paths import ROOT
+
+ONE_SHOT = {"airflow-init", "airflow-cli"}
+REQUIRED = re.compile(r"\$\{(\w+):\?")
+SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|FERNET|_KEY\b")
+
+
+def lasting(services):
+    return {name: service for name, service in services.items() if name not in ONE_SHOT}
+
+
+def test_the_four_services_of_the_loop_are_there(services):
+    airflow = {"airflow-init", "api-server", "scheduler", "dag-processor", "triggerer", "airflow-cli"}
+    assert set(services) == {"postgres", "mlflow", "online", *airflow}
+
+
+def test_every_lasting_service_has_a_healthcheck_with_time_to_start(services):
+    for name, service in lasting(services).items():
+        check = service.get("healthcheck", {})
+        assert check.get("test"), f"{name}: give it a healthcheck, or list it in ONE_SHOT if it ends by itself"
+        assert {"interval", "timeout", "retries", "start_period"} <= set(check), (
+            f"{name}: merge *health into its healthcheck"
+        )
+
+
+def test_what_runs_once_is_neither_checked_nor_restarted(services):
+    for name in ONE_SHOT:
+        assert services[name]["restart"] == "no", f"{name}: it would run again and again"
+        assert services[name]["healthcheck"] == {"disable": True}, f"{name}: the image's own check is for a server"
+
+
+def test_every_lasting_service_comes_back_by_itself(services):
+    assert {name for name, service in lasting(services).items() if service.get("restart") != "unless-stopped"} == set()
+
+
+def test_every_service_has_a_memory_limit(services):
+    assert {name for name, service in services.items() if "mem_limit" not in service} == set()
+
+
+def test_every_dependency_has_a_condition_that_can_be_met(services):
+    for name, service in services.items():
+        assert name == "postgres" or service.get("depends_on"), f"{name}: say what it waits for"
+        for other, wait in service.get("depends_on", {}).items():
+            wanted = "service_completed_successfully" if other in ONE_SHOT else "service_healthy"
+            assert wait["condition"] == wanted, f"{name} waits for {other}: use {wanted}"
+
+
+def test_only_pages_are_published_and_only_on_loopback(services):
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert set(published) == {"api-server", "mlflow", "online"}
+    for name, ports in published.items():
+        for port in ports:
+            assert re.fullmatch(r"127\.0\.0\.1:\$\{AIRLOOP_\w+_PORT:-\d+\}:\d+", port), (
+                f"{name}: publish {port} on 127.0.0.1"
+            )
+    assert not any("network_mode" in service for service in services.values())
+
+
+def test_every_secret_comes_from_the_environment_and_is_required(services):
+    for name, service in services.items():
+        for variable, value in service.get("environment", {}).items():
+            if SECRET.search(variable) and not variable.endswith("_FILE"):
+                assert REQUIRED.match(str(value)), f"{name}.{variable}: write it as ${{NAME:?how to make it}}"
+
+
+def test_no_address_holds_a_password_in_clear():
+    text = (ROOT / "docker-compose.yaml").read_text()
+    assert re.findall(r"://[^\s:/@]+:(?!\$\{\w+:\?)[^\s@]*@", text) == []
+
+
+def test_make_env_makes_exactly_the_secrets_that_are_required(make_env):
+    assert set(REQUIRED.findall((ROOT / "docker-compose.yaml").read_text())) == set(make_env.SECRETS)
+
+
+def test_images_are_pinned_and_only_one_service_builds(services):
+    for name, service in services.items():
+        default = re.fullmatch(r"\$\{AIRLOOP_\w+:-(.+)\}", service["image"])
+        image = default[1] if default else service["image"]
+        assert re.search(r":[\w.-]+$", image) and not image.endswith(":latest"), f"{name}: pin {image} to a version"
+    assert [name for name, service in services.items() if "build" in service] == ["airflow-init"]
+
+
+def test_our_containers_have_no_capability_and_gain_no_privilege(services):
+    for name, service in services.items():
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert name == "postgres" or service["cap_drop"] == ["ALL"], name  # postgres' entrypoint changes its user
+
+
+def test_state_lies_in_named_volumes_only(compose, services):
+    used = {mount.partition(":")[0] for service in services.values() for mount in service.get("volumes", [])}
+    assert used == set(compose["volumes"])
+
+
+def test_airflow_is_set_as_on_a_laptop(services):
+    from local import airflow_settings
+
+    laptop = airflow_settings.tuning()
+    here = services["scheduler"]["environment"]
+    different = {name: (value, here.get(name)) for name, value in laptop.items() if str(here.get(name)) != value}
+    # How many cores Spark gets is the container's matter.
+    assert set(different) == {"AIRFLOW_CONN_SPARK_DEFAULT"}, (
+        "set these as local/airflow_settings.py does, or say here why not"
+    )
+
+
+def test_spark_is_reached_as_on_a_laptop(services):
+    import json
+
+    from local import airflow_settings
+
+    here = services["scheduler"]["environment"]["AIRFLOW_CONN_SPARK_DEFAULT"]
+    assert json.loads(here.replace("${AIRLOOP_SPARK_CORES:-2}", "2")) == json.loads(
+        airflow_settings.spark_connection(2)
+    )
+
+
+def test_all_parts_of_airflow_share_one_environment(services):
+    parts = ["api-server", "scheduler", "dag-processor", "triggerer"]
+    assert all(services[part]["environment"] == services["scheduler"]["environment"] for part in parts)
+
+
+def test_the_place_is_one_that_the_plugins_know(services, script):
+    # By its file: the package around it imports Airflow, which takes seconds.
+    assert services["scheduler"]["environment"]["AIRLOOP_PLACE"] in script("plugins/airloop/places.py").COLUMNS
+
+
+def test_compose_accepts_the_file(docker_compose, env_file):
+    done = subprocess.run(
+        [*docker_compose, "--env-file", str(env_file), "--profile", "*", "config", "--format", "json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    resolved = yaml.safe_load(done.stdout)["services"]
+    assert resolved["scheduler"]["mem_limit"] == str(8 * 2**30)
+    assert resolved["mlflow"]["ports"][0]["host_ip"] == "127.0.0.1"
+    arguments = resolved["airflow-init"]["build"]["args"]
+    assert "" not in arguments.values(), "an empty index address would be used as one"
+
+
+@pytest.mark.parametrize("name", ["AIRLOOP_FERNET_KEY", "AIRLOOP_MLFLOW_DB_PASSWORD"])
+def test_compose_names_the_missing_secret_and_the_way_out(docker_compose, env_file, monkeypatch, name):
+    monkeypatch.delenv(name, raising=False)
+    env_file.write_text("".join(line for line in env_file.open() if not line.startswith(name)))
+    done = subprocess.run(
+        [*docker_compose, "--env-file", str(env_file), "config", "-q"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert name in done.stderr and "docker/make_env.py" in done.stderr
