@@ -81,7 +81,6 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     metrics = service.metrics
     by_status: dict[int, Any] = {}
 
-    @app.post("/predict", summary="Will these flights be late?", openapi_extra=schemas.predict_docs())
     async def predict(request: Request) -> Response:
         started = time.perf_counter()
         metrics.in_flight.inc()
@@ -95,6 +94,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         counter.inc()
         metrics.seconds.observe(time.perf_counter() - started)
         return response
+
+    # A bare route: FastAPI's own way through dependencies that are not there would cost as much as the prediction.
+    app.add_route("/predict", predict, methods=["POST"])
 
     @app.get("/healthz", summary="Is the process alive?")
     async def healthz() -> Response:
@@ -152,6 +154,7 @@ def _document(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            schema["paths"]["/predict"] = {"post": schemas.predict_docs()}
             schema.setdefault("components", {}).setdefault("schemas", {}).update(schemas.components())
             app.openapi_schema = schema
         return app.openapi_schema

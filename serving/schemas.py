@@ -75,7 +75,7 @@ TWO_FLIGHTS = [EXAMPLE, EXAMPLE | {"carrier": "UA", "flight": 1545, "origin": "E
 
 
 def predict_docs(reference: str = "#/components/schemas/{model}") -> dict[str, Any]:
-    """OpenAPI's ``requestBody`` and ``responses`` of /predict."""
+    """OpenAPI's description of POST /predict."""
 
     def ref(model: type[BaseModel]) -> dict[str, str]:
         return {"$ref": reference.format(model=model.__name__)}
@@ -85,6 +85,8 @@ def predict_docs(reference: str = "#/components/schemas/{model}") -> dict[str, A
 
     flights = {"type": "array", "items": ref(FlightRequest)}
     return {
+        "summary": "Will these flights be late?",
+        "operationId": "predict",
         "requestBody": {
             "required": True,
             "content": {

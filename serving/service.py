@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -42,6 +43,9 @@ class Service:
             old = self.live
             new = await asyncio.to_thread(self._loader.load, old)
             self.live = new
+            if (new.model, new.state) != (old.model, old.state):
+                # A state is a hundred thousand objects that live until the next: no use walking them on every collection.
+                gc.freeze()
             self.metrics.show(old, new)
         _tell(old, new)
         return new

@@ -202,15 +202,16 @@ class State:
 
     def _uncovered(self, start: int, end: int) -> list[str]:
         """Months that [start, end) touches and that have not landed."""
-        if any(first <= start and end <= last for first, last in self._covered):
-            return []
+        for first, last in self._covered:
+            if first <= start and end <= last:
+                return []
         days = (dt.datetime.fromtimestamp(t, NEW_YORK) for t in (start, end - 1))
         return [m for m in calendar.span(*(f"{d:%Y-%m}" for d in days)) if m not in self.months]
 
 
 def clock(seconds: int) -> str:
     """``seconds`` since the epoch as ISO 8601 in UTC, to the second: "2013-04-05T11:00:00Z"."""
-    return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()[:19]}Z"
 
 
 def _covered(months: Iterable[str]) -> list[tuple[int, int]]:
