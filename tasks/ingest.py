@@ -28,6 +28,17 @@ def ingest(month: str, manifest: Manifest) -> dict[str, pa.Table]:
     return {table: _ingest_one(month, table, manifest) for table in TABLES}
 
 
+def parse_landed(
+    data: bytes, entry: Entry, columns: Sequence[str], where: str
+) -> tuple[pd.DataFrame, pd.Series]:
+    """``parse`` of a landed file that is what its manifest entry says; DataError says what it is instead."""
+    verify(data, entry, where)
+    cells, notes = parse(decompress(data, where), columns, where)
+    if len(cells) != entry.rows:
+        raise DataError(f"{where} has {len(cells):,} rows, its manifest says {entry.rows:,}")
+    return cells, notes
+
+
 def verify(data: bytes, entry: Entry, where: str) -> None:
     """Raise unless ``data`` is what the manifest says, byte for byte."""
     if len(data) != entry.bytes:
@@ -86,17 +97,14 @@ def main() -> None:
 def _ingest_one(month: str, table: str, manifest: Manifest) -> pa.Table:
     name = f"{table}.csv.gz"
     where = f"{environment().landing_url.rstrip('/')}/{month}/{name}"
+    entry = manifest.files.get(name)
+    if entry is None:
+        raise DataError(f"{where} is not in its manifest. {land_again(month)}")
+    data = read(month, name)  # once: what is verified is what is used
     try:
-        if name not in manifest.files:
-            raise DataError(f"{where} is not in its manifest")
-        entry = manifest.files[name]
-        data = read(month, name)  # once: what is verified is what is used
-        verify(data, entry, where)
-        cells, notes = parse(decompress(data, where), FEED[table], where)
-        if len(cells) != entry.rows:
-            raise DataError(f"{where} has {len(cells):,} rows, its manifest says {entry.rows:,}")
+        cells, notes = parse_landed(data, entry, FEED[table], where)
     except DataError as error:
-        raise error if land_again(month) in str(error) else DataError(f"{error}. {land_again(month)}") from None
+        raise DataError(f"{error}. {land_again(month)}") from None
     return in_order(TYPED[table](cells, notes), ORDER[table])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+from calendar import monthrange
 from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,11 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tasks.common import months
+
 FEED_ZONE = "America/New_York"
 """All origins' zone: local months, days and hours of the feed are meant in it."""
 
 _ZONES = Path(__file__).with_name("timezones.csv")
 _QUARTER = 900  # no zone changes its offset other than at a full quarter of an hour
+
+PLAUSIBLE = (0, 2**32)
+"""Seconds since the epoch, 1970 to 2106, that clocks are computed for; others are some damaged cell's."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -55,14 +61,21 @@ def minutes_until(clock: Ints, start: Ints, zone: str) -> Ints:
 
 
 def minutes_until_at(clock: pd.Series, start: pd.Series, airport: pd.Series) -> pd.Series:
-    """``minutes_until`` row by row (Int64); null where an input is, or where the airport's zone is not known."""
+    """``minutes_until`` row by row (Int64); null where an input is null or implausible, or the zone is not known."""
     result = pd.Series(pd.NA, index=clock.index, dtype="Int64")
     zone = airport.map(zones())
-    complete = clock.notna() & start.notna() & zone.notna()
+    complete = clock.notna() & start.between(*PLAUSIBLE).fillna(False) & zone.notna()
     for name, rows in zone[complete].groupby(zone[complete]).groups.items():
         clocks, starts = clock[rows].to_numpy(np.int64), start[rows].to_numpy(np.int64)
         result[rows] = minutes_until(clocks, starts, str(name))
     return result
+
+
+def month_days(month: str) -> tuple[int, int]:
+    """First and last day of ``month``, in days since the epoch."""
+    first = months.parse(month)
+    day = first.toordinal() - dt.date(1970, 1, 1).toordinal()
+    return day, day + monthrange(first.year, first.month)[1] - 1
 
 
 def _until(clock: Ints, start: Ints, offset: Ints) -> Ints:

@@ -12,8 +12,8 @@ from tasks.flights.definitions import WEATHER
 from tasks.flights.schema import NULLS, RAW, UNREADABLE
 
 _WHOLE = r"[+-]?[0-9]{1,9}"  # nine digits always fit int32
-_DECIMAL = r"[+-]?[0-9]{1,15}(?:\.[0-9]{0,20})?"
-_CLOCK = r"(?:[01]?[0-9]|2[0-3])?[0-5]?[0-9]|2400"
+_DECIMAL = r"[+-]?[0-9]{1,15}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,2})?"  # R writes a thousand as 1e3
+_CLOCK = r"(?:[01]?[0-9]|2[0-3])[0-5][0-9]|[0-5]?[0-9]|2400"
 _INSTANT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
 _SHOWN = 40  # characters of a bad cell that are kept
 
@@ -75,9 +75,11 @@ class Cells:
     def _parsed(self, name: str, cells: pd.Series, pattern: str, style: str) -> pd.Series:
         known = ~cells.isin(NULLS)
         good = known & cells.str.fullmatch(pattern)
-        times = pd.to_datetime(cells.where(good), format=style, errors="coerce").astype("datetime64[s]")
+        times = pd.to_datetime(cells.where(good), format=style, errors="coerce")
         self.note(known & times.isna(), name, cells)
-        return times.astype("Int64").where(times.notna(), pd.NA)
+        result = pd.Series(pd.NA, index=cells.index, dtype="Int64")
+        result[times.notna()] = times[times.notna()].to_numpy("datetime64[s]").astype("int64")
+        return result
 
 
 def flights(text: pd.DataFrame, notes: pd.Series) -> pa.Table:

@@ -1,0 +1,169 @@
+"""Keeps the rows of one month that break no rule and quarantines the others, with all their reasons: none is lost."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.common import months, params
+from tasks.common.artefacts import to_json
+from tasks.common.environment import store
+from tasks.common.errors import DataError, run_main
+from tasks.common.files import parquet_bytes, write_file, write_folder
+from tasks.common.landing_zone import land_again
+from tasks.flights.rules import broken_rules
+from tasks.flights.schema import KEPT, QUARANTINE, RAW, TABLES, UNIQUE
+from tasks.flights.tail import tail
+
+IDENTICAL = "duplicate of another row"
+CONFLICTING = "same key as another row, with other values"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One table, judged: every raw row is in ``kept`` or in ``quarantined``."""
+
+    kept: pa.Table
+    """Schema KEPT, in the raw order."""
+    quarantined: pa.Table
+    """Schema QUARANTINE, in the raw order."""
+
+    @property
+    def landed(self) -> int:
+        """Rows that came in."""
+        return int(self.kept.num_rows + self.quarantined.num_rows)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows landed, kept and quarantined."""
+        return {"landed": self.landed, "kept": self.kept.num_rows, "quarantined": self.quarantined.num_rows}
+
+
+def judge(raw: pa.Table, table: str, month: str) -> Verdict:
+    """Split a raw table (schema RAW, canonical order) into rows to keep and rows to quarantine."""
+    reasons = broken_rules(raw, table, month)
+    reasons = reasons.where(reasons != "", repeated(raw, table, reasons == ""))
+    good = pa.array(reasons == "")
+    kept = raw.filter(good).select(KEPT[table].names)
+    bad = raw.append_column("reason", pa.array(reasons, pa.string())).filter(pc.invert(good))
+    return Verdict(kept, _as_text(bad, table))
+
+
+def repeated(raw: pa.Table, table: str, among: pd.Series) -> pd.Series:
+    """Why a row says again what a row before it said; "" where it does not. Only rows that are good otherwise count.
+
+    The first in canonical order stays: of identical rows it does not matter which, and of conflicting ones the feed
+    does not say which is right, but a flight must not be there twice.
+    """
+    rows = raw.select(KEPT[table].names).to_pandas()[among]
+    result = pd.Series("", index=among.index)
+    result[rows.index[rows.duplicated(list(UNIQUE[table]))]] = CONFLICTING
+    result[rows.index[rows.duplicated()]] = IDENTICAL
+    return result
+
+
+def count(month: str, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
+    """The month's numbers, as in docs/data-contracts.md."""
+    reasons: dict[str, int] = {}
+    for verdict in verdicts.values():
+        for reason, rows in by_reason(verdict.quarantined).items():
+            reasons[reason] = reasons.get(reason, 0) + len(rows)
+    return {"month": month, **{name: verdict.counts for name, verdict in verdicts.items()}, "reasons": reasons}
+
+
+def by_reason(quarantined: pa.Table) -> dict[str, list[int]]:
+    """Each reason and the quarantined rows that it is one of the reasons for; the most frequent first."""
+    rows: dict[str, list[int]] = {}
+    for index, text in enumerate(quarantined["reason"].to_pylist()):
+        for reason in text.split("; "):
+            rows.setdefault(reason, []).append(index)
+    return dict(sorted(rows.items(), key=lambda item: (-len(item[1]), item[0])))
+
+
+def too_bad(verdicts: Mapping[str, Verdict], max_bad_share: float) -> str:
+    """Which tables have more than ``max_bad_share`` of their rows quarantined, by which rules; "" for none."""
+    lines = []
+    for name, verdict in verdicts.items():
+        bad = verdict.quarantined
+        share = bad.num_rows / verdict.landed if verdict.landed else 1.0
+        if share > max_bad_share:
+            lines.append(f"{bad.num_rows:,} of {verdict.landed:,} rows of {name} ({share:.1%}) break a rule:")
+            for reason, rows in by_reason(bad).items():
+                lines.append(f"  {len(rows):,} x {reason}, for example {_sample(bad, name, rows)}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Judge data/raw/<month>/ into kept, tail, quarantine and counts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--month", required=True, help="YYYY-MM")
+    month = parser.parse_args().month
+    months.parse(month)
+    settings = params.load()
+    verdicts = {table: judge(_read(month, table), table, month) for table in TABLES}
+    quarantine = parquet_bytes(pa.concat_tables([verdict.quarantined for verdict in verdicts.values()]))
+    if problem := too_bad(verdicts, limit := settings.validate_.max_bad_share):
+        _refuse(month, problem, limit, quarantine)
+    kept = {table: verdict.kept for table, verdict in verdicts.items()}
+    days = settings.features.trailing_days + 2  # what left late or arrived a day later than planned is still seen
+    tails = {table: tail(rows, table, month, days) for table, rows in kept.items()}
+    numbers = count(month, verdicts)
+    write_folder(Path(f"data/kept/{month}"), _files(kept))
+    write_folder(Path(f"data/tail/{month}"), _files(tails))
+    write_file(Path(f"data/quarantine/{month}.parquet"), quarantine)
+    write_file(Path(f"data/counts/{month}.json"), to_json(numbers))
+    print(f"{month}: " + ", ".join(f"{numbers[t]['kept']:,} of {numbers[t]['landed']:,} {t} kept" for t in TABLES))
+    for reason, rows in numbers["reasons"].items():
+        print(f"  quarantined {rows:,} x {reason}")
+
+
+def _refuse(month: str, problem: str, limit: float, quarantine: bytes) -> None:
+    """Fail, with the month's quarantine where it outlives this run's workspace."""
+    name = f"refused/{month}.parquet"
+    store().write(name, quarantine)
+    raise DataError(
+        f"{month} is refused and nothing of it is kept: more than validate.max_bad_share={limit} is bad.\n{problem}\n"
+        f"All these rows with their reasons: {store().uri(name)}. If the feed is wrong, have it mended. "
+        f"{land_again(month)}. If the rows are right, raise validate.max_bad_share in params.yaml."
+    )
+
+
+def _read(month: str, table: str) -> pa.Table:
+    path = Path(f"data/raw/{month}/{table}.parquet")
+    if not path.is_file():
+        raise DataError(f"{path.resolve()} is missing; run python tasks/ingest.py --month {month} first (dvc repro does).")
+    raw = pq.read_table(path)
+    if not raw.schema.equals(RAW[table]):
+        raise DataError(f"{path.resolve()} was made by another version of tasks/ingest.py; run that again for {month}.")
+    return raw
+
+
+def _files(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
+    return {f"{name}.parquet": parquet_bytes(table) for name, table in tables.items()}
+
+
+def _as_text(bad: pa.Table, table: str) -> pa.Table:
+    """Quarantined rows of ``table`` in the schema both tables share; columns of the other one are null."""
+    bad = bad.append_column("table", pa.array([table] * bad.num_rows, pa.string()))
+    nothing = pa.nulls(bad.num_rows, pa.string())
+    columns = [bad[n].cast(pa.string()) if n in bad.column_names else nothing for n in QUARANTINE.names]
+    return pa.table(columns, schema=QUARANTINE)
+
+
+def _sample(bad: pa.Table, table: str, rows: list[int]) -> str:
+    """The keys of a few of these rows, and their cells that could not be read."""
+    columns = [*UNIQUE[table], "unreadable"]
+    few = bad.select(columns).take(rows[:3]).to_pylist()
+    return ", ".join(" ".join(str(row[name]) for name in columns if row[name] is not None) for row in few)
+
+
+if __name__ == "__main__":
+    run_main(main)
