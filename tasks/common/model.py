@@ -182,7 +182,7 @@ def load(onnx_bytes: bytes, contract_bytes: bytes, onnx_sha256: str, *, threads:
     options.inter_op_num_threads = 1
     try:
         session = ort.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class of their own
         raise DataError(f"ONNX Runtime cannot load the model: {error}") from None
     return Model(session, contract)
 

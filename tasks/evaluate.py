@@ -1,0 +1,220 @@
+"""evaluate: measures the candidate and the champion on the same rows, and decides nothing.
+
+Golden rows say whether a model is fit at all; decision days, which neither model trained on, say which is better.
+Everything measured is a file of ``evaluation/`` with equal bytes when done again; the clock's own measurements go to
+``latency.json`` beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xgboost as xgb
+
+from tasks.common import model as models
+from tasks.common import params
+from tasks.common.artefacts import sha256, to_json, write_atomic
+from tasks.common.errors import DataError, run_main
+from tasks.common.latency import measure
+from tasks.common.model import Matrix, Model
+from tasks.common.model_report import render
+from tasks.common.params import Behaviour, Params
+from tasks.common.stats import metrics, reliability
+from tasks.common.tables import held_out, labelled, read_features
+from tasks.flights.definitions import FEATURES, KEY, LABEL
+from tasks.flights.golden import digest
+
+SMOKE = ("carrier", "flight", "origin", "dest", "scheduled_at")
+"""What a traveller knows of a flight, and the online service is asked with."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Feature rows with known outcomes; ``labels`` int8 [n]."""
+
+    table: pa.Table
+    labels: np.ndarray[Any, np.dtype[np.int8]]
+
+    @classmethod
+    def of(cls, table: pa.Table) -> Rows:
+        """Rows of a table that has the label column, without nulls."""
+        return cls(table, table[LABEL].to_numpy().astype(np.int8))
+
+
+def golden_rows(features: pa.Table, frozen: pa.Table) -> tuple[Rows, dict[str, Any]]:
+    """Features of the frozen golden keys with their frozen labels, in frozen order, and what was found of them."""
+    keys = list(KEY)
+    numbered = frozen.append_column("golden_index", pa.array(range(frozen.num_rows), pa.int64()))
+    found = features.rename_columns({LABEL: "label_now"}).join(numbered, keys=keys, join_type="inner")
+    found = found.sort_by("golden_index")
+    relabelled = pc.sum(pc.fill_null(pc.not_equal(found["label_now"], found[LABEL]), True)).as_py()
+    facts = {
+        "digest": digest(frozen.to_pylist()),
+        "rows": frozen.num_rows,
+        "without_features": frozen.num_rows - found.num_rows,
+        "relabelled_since": int(relabelled or 0),
+    }
+    return Rows.of(found), facts
+
+
+def judge(model: Model, golden: Rows, decision: Rows, settings: Params) -> tuple[dict[str, Any], Matrix, Matrix]:
+    """What is measured of candidate and champion alike, and their probabilities of golden and decision rows."""
+    bins = settings.evaluate.calibration_bins
+    on_golden, on_decision = model.score(golden.table), model.score(decision.table)
+    month = np.asarray(pc.strftime(decision.table["date"], "%Y-%m"))
+    found = {
+        "model": model.sha256,
+        "contract": sha256(model.contract.to_bytes()),
+        "features": list(model.contract.names),
+        "golden": metrics(golden.labels, on_golden, bins),
+        "slices": {c: by_value(np.asarray(golden.table[c]), golden.labels, on_golden, bins) for c in settings.gate.slices},
+        "reliability": [] if np.isnan(on_golden).any() else reliability(golden.labels, on_golden, bins),
+        "behaviour": {
+            name: behave(model, golden.table, on_golden, check) for name, check in settings.gate.behaviour.items()
+        },
+        "decision": metrics(decision.labels, on_decision, bins),
+        "months": by_value(month, decision.labels, on_decision, bins),
+    }
+    return found, on_golden, on_decision
+
+
+def by_value(column: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], scores: Matrix, bins: int) -> dict[str, Any]:
+    """Metrics of the rows of each value of ``column``."""
+    return {str(v): metrics(labels[column == v], scores[column == v], bins) for v in sorted(set(column.tolist()))}
+
+
+def behave(model: Model, table: pa.Table, before: Matrix, check: Behaviour) -> dict[str, float | list[str] | None]:
+    """Mean change of the score, and the share of rows that do not fall, when the inputs change as ``check`` says."""
+    names = model.contract.names
+    if absent := sorted({*check.set, *check.add} - set(names)):
+        return {"absent": absent, "shift": None, "share_up": None}
+    x = model.contract.encode(table)
+    for name, value in check.set.items():
+        x[:, names.index(name)] = value
+    for name, value in check.add.items():
+        x[:, names.index(name)] += np.float32(value)
+    change = model.predict(x).astype(np.float64) - before
+    if np.isnan(change).any():
+        return {"absent": [], "shift": None, "share_up": None}
+    return {"absent": [], "shift": float(change.mean()), "share_up": float((change >= 0).mean())}
+
+
+def parity_gap(native: bytes, x: Matrix, scores: Matrix) -> float | None:
+    """Largest absolute difference between the ONNX ``scores`` and XGBoost's own of the same rows; None with NaN."""
+    booster = xgb.Booster()
+    booster.load_model(bytearray(native))
+    own = booster.predict(xgb.DMatrix(x, feature_names=booster.feature_names))
+    gap = np.abs(own.astype(np.float64) - scores).max(initial=0.0)
+    return None if np.isnan(gap) else float(gap)
+
+
+def read_champion(folder: Path) -> tuple[dict[str, Any], Model | None]:
+    """champion.json and its model (None where nobody is live); the facts hold ``error`` when it cannot be read."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / "champion.json").read_bytes())
+        if facts["version"] is None:
+            return facts, None
+        content, contract = (folder / "model.onnx").read_bytes(), (folder / "contract.json").read_bytes()
+        return facts, models.load(content, contract, facts["model"])
+    except (OSError, ValueError, KeyError, DataError) as error:
+        return {"version": None, "error": f"{type(error).__name__}: {error}"}, None
+
+
+def read_candidate(folder: Path) -> tuple[Model, dict[str, Any], bytes]:
+    """The trained model, metrics.json and XGBoost's own format; DataError when a file is missing or damaged."""
+    try:
+        content = (folder / "model.onnx").read_bytes()
+        model = models.load(content, (folder / "contract.json").read_bytes(), sha256(content))
+        return model, json.loads((folder / "metrics.json").read_bytes()), (folder / "native.json").read_bytes()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} holds no whole model ({error}); run the train stage again.") from None
+
+
+def evaluate(settings: Params, root: Path = Path()) -> dict[str, bytes]:
+    """Measure everything; returns the files of the evaluation folder by name."""
+    candidate, training, native = read_candidate(root / "model")
+    champion_facts, champion = read_champion(root / "champion")
+    months = sorted({*settings.months, *settings.golden.months})
+    features = read_features(months, list(dict.fromkeys((*KEY, "day", LABEL, *FEATURES))), root / "data/features")
+    golden, golden_facts = golden_rows(features, pq.read_table(root / "golden/golden.parquet"))
+    in_window = pc.is_in(pc.strftime(features["date"], "%Y-%m"), value_set=pa.array(sorted(settings.months)))
+    decision = Rows.of(labelled(held_out(features.filter(in_window), settings.holdout), LABEL))
+
+    measured, on_golden, on_decision = judge(candidate, golden, decision, settings)
+    measured |= {
+        "data_through": training["data_through"],
+        "training": training,
+        "parity_gap": parity_gap(native, candidate.contract.encode(golden.table), on_golden),
+    }
+    theirs, champion_scores = champion_facts, None
+    if champion is not None:
+        try:
+            found, _, champion_scores = judge(champion, golden, decision, settings)
+            theirs = champion_facts | found
+        except DataError as error:
+            theirs = {"version": None, "error": str(error)}
+    files = {
+        "decision.parquet": decision_file(decision, on_decision, champion_scores),
+        "smoke.json": to_json(smoke_rows(golden.table, on_golden, settings.evaluate.smoke_rows)),
+    }
+    report = {
+        "candidate": measured,
+        "champion": theirs,
+        "golden": golden_facts,
+        "decision": {"sha256": sha256(files["decision.parquet"]), "rows": decision.table.num_rows,
+                     "days": len(pc.unique(decision.table["day"])), "rule": settings.holdout.model_dump()},
+        "calibration_bins": settings.evaluate.calibration_bins,
+    }
+    return files | {"evaluation.json": to_json(report), "report.html": render(report).encode()}
+
+
+def decision_file(rows: Rows, candidate: Matrix, champion: Matrix | None) -> bytes:
+    """decision.parquet: what the comparison of the two models rests on, a row a flight."""
+    none = pa.nulls(len(candidate), pa.float32())
+    table = pa.table({
+        "day": rows.table["day"],
+        "month": pc.strftime(rows.table["date"], "%Y-%m"),
+        LABEL: pa.array(rows.labels),
+        "p_candidate": pa.array(candidate),
+        "p_champion": none if champion is None else pa.array(champion),
+    })
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def smoke_rows(golden: pa.Table, scores: Matrix, count: int) -> list[dict[str, Any]]:
+    """``count`` golden rows, evenly spread, as a traveller would ask for them, with the candidate's probability."""
+    picked = np.unique(np.linspace(0, max(len(scores) - 1, 0), min(count, len(scores))).astype(np.int64))
+    rows = golden.select(list(SMOKE)).take(pa.array(picked)).to_pylist()
+    return [row | {"probability": None if np.isnan(p) else float(p)} for row, p in zip(rows, scores[picked], strict=True)]
+
+
+def main() -> None:
+    """Measure this run's model against the golden rows and the champion."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    settings = params.load()
+    files = evaluate(settings)
+    for name, content in files.items():
+        write_atomic(Path("evaluation") / name, content)
+    candidate, _, _ = read_candidate(Path("model"))
+    features = read_features([max(settings.months)])
+    write_atomic(Path("latency.json"), to_json(measure(candidate, features, settings.evaluate.latency_rows)))
+    report = json.loads(files["evaluation.json"])
+    golden, rival = report["candidate"]["golden"], report["champion"]
+    against = f"champion v{rival['version']}" if rival["version"] is not None else rival.get("error", "no champion")
+    print(f"evaluate: golden AUC {golden['auc']}, ECE {golden['ece']} on {golden['n']} rows; "
+          f"{report['decision']['rows']} rows of {report['decision']['days']} decision days; {against}")
+
+
+if __name__ == "__main__":
+    run_main(main)
