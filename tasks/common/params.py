@@ -228,6 +228,8 @@ class MonitorParams(Frozen):
     """Landed months to wait after a retrain request before the next."""
     max_psi: Annotated[float, Field(gt=0)]
     """Population stability index of a schedule feature from which a data-quality alarm is raised."""
+    max_blind_share: Share
+    """Share of rows without any weather from which a feed outage is reported."""
     report_rows: Positive
     """Rows sampled for Evidently's report."""
 

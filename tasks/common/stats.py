@@ -122,6 +122,57 @@ def compare(
     return Comparison(k, len(labels), _interval(d_log_loss, k, confidence), _interval(d_auc, k, confidence))
 
 
+@dataclass(frozen=True)
+class Spread:
+    """A measure of one model, its standard error over days and its interval (Student's t on the standard error).
+
+    Not a percentile interval: noise can only raise an ECE, so draws of a good model's ECE lie above the estimate.
+    """
+
+    value: float
+    se: float
+    lo: float
+    hi: float
+
+
+def spreads(
+    days: Labels, labels: Labels, scores: Floats, *, bins: int, resamples: int, confidence: float, seed: int
+) -> dict[str, Spread]:
+    """``auc``, ``log_loss`` and ``ece`` of one model with their noise: whole days are drawn with replacement.
+
+    Args:
+        days: Day of each row, any integers, at least two different ones, [n].
+        labels: 0 or 1, [n], both present.
+        scores: Probabilities, [n], no NaN.
+        bins: Bins of the ECE, of equal width.
+        resamples: Number of draws.
+        confidence: Two-sided level of the intervals.
+        seed: Seed of the draws.
+    """
+    unique, cluster = np.unique(days, return_inverse=True)
+    k = len(unique)
+    weights = np.vstack([np.ones(k), np.random.default_rng(seed).multinomial(k, np.full(k, 1 / k), size=resamples)])
+    counts = weights @ np.bincount(cluster, minlength=k)
+    wide = scores.astype(np.float64)
+    cell = cluster * bins + np.minimum((wide * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(cell, weights=wide - labels, minlength=k * bins).reshape(k, bins)
+    draws = {
+        "auc": _aucs(weights, cluster, labels, scores),
+        "log_loss": weights @ np.bincount(cluster, weights=losses(labels, scores), minlength=k) / counts,
+        "ece": np.abs(weights @ gaps).sum(axis=1) / counts,
+    }
+    return {name: _spread(found, k, confidence, 1.0 if name != "log_loss" else np.inf) for name, found in draws.items()}
+
+
+def _spread(draws: npt.NDArray[np.float64], clusters: int, confidence: float, highest: float) -> Spread:
+    """Estimate ``draws[0]`` with the standard error of ``draws[1:]``, corrected for drawing few clusters."""
+    from scipy.stats import t
+
+    value, se = float(draws[0]), float(np.nanstd(draws[1:]) * np.sqrt(clusters / (clusters - 1)))
+    half = float(t.ppf((1 + confidence) / 2, clusters - 1)) * se
+    return Spread(value, se, max(0.0, value - half), min(highest, value + half))
+
+
 def _interval(draws: npt.NDArray[np.float64], clusters: int, confidence: float) -> Interval:
     """Percentile interval of ``draws[1:]``, widened about the estimate ``draws[0]`` for few clusters.
 

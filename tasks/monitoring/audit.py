@@ -1,0 +1,70 @@
+"""Was the last promotion right? The first month that the new champion scored tells, with the old one as its shadow.
+
+The gate compares on days between training days, which flatters a challenger (docs/adr); the month after does not.
+Nothing here acts: the answer is a recommendation with its uncertainty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.common import stats
+from tasks.common.ledger import Entry
+from tasks.common.params import Params
+from tasks.flights.definitions import LABEL
+from tasks.monitoring.measure import Scores, usable
+
+
+def promotion(entries: list[Entry], month: str, champion: int) -> Entry | None:
+    """The promotion that made ``champion`` live from ``month`` on, None when this was not its first month."""
+    found = [e for e in entries if (e.action, e.to_version, e.effective_from) == ("promote", champion, month)]
+    return found[-1] if found else None
+
+
+def audit(
+    features: pa.Table, champion: tuple[int, Scores], shadow: tuple[int, Scores], settings: Params
+) -> dict[str, Any] | None:
+    """Champion less shadow on the rows that both scored; None when those cannot be compared.
+
+    Args:
+        features: The month's rows.
+        champion: Version and scores of the promoted model.
+        shadow: Version and scores of the model it replaced.
+        settings: For the bootstrap.
+    """
+    labels = features[LABEL].to_numpy()
+    both = ~np.isnan(labels.astype(np.float64)) & usable(champion[1]) & usable(shadow[1])
+    known, days = labels[both].astype(np.int8), features["day"].to_numpy()[both]
+    if len(np.unique(known)) < 2 or len(np.unique(days)) < 2:
+        return None
+    found = stats.compare(
+        days, known, champion[1][both], shadow[1][both], resamples=settings.evaluate.resamples,
+        confidence=settings.gate.promotion.confidence, seed=settings.evaluate.seed,
+    )  # fmt: skip
+    return conclude(champion[0], shadow[0], found, settings.gate.promotion.confidence)
+
+
+def conclude(champion: int, shadow: int, found: stats.Comparison, confidence: float) -> dict[str, Any]:
+    """The comparison with what it means; ``rollback`` unless the champion's log loss was the lower one."""
+    loss = found.d_log_loss
+    won = loss.mean < 0
+    sure = loss.hi < 0 if won else loss.lo > 0
+    interval = f"{confidence:.0%} interval {loss.lo:+.4f} to {loss.hi:+.4f} over {found.days} days"
+    sentence = (
+        f"v{champion} {'beat' if won else 'did not beat'} v{shadow}, which it replaced: log loss {loss.mean:+.4f} ({interval}). "
+        + ("The interval leaves no doubt." if sure else "The interval holds 0: this may be the luck of the days.")
+    )
+    return {
+        "champion": champion,
+        "shadow": shadow,
+        "beat_shadow": won,
+        "sure": sure,
+        "rollback": not won,
+        "command": None if won else f"make rollback VERSION={shadow}",
+        "sentence": sentence,
+        **asdict(found),
+    }

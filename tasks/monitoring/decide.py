@@ -1,0 +1,148 @@
+"""Retrain or not: a pure rule, and records that make it once for each month, data and champion.
+
+The decision is a fact and is written first, under its key. The right to act on it is a second object, created by the
+first run that asks: that run may say it again (a retry after a kill says what the killed try could not), no other run
+may. So no request is lost between the two writes, and no key starts two trainings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tasks.common.artefacts import Store, to_json
+from tasks.common.params import Frozen, Month, MonitorParams
+
+Outcome = Literal["retrain", "keep", "warming up", "cooling down", "superseded", "not measured"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one month's labels say."""
+
+    month: str
+    features: str
+    """Digest of the month's data."""
+    champion: int | None
+    """Version that scored the month, None in the warm-up."""
+    auc: float | None = None
+    ece: float | None = None
+    why_not: str | None = None
+    """Why there is no AUC and ECE."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What was there before."""
+
+    landed: tuple[str, ...] = ()
+    """Months that have landed."""
+    asked: tuple[str, ...] = ()
+    """Months of other decisions to retrain."""
+    live_through: str | None = None
+    """Last month that the model now live was trained on, None when nothing is live."""
+
+
+class Decision(Frozen):
+    """What was decided of one month, data and champion."""
+
+    month: Month
+    features: str
+    champion: int | None
+    retrain: bool
+    outcome: Outcome
+    reason: str
+    auc: float | None
+    ece: float | None
+    limits: dict[str, float | int | str]
+    """The settings it was decided by."""
+
+    @property
+    def key(self) -> str:
+        """Names it within its month: data and champion."""
+        return f"{self.features[:12]}-{'none' if self.champion is None else f'v{self.champion}'}"
+
+
+def breaches(facts: Facts, limits: MonitorParams) -> list[str]:
+    """Every rule that asks for a retrain."""
+    if facts.champion is None:
+        over = facts.month >= limits.warmup_through
+        return [f"the warm-up through {limits.warmup_through} is over and no model is live"] if over else []
+    found = []
+    if facts.ece is not None and facts.ece > limits.max_ece:
+        found.append(f"ECE {facts.ece:.4f} > {limits.max_ece:g}")
+    if facts.auc is not None and facts.auc < limits.min_auc:
+        found.append(f"AUC {facts.auc:.4f} < {limits.min_auc:g}")
+    return found
+
+
+def decide(facts: Facts, past: Past, limits: MonitorParams) -> Decision:
+    """Whether ``facts`` ask for a retrain, and whether anything speaks against asking now."""
+    found = breaches(facts, limits)
+    outcome, reason = _judge(facts, past, limits, found)
+    return Decision(
+        month=facts.month, features=facts.features, champion=facts.champion, retrain=outcome == "retrain",
+        outcome=outcome, reason=reason, auc=facts.auc, ece=facts.ece,
+        limits=limits.model_dump(include={"warmup_through", "max_ece", "min_auc", "cooldown_months"}),
+    )  # fmt: skip
+
+
+def _judge(facts: Facts, past: Past, limits: MonitorParams, found: list[str]) -> tuple[Outcome, str]:
+    why = " and ".join(found)
+    if facts.why_not and facts.champion is not None:
+        return "not measured", f"cannot be measured: {facts.why_not}"
+    if not found and facts.champion is None:
+        return "warming up", f"warming up through {limits.warmup_through}: no model is live yet"
+    if not found:
+        return "keep", f"ECE {facts.ece:.4f} <= {limits.max_ece:g} and AUC {facts.auc:.4f} >= {limits.min_auc:g}"
+    if past.live_through is not None and past.live_through > facts.month:
+        return "superseded", f"{why}, but the model now live was trained through {past.live_through}, after this month"
+    if last := cooling(facts.month, past, limits.cooldown_months):
+        return "cooling down", f"{why}, but {last} asked already and the cooldown is {limits.cooldown_months} landed month(s)"
+    return "retrain", why
+
+
+def cooling(month: str, past: Past, cooldown_months: int) -> str | None:
+    """The last month up to ``month`` that asked for a retrain, if the cooldown since then is not over."""
+    earlier = [asked for asked in past.asked if asked <= month]
+    if not cooldown_months or not earlier:
+        return None
+    waited = sum(max(earlier) < landed <= month for landed in past.landed)
+    return max(earlier) if waited <= cooldown_months else None
+
+
+def asked_before(store: Store, month: str) -> tuple[str, ...]:
+    """Months up to ``month`` with a decision to retrain in the store."""
+    names = [name for name in store.names("decisions") if name.split("/")[1] <= month]
+    return tuple(sorted({found["month"] for name in names if (found := store.read_json(name))["retrain"]}))
+
+
+def record(store: Store, decision: Decision) -> Decision:
+    """Keep ``decision``; when its key was decided before, that decision stands and is returned."""
+    name = f"decisions/{decision.month}/{decision.key}.json"
+    if store.create(name, to_json(decision.model_dump())):
+        return decision
+    return Decision.model_validate(store.read_json(name))
+
+
+def recorded(store: Store, facts: Facts) -> Decision | None:
+    """What was decided of the same month, data and champion, None if nothing was."""
+    champion = "none" if facts.champion is None else f"v{facts.champion}"
+    try:
+        return Decision.model_validate(store.read_json(f"decisions/{facts.month}/{facts.features[:12]}-{champion}.json"))
+    except FileNotFoundError:
+        return None
+
+
+def claim(store: Store, decision: Decision, run: str) -> str | None:
+    """Take the right to act on ``decision`` for ``run``; None when it has it, else the run that does.
+
+    Without a run key (by hand, outside Airflow) nobody could act on it, so nothing is taken.
+    """
+    if not run or not decision.retrain:
+        return None
+    name = f"requests/{decision.month}/{decision.key}.json"
+    if store.create(name, to_json({"run": run})):
+        return None
+    holder: dict[str, Any] = store.read_json(name)
+    return None if holder["run"] == run else str(holder["run"])
