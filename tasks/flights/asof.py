@@ -70,11 +70,9 @@ class Groups:
         self.order = np.lexsort((times, codes))
         self.times = array("q", times[self.order].tobytes())
         first = np.flatnonzero(np.diff(codes[self.order], prepend=-1))
-        last = np.append(first[1:], len(codes))
+        spans = zip(first.tolist(), [*first[1:].tolist(), len(codes)], strict=False)  # no rows: no group, and one end
         keys = zip(*(column.take(pa.array(self.order[first])).to_pylist() for column in values), strict=True)
-        self.spans: dict[Key, tuple[int, int]] = dict(
-            zip(keys, zip(first.tolist(), last.tolist(), strict=True), strict=True)
-        )
+        self.spans: dict[Key, tuple[int, int]] = dict(zip(keys, spans, strict=True))
 
 
 class Shares:
