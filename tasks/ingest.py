@@ -28,9 +28,7 @@ def ingest(month: str, manifest: Manifest) -> dict[str, pa.Table]:
     return {table: _ingest_one(month, table, manifest) for table in TABLES}
 
 
-def parse_landed(
-    data: bytes, entry: Entry, columns: Sequence[str], where: str
-) -> tuple[pd.DataFrame, pd.Series]:
+def parse_landed(data: bytes, entry: Entry, columns: Sequence[str], where: str) -> tuple[pd.DataFrame, pd.Series]:
     """``parse`` of a landed file that is what its manifest entry says; DataError says what it is instead."""
     verify(data, entry, where)
     cells, notes = parse(decompress(data, where), columns, where)
@@ -42,7 +40,9 @@ def parse_landed(
 def verify(data: bytes, entry: Entry, where: str) -> None:
     """Raise unless ``data`` is what the manifest says, byte for byte."""
     if len(data) != entry.bytes:
-        raise DataError(f"{where} has {len(data):,} bytes, its manifest says {entry.bytes:,}: it was changed after it landed")
+        raise DataError(
+            f"{where} has {len(data):,} bytes, its manifest says {entry.bytes:,}: it was changed after it landed"
+        )
     if (got := sha256(data)) != entry.sha256:
         raise DataError(f"{where} has sha256 {got}, its manifest says {entry.sha256}: it was changed after it landed")
 

@@ -139,7 +139,9 @@ def _refuse(month: str, problem: str, limit: float, quarantine: bytes) -> None:
 def _read(month: str, table: str) -> pa.Table:
     path = Path(f"data/raw/{month}/{table}.parquet")
     if not path.is_file():
-        raise DataError(f"{path.resolve()} is missing; run python tasks/ingest.py --month {month} first (dvc repro does).")
+        raise DataError(
+            f"{path.resolve()} is missing; run python tasks/ingest.py --month {month} first (dvc repro does)."
+        )
     raw = pq.read_table(path)
     if not raw.schema.equals(RAW[table]):
         raise DataError(f"{path.resolve()} was made by another version of tasks/ingest.py; run that again for {month}.")

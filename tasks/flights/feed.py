@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -29,7 +30,7 @@ class Cells:
     def words(self, name: str) -> pd.Series:
         """Column ``name`` as it is, None where the feed says unknown."""
         cells = self._text[name]
-        return cells.where(~cells.isin(NULLS), None)
+        return _none_where(cells, cells.isin(NULLS))
 
     def whole(self, name: str) -> pd.Series:
         """Column ``name`` as Int64."""
@@ -49,8 +50,7 @@ class Cells:
 
     def day(self, name: str, year: str, month: str, day: str) -> pd.Series:
         """Three columns as one day, in seconds from the epoch to its midnight UTC (Int64)."""
-        pad = self._text[month].str.zfill(2), self._text[day].str.zfill(2)
-        text = self._text[year].str.cat(pad, sep="-")
+        text = self._text[year] + "-" + self._text[month].str.zfill(2) + "-" + self._text[day].str.zfill(2)
         return self._parsed(name, text, "[0-9]{4}-[0-9]{2}-[0-9]{2}", "%Y-%m-%d")
 
     def note(self, rows: pd.Series, name: str, cells: pd.Series) -> None:
@@ -61,16 +61,17 @@ class Cells:
     def unreadable(self) -> pd.Series:
         """What could not be read of each row, None where all could."""
         text = self._notes.str.removesuffix("; ")
-        return text.where(text != "", None)
+        return _none_where(text, text == "")
 
-    def _typed(self, name: str, pattern: str, convert: Callable[[str], float], dtype: str) -> pd.Series:
+    def _typed(
+        self, name: str, pattern: str, convert: Callable[[str], float], dtype: Literal["Int64", "Float64"]
+    ) -> pd.Series:
         cells = self._text[name]
         known = ~cells.isin(NULLS)
         good = known & cells.str.fullmatch(pattern)
         self.note(known & ~good, name, cells)
-        result = pd.Series(pd.NA, index=cells.index, dtype=dtype)
-        result[good] = cells[good].map(convert).astype(dtype)
-        return result
+        values = [convert(cell) if readable else pd.NA for cell, readable in zip(cells, good, strict=True)]
+        return pd.Series(values, index=cells.index, dtype=dtype)
 
     def _parsed(self, name: str, cells: pd.Series, pattern: str, style: str) -> pd.Series:
         known = ~cells.isin(NULLS)
@@ -123,6 +124,12 @@ def weather(text: pd.DataFrame, notes: pd.Series) -> pa.Table:
 
 TYPED: dict[str, Callable[[pd.DataFrame, pd.Series], pa.Table]] = {"flights": flights, "weather": weather}
 """Table to what types it."""
+
+
+def _none_where(cells: pd.Series, absent: pd.Series) -> pd.Series:
+    result = cells.astype(object)
+    result[absent] = None
+    return result
 
 
 def _table(name: str, columns: dict[str, pd.Series], cells: Cells) -> pa.Table:

@@ -55,7 +55,9 @@ def source() -> Path:
         if not given.is_file():
             raise ConfigError(f"AIRLOOP_SOURCE={str(given)!r} is not a file; name a copy of {SDIST}, or unset it.")
         if sha256_file(given) != SHA256:
-            raise DataError(f"AIRLOOP_SOURCE={str(given)!r} is not {SDIST} with sha256 {SHA256}; get it again, or unset it.")
+            raise DataError(
+                f"AIRLOOP_SOURCE={str(given)!r} is not {SDIST} with sha256 {SHA256}; get it again, or unset it."
+            )
         return given
     kept = environment().home / "source" / SDIST
     if not (kept.is_file() and sha256_file(kept) == SHA256):
@@ -142,7 +144,9 @@ def main() -> None:
     zone = Store(environment().landing_url)
     for month in wanted:
         counts = land(month, tables, zone)
-        print(f"{month}: " + ", ".join(f"{n:,} {table}" for table, n in counts.items()) + f" landed in {zone.uri(month)}")
+        print(
+            f"{month}: " + ", ".join(f"{n:,} {table}" for table, n in counts.items()) + f" landed in {zone.uri(month)}"
+        )
 
 
 def _member(tar: tarfile.TarFile, name: str) -> bytes:

@@ -57,7 +57,8 @@ def frame(raw: pa.Table) -> pd.DataFrame:
     """A raw table as the schemas expect it: integers that can be null, and ``date`` in days since the epoch."""
     if "date" in raw.column_names:
         raw = raw.set_column(raw.column_names.index("date"), "date", raw["date"].cast(pa.int32()))
-    return raw.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}.get)
+    rows: pd.DataFrame = raw.to_pandas(types_mapper={pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}.get)
+    return rows
 
 
 def flights_schema(month: str) -> pandera.DataFrameSchema:
@@ -94,7 +95,9 @@ def weather_schema(month: str) -> pandera.DataFrameSchema:
     return pandera.DataFrameSchema(
         {
             "origin": _origin(),
-            "observed_at": pandera.Column("Int64", pandera.Check(lambda at: at % 3600 == 0, error="observed_at is not a full hour")),
+            "observed_at": pandera.Column(
+                "Int64", pandera.Check(lambda at: at % 3600 == 0, error="observed_at is not a full hour")
+            ),
             **{name: _number(name, "float64") for name in WEATHER},
         },
         checks=[_rule("observed_at is outside the month", in_month)],
@@ -192,4 +195,3 @@ def _flies_for_a_while(rows: pd.DataFrame) -> pd.Series:
 def _arrives_as_delayed(rows: pd.DataFrame) -> pd.Series:
     minutes = (rows.arrived_at - rows.scheduled_at) // 60 - rows.block_minutes - rows.arr_delay
     return _unless_null(minutes, minutes.abs() <= _CLOCK_TOLERANCE)
-

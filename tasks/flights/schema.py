@@ -11,8 +11,21 @@ TABLES = ("flights", "weather")
 
 FEED: dict[str, tuple[str, ...]] = {
     "flights": (
-        "year", "month", "day", "hour", "minute", "time_hour", "carrier", "flight", "origin", "dest", "distance",
-        "sched_arr_time", "arr_time", "dep_delay", "arr_delay",
+        "year",
+        "month",
+        "day",
+        "hour",
+        "minute",
+        "time_hour",
+        "carrier",
+        "flight",
+        "origin",
+        "dest",
+        "distance",
+        "sched_arr_time",
+        "arr_time",
+        "dep_delay",
+        "arr_delay",
     ),
     "weather": ("origin", "time_hour", *WEATHER),
 }
