@@ -87,10 +87,16 @@ def docker_compose() -> list[str]:
     return [docker, "compose", "--project-directory", str(ROOT), "--file", str(ROOT / "docker-compose.yaml")]
 
 
-@pytest.fixture
-def env_file(tmp_path, make_env) -> Path:
+@pytest.fixture(scope="session")
+def new_env_file(tmp_path_factory, make_env) -> Path:
     """A .env as docker/make_env.py makes it, with ports of the tests' own."""
-    file = tmp_path / "env"
+    file = tmp_path_factory.mktemp("compose") / "env"
     file.write_text("".join(f"{name}={port}\n" for name, port in PORTS.items()))
     make_env.extend(file)
     return file
+
+
+@pytest.fixture
+def env_file(tmp_path, new_env_file) -> Path:
+    """A copy of it, to be changed."""
+    return shutil.copy(new_env_file, tmp_path / "env")
