@@ -1,0 +1,119 @@
+"""Offline and online are the same features, bit for bit: a real month, made by the real stages, asked at the real service.
+
+The month's features come from Spark, as training reads them; the service's from the state that landing publishes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tasks import ingest, manifest, publish, validate
+from tasks.common import landed, params
+from tasks.common.artefacts import Store
+from tasks.common.environment import environment
+from tasks.common.model import Contract, Feature
+from tasks.common.months import window
+from tasks.flights import landing
+from tasks.flights.asof import State
+from tasks.flights.definitions import CATEGORIES, FEATURES
+from tasks.flights.request import FlightRequest
+from tasks.flights.state import read_state, state_tables
+from tests.serving.world import CODE
+
+BEFORE, MONTH = "2013-01", "2013-02"
+
+
+@dataclass
+class Real:
+    """Two real months."""
+
+    state: State
+    kept: pa.Table
+    features: pa.Table
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
+    """Lands two months, runs the stages on them as a run's workspace would, publishes and loads their state."""
+    root = tmp_path_factory.mktemp("parity")
+    with pytest.MonkeyPatch.context() as patch:
+        archive = landing.source()  # AIRLOOP_SOURCE, or the copy this checkout fetches once
+        patch.setenv("AIRLOOP_LANDING", (root / "landing").as_uri())
+        patch.setenv("AIRLOOP_STORE", (root / "store").as_uri())
+        environment.cache_clear()
+        patch.chdir(root)
+        settings = yaml.safe_load((CODE / "params.yaml").read_text()) | {"months": window([BEFORE, MONTH])}
+        Path("params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+        tables = landing.read_tables(archive)
+        for month in (BEFORE, MONTH):
+            landing.land(month, tables, Store((root / "landing").as_uri()))
+            for stage in (manifest, ingest, validate):
+                patch.setattr(sys, "argv", [stage.__name__, "--month", month])
+                stage.main()
+        command = [sys.executable, str(CODE / "tasks/features.py"), "--month", MONTH]
+        done = subprocess.run(
+            command, env=os.environ | {"PYTHONPATH": str(CODE)}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        store = Store((root / "store").as_uri())
+        yield Real(
+            State({m: read_state(store, publish_month(m, store)) for m in (BEFORE, MONTH)}, params.load().features),
+            pq.read_table(f"data/kept/{MONTH}/flights.parquet"),
+            pq.read_table(f"data/features/{MONTH}.parquet"),
+        )
+    environment.cache_clear()
+
+
+def publish_month(month: str, store: Store) -> dict[str, landed.StateFile]:
+    kept = Path("data/kept") / month
+    tables = state_tables(pq.read_table(kept / "flights.parquet"), pq.read_table(kept / "weather.parquet"))
+    return publish.put_state(month, tables, store)
+
+
+def as_request(row: dict) -> FlightRequest:
+    """What a traveller would have asked."""
+    time = dt.datetime.combine(row["date"], dt.time(row["hour"], row["minute"]))
+    return FlightRequest.model_validate({
+        "carrier": row["carrier"], "flight": row["flight"], "origin": row["origin"], "destination": row["dest"],
+        "scheduled_time": time.isoformat(timespec="minutes"),
+    })  # fmt: skip
+
+
+def test_online_and_offline_features_are_bit_equal(real: Real):
+    assert real.features.num_rows == real.kept.num_rows >= 10_000
+    known = [real.state.known(as_request(row).to_flight()) for row in real.kept.to_pylist()]
+    assert [k.as_of for k in known] == real.features["as_of"].to_pylist()
+    for name in FEATURES:
+        offline, online = real.features[name].to_pylist(), [k.features[name] for k in known]
+        different = [n for n, (a, b) in enumerate(zip(offline, online, strict=True)) if a != b]
+        assert not different, f"{name}: {len(different)} differ, {offline[different[0]]} and {online[different[0]]}"
+    reasons = {reason for k in known for reason in k.reasons}
+    assert all(reason.startswith("no weather of") for reason in reasons), "all of it has landed"
+
+
+def test_the_model_sees_the_same_bits(real: Real):
+    contract = Contract(
+        features=tuple(
+            Feature(name=f, kind="category", categories=tuple(sorted(set(real.kept[f].to_pylist()))[1:]))
+            if f in CATEGORIES else Feature(name=f, kind="number")
+            for f in FEATURES
+        ),
+        label="late",
+        onnx_sha256="0" * 64,
+    )  # fmt: skip
+    rows = [real.state.known(as_request(row).to_flight()).features for row in real.kept.slice(0, 2000).to_pylist()]
+    offline, online = contract.encode(real.features.slice(0, 2000)), contract.encode_rows(rows)
+    assert np.isnan(offline[:, :3]).any(), "the first value of each category is one that training did not know"
+    assert offline.tobytes() == online.tobytes()
