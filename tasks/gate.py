@@ -29,9 +29,10 @@ from tasks.flights.definitions import LABEL
 Report = Mapping[str, Any]
 
 OPTIMISM = (
-    "Decision days lie between the candidate's training days, and the newest month's between days that the champion "
-    "never saw: the candidate's gain here was larger than in the following month by the optimism stated. The audit of "
-    "the next month's labels says who was right."
+    "Decision days lie between the candidate's training days, those of the newest month also between days that the "
+    "champion never saw, and so may flatter the candidate. The numbers are what was measured on past pairs: the mean of "
+    "the difference on decision days less that of the following month (docs/decision-days.md). Nothing is subtracted; the "
+    "audit of the next month's labels says who was right."
 )
 
 

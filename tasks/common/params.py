@@ -156,7 +156,7 @@ class SliceFloor(Frozen):
 class Behaviour(Frozen):
     """A change to the inputs with a known direction: the mean score must follow it."""
 
-    set: dict[str, float]
+    set: dict[str, float] = {}
     """Features to overwrite, in their own units, on every golden row."""
     add: dict[str, float] = {}
     """Features to shift."""
