@@ -25,8 +25,9 @@ demo: $(READY) ## watch half a year of data go round the loop (THROUGH=2013-12 f
 up: $(READY) ## start Airflow, MLflow and the online service on 127.0.0.1
 	@$(RUN) -m local up
 
-down: $(READY) ## stop them and delete their data (KEEP=1 stops only)
-	@$(RUN) -m local down $(if $(KEEP),--keep)
+# Stopping must not begin with an installation, so this does without the setup.
+down: ## stop them and delete their data (KEEP=1 stops only)
+	@if [ -x $(RUN) ]; then $(RUN) -m local down $(if $(KEEP),--keep); else echo "Nothing is set up here."; fi
 
 status: $(READY) ## say which services are well
 	@$(RUN) -m local status

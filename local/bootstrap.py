@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from pathlib import Path
@@ -131,7 +132,10 @@ def _run(*command: str | Path) -> None:
     from local.errors import LocalError
 
     words = [str(word) for word in command]
-    if subprocess.run(words, env=_install_environment(), check=False).returncode:
+    # uv leaves a lock file in the temporary folder for each build.
+    with tempfile.TemporaryDirectory(prefix="airloop-setup-") as scratch:
+        done = subprocess.run(words, env={**_install_environment(), "TMPDIR": scratch}, check=False)
+    if done.returncode:
         raise LocalError(f"This step failed, see above: {' '.join(words)}. Mend its cause and run `make setup` again.")
 
 
