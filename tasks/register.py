@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +88,12 @@ def register(root: Path, run: Run) -> int:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        for version in client.search_model_versions(f"name='{MODEL}'"):
-            if version.tags.get("airloop.run") == run.key and version.tags.get("airloop.onnx") == wanted["airloop.onnx"]:
-                return int(version.version)
+        for known in client.search_model_versions(f"name='{MODEL}'"):
+            if known.tags.get("airloop.run") == run.key and known.tags.get("airloop.onnx") == wanted["airloop.onnx"]:
+                return int(known.version)
         mlflow.set_experiment(EXPERIMENT)
-        with mlflow.start_run(run_name=run.key, tags=wanted) as active:
-            source = _log(root)
-            created = client.create_model_version(MODEL, source, active.info.run_id, tags=wanted)
+        with mlflow.start_run(run_name=run.key, tags=wanted):
+            created = mlflow.register_model(_log(root), MODEL, tags=wanted)
         return int(created.version)
     except (MlflowException, OSError) as error:
         raise AirloopError(
@@ -130,6 +130,9 @@ def _log(root: Path) -> str:
         signature=infer_signature(example, {"probabilities": model.predict(example)}),
         input_example=example,
         save_as_external_data=False,
+        onnx_execution_providers=["CPUExecutionProvider"],
+        # Named here, or MLflow loads the model in another process to find out, which takes ten seconds.
+        pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "numpy", "onnx", "onnxruntime")],
     )
     return str(logged.model_uri)
 
