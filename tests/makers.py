@@ -1,0 +1,156 @@
+"""Feature months that look like the example's and a workspace around them, made in milliseconds.
+
+Lateness follows the weather, the trailing rates, the hour and a luck that a whole day shares, so that models learn
+something, days cluster, and the gate's behavioural checks have an answer.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from tasks import evaluate, golden, resolve, train
+from tasks.common import months as calendar
+from tasks.common import params
+from tasks.common.artefacts import Store, sha256, write_atomic
+from tasks.common.environment import CODE
+from tasks.common.ledger import Evidence, Ledger
+from tasks.common.params import Params
+from tasks.common.tables import read_features
+from tasks.flights.definitions import KEY, LATE_DEPARTURES, LATE_RATES, NUMBERS
+
+WARMUP = ("2013-01", "2013-02", "2013-03")
+WINDOW = (*WARMUP, "2013-04")
+
+SCHEMA = pa.schema([
+    ("date", pa.date32()), ("scheduled_at", pa.int64()), ("carrier", pa.string()), ("flight", pa.int32()),
+    ("origin", pa.string()), ("as_of", pa.int64()), ("day", pa.int32()), ("late", pa.int8()), ("dest", pa.string()),
+    *((name, pa.float64()) for name in NUMBERS),
+])
+
+
+def features(month: str, rows_a_day: int = 60, *, seed: int = 0, day_luck: float = 0.4) -> pa.Table:
+    """A month of feature rows in the layout of data/features/, sorted by the key; equal arguments, equal rows."""
+    first, last = calendar.parse(month), calendar.parse(calendar.shift(month, 1))
+    days = (last - first).days
+    n = days * rows_a_day
+    rng = np.random.default_rng([seed, first.year * 12 + first.month])
+    day = np.repeat(np.arange(days), rows_a_day)
+    carrier, origin = rng.integers(0, 5, n), rng.integers(0, 3, n)
+    hour = rng.integers(5, 23, n)
+    wet = (rng.random(days) < 0.3)[day]
+    x = {name: np.clip(rng.beta(3, 9, n) + 0.02 * carrier, 0, 1) for name in LATE_RATES}
+    x |= {
+        LATE_DEPARTURES: rng.beta(2, 7, n), "hour": hour, "dow": (day + first.weekday()) % 7,
+        "block_minutes": rng.integers(60, 400, n), "distance": rng.integers(90, 2500, n),
+        "temp": rng.normal(45, 12, n), "dewp": rng.normal(35, 12, n), "humid": rng.uniform(30, 100, n),
+        "wind_dir": rng.integers(0, 36, n) * 10, "wind_speed": rng.gamma(4, 2.5, n),
+        "wind_gust": np.where(rng.random(n) < 0.7, np.nan, rng.uniform(20, 45, n)),
+        "precip": np.where(wet, rng.exponential(0.1, n), 0.0), "pressure": rng.normal(1015, 7, n),
+        "visib": np.where(wet, rng.uniform(0.2, 10, n), 10.0),
+    }
+    logit = (-3.2 + 0.06 * (hour - 13) + 3 * x["precip"] + 0.12 * (10 - x["visib"]) + 2.5 * x[LATE_DEPARTURES]
+             + 4 * x["late_rate_carrier"] + rng.normal(0, day_luck, days)[day])
+    late = rng.random(n) < 1 / (1 + np.exp(-logit))
+    dates = [first + dt.timedelta(days=int(d)) for d in day]
+    midnight = (day + (first - dt.date(1970, 1, 1)).days) * 86400 + 5 * 3600
+    columns: dict[str, Any] = {name: pa.array(np.asarray(v, dtype=np.float64), from_pandas=True) for name, v in x.items()}
+    columns |= {
+        "date": dates, "scheduled_at": midnight + hour * 3600, "as_of": midnight + (hour - 3) * 3600,
+        "carrier": np.array(["9E", "AA", "B6", "DL", "UA"])[carrier], "flight": np.tile(np.arange(rows_a_day), days) + 1,
+        "origin": np.array(["EWR", "JFK", "LGA"])[origin],
+        "dest": np.array(["ATL", "BOS", "IAH", "LAX", "ORD"])[rng.integers(0, 5, n)],
+        "day": day + calendar.day_number(first), "late": pa.array(late.astype(np.int8), mask=rng.random(n) < 0.03),
+    }
+    return pa.table({name: pa.array(columns[name]).cast(SCHEMA.field(name).type) for name in SCHEMA.names}).sort_by(
+        [(column, "ascending") for column in KEY])
+
+
+def settings(months: Sequence[str] = WINDOW) -> dict[str, Any]:
+    """params.yaml of this checkout, cut to what the made data can answer; the golden set is not pinned yet."""
+    raw: dict[str, Any] = yaml.safe_load((CODE / "params.yaml").read_text())
+    raw["months"] = calendar.window(months)
+    raw["golden"] |= {"months": list(WARMUP), "rows": 600, "min_rows_per_carrier": 10, "digest": None}
+    raw["train"] |= {"rounds": 80, "eta": 0.15, "early_stopping_rounds": 10, "threads": 1}
+    raw["gate"] |= {
+        "floors": {"auc": 0.62, "ece": 0.12},
+        "slices": {"origin": {"min_rows": 1, "min_auc": 0.55}},
+        "behaviour": {"heavy rain": {"set": {"precip": 0.3}, "min_shift": 0.01},
+                      "one mile farther": {"add": {"distance": 1}, "min_shift": -0.01, "max_shift": 0.01}},
+    }
+    raw["gate"]["promotion"]["resamples"] = 400
+    return raw
+
+
+class Workspace:
+    """A run's folder with made features; its methods run the stages' own code there."""
+
+    def __init__(self, root: Path, months: Sequence[str] = WINDOW, *, rows_a_day: int = 60, seed: int = 0) -> None:
+        self.root = root
+        self.raw = settings(months)
+        for month in sorted({*months, *WARMUP}):
+            self.put_month(month, features(month, rows_a_day, seed=seed))
+        self.save()
+
+    @property
+    def params(self) -> Params:
+        """The settings as a stage sees them."""
+        return params.load(self.root / "params.yaml")
+
+    def save(self) -> None:
+        """Write ``raw`` to params.yaml."""
+        write_atomic(self.root / "params.yaml", yaml.safe_dump(self.raw).encode())
+
+    def put_month(self, month: str, table: pa.Table) -> None:
+        """Replace a month's features."""
+        sink = io.BytesIO()
+        pq.write_table(table, sink)
+        write_atomic(self.root / f"data/features/{month}.parquet", sink.getvalue())
+
+    def month(self, month: str) -> pa.Table:
+        """A month's features."""
+        return read_features([month], folder=self.root / "data/features")
+
+    def golden(self, *, pin: bool = True) -> str:
+        """Freeze the golden set, and pin it; returns its digest."""
+        use = self.params
+        table = read_features(use.golden.months, folder=self.root / "data/features")
+        found = golden.write(golden.freeze(table, use.golden, use.holdout), self.root / "golden")
+        if pin:
+            self.raw["golden"]["digest"] = found
+            self.save()
+        return found
+
+    def train(self) -> train.Trained:
+        """Train on the window."""
+        use = self.params
+        made = train.train(read_features(use.months, folder=self.root / "data/features"), use.train, use.holdout)
+        train.write(made, self.root / "model")
+        return made
+
+    def resolve(self, store: Store) -> None:
+        """Pin the store's champion."""
+        resolve.write(resolve.resolve(store), self.root / "champion")
+
+    def evaluate(self) -> None:
+        """Measure."""
+        for name, content in evaluate.evaluate(self.params, self.root).items():
+            write_atomic(self.root / "evaluation" / name, content)
+
+
+def crown(store: Store, made: train.Trained, *, data_through: str, version: int = 1) -> None:
+    """Make ``made`` the champion: its files in the store and a ledger entry from the month after its data."""
+    digest = sha256(made.onnx)
+    store.write(f"models/{digest}/model.onnx", made.onnx)
+    store.write(f"models/{digest}/contract.json", made.contract)
+    Ledger(store).append(
+        action="promote", to_version=version, effective_from=calendar.shift(data_through, 1), who="test", why="test",
+        evidence=Evidence(model=digest, contract=sha256(made.contract), gate=None, run="test", data_through=data_through))
