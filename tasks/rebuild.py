@@ -38,8 +38,8 @@ def fetch_record(version: ModelVersion, target: Path) -> Run:
     import mlflow
 
     mlflow.set_tracking_uri(environment().mlflow_tracking_uri)
-    for name in (*RECORD, "run.json"):
-        mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=f"rebuild/{name}", dst_path=str(target))
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path="rebuild", dst_path=str(target))
     for name, tag in RECORD.items():
         if sha256_file(target / "rebuild" / name) != version.tags[tag]:
             raise DataError(f"{name} in MLflow is not the one that v{version.version} was made with; it was altered.")
