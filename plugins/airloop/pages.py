@@ -77,7 +77,7 @@ def overview(store: Store) -> dict[str, Any]:
     from tasks.common.ledger import Ledger
 
     entries = Ledger(store).entries()
-    names = set(store.names("landed")) | set(store.names("predictions")) | set(store.names("reports"))
+    names = {name for folder in ("landed", "predictions", "reports", "decisions") for name in store.names(folder)}
     months = [_month(store, name.removeprefix("landed/").removesuffix(".json"), names)
               for name in sorted(names) if name.startswith("landed/")]
     return {
@@ -95,7 +95,10 @@ def _month(store: Store, month: str, names: set[str]) -> dict[str, Any]:
 
     counts = read(f"landed/{month}.json").get("counts", {}).get("flights", {})
     scored = read(f"predictions/{month}/scored.json")
-    seen = read(f"reports/{month}/monitor.json")
+    decided = [read(name) for name in sorted(names) if name.startswith(f"decisions/{month}/")]
+    # A month scored again, or landed with other data, has a decision for each; the one that counts is about what stands.
+    now = [d for d in decided if (d.get("champion"), d.get("features")) == (scored.get("champion"), scored.get("features"))]
+    seen = {**(now[-1] if now else {}), **read(f"reports/{month}/monitor.json")}
     pending = None if seen else "has predictions, not monitored yet" if scored else "landed, not scored yet"
     return {
         "month": month,
@@ -103,6 +106,7 @@ def _month(store: Store, month: str, names: set[str]) -> dict[str, Any]:
         "status": scored.get("status"),
         "champion": scored.get("champion"),
         **{key: seen.get(key) for key in MONTH_NUMBERS},
+        "outcome": seen.get("outcome"),
         "retrain": seen.get("retrain"),
         "reason": seen.get("reason"),
         "report": f"reports/{month}/drift.html" in names,

@@ -1,0 +1,5 @@
+"""These tests import Airflow."""
+
+from tests.airflow_home import use
+
+use()

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from airloop.keys import month_of, require_month, run_key, variables, who
+
+INTERVAL = {"data_interval_start": datetime(2013, 4, 1, tzinfo=UTC), "data_interval_end": datetime(2013, 5, 1, tzinfo=UTC)}
+
+
+def test_the_partition_comes_before_the_form_and_the_form_before_the_calendar(context) -> None:
+    form = {"month": "2013-05"}
+    assert month_of(context(partition_key="2013-06", params=form, **INTERVAL)) == "2013-06"
+    assert month_of(context(partition_key=None, params=form, **INTERVAL)) == "2013-05"
+    assert month_of(context(partition_key=None, params={"month": None}, **INTERVAL)) == "2013-04"
+
+
+def test_an_interval_without_length_names_no_month(context) -> None:
+    moment = datetime(2026, 11, 22, tzinfo=UTC)
+    assert month_of(context(partition_key=None, data_interval_start=moment, data_interval_end=moment)) is None
+
+
+def test_a_run_about_no_month_says_how_to_name_one(context) -> None:
+    with pytest.raises(ValueError, match=r"airflow dags trigger ingest -c '\{\"month\": \"2013-04\"\}'"):
+        require_month(context("ingest", partition_key=None))
+
+
+def test_run_keys_have_no_colon_and_differ_between_runs_only(context) -> None:
+    one, again = run_key(context()), run_key(context())
+    assert one == again
+    assert one != run_key(context(run_id="manual__2026-11-22T03:50:08+00:00"))
+    assert one.startswith("train-2013-04-") and len(one) == len("train-2013-04-") + 8
+    assert ":" not in one and "/" not in one
+    assert run_key(context("deploy", partition_key=None)).startswith("deploy-by-hand-")
+
+
+def test_the_ledger_learns_who_asked(context) -> None:
+    assert who(context(run_id="manual__x", triggering_user_name="ada")) == "airflow: train manual__x by ada"
+    assert who(context(run_id="manual__x")) == "airflow: train manual__x"
+
+
+def test_processes_and_pods_learn_what_the_run_is_about(context) -> None:
+    told = variables(context(params={"reason": "new data"}))
+    assert told["AIRLOOP_DAG"] == "train"
+    assert told["AIRLOOP_MONTH"] == "2013-04"
+    assert told["AIRLOOP_REASON"] == "new data"
