@@ -1,0 +1,66 @@
+"""resolve pins the ledger's champion, whole, or fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks import resolve as stage
+from tasks import train
+from tasks.common.artefacts import Store, sha256
+from tasks.common.errors import DataError
+from tasks.common.ledger import Ledger
+from tests import makers
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> train.Trained:
+    return makers.Workspace(tmp_path_factory.mktemp("run"), makers.WARMUP).train()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store((tmp_path / "store").as_uri())
+
+
+def test_an_empty_ledger_is_no_champion(store: Store, tmp_path: Path) -> None:
+    stage.write(stage.resolve(store), tmp_path / "champion")
+    assert json.loads((tmp_path / "champion/champion.json").read_bytes())["version"] is None
+    assert [p.name for p in (tmp_path / "champion").iterdir()] == ["champion.json"]
+
+
+def test_the_newest_entry_is_the_champion_with_its_files(store: Store, tmp_path: Path, made: train.Trained) -> None:
+    makers.crown(store, made, data_through="2013-03")
+    stage.write(stage.resolve(store), tmp_path / "champion")
+    digest = sha256(made.onnx)
+    assert json.loads((tmp_path / "champion/champion.json").read_bytes()) == {
+        "version": 1, "seq": 1, "effective_from": "2013-04", "model": digest, "data_through": "2013-03"}
+    assert sha256((tmp_path / "champion/model.onnx").read_bytes()) == digest
+    assert (tmp_path / "champion/contract.json").read_bytes() == made.contract
+
+
+def test_a_champion_taken_out_of_service_leaves_no_files(store: Store, tmp_path: Path, made: train.Trained) -> None:
+    makers.crown(store, made, data_through="2013-03")
+    stage.write(stage.resolve(store), tmp_path / "champion")
+    Ledger(store).append(action="revert", to_version=None, effective_from="2013-04", who="t", why="t", evidence=None)
+    stage.write(stage.resolve(store), tmp_path / "champion")
+    assert [p.name for p in (tmp_path / "champion").iterdir()] == ["champion.json"]
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "contract.json"])
+@pytest.mark.parametrize("damage", ["absent", "altered"])
+def test_a_champion_that_cannot_be_read_fails(store: Store, made: train.Trained, name: str, damage: str) -> None:
+    makers.crown(store, made, data_through="2013-03")
+    path = Path(store.url.removeprefix("file://")) / "models" / sha256(made.onnx) / name
+    path.unlink() if damage == "absent" else path.write_bytes(path.read_bytes()[:-2] + b"}}")
+    with pytest.raises(DataError, match=r"champion v1 \(ledger entry 1\) cannot be read"):
+        stage.resolve(store)
+
+
+def test_a_damaged_ledger_fails(store: Store, made: train.Trained) -> None:
+    makers.crown(store, made, data_through="2013-03")
+    store.write("ledger/000001.json", store.read("ledger/000001.json")[:-20])
+    with pytest.raises(DataError, match="not a ledger entry"):
+        stage.resolve(store)
