@@ -65,6 +65,7 @@ class Live:
 class Prediction:
     """P(late) of one flight, and what it rests on."""
 
+    flight: Flight
     probability: float
     known: Known
 
@@ -79,7 +80,7 @@ def predict(live: Live, flights: Sequence[Flight]) -> list[Prediction]:
         for name, values in live.model.categories:
             if each.features[name] not in values:
                 each.reasons.append(f"{name} {each.features[name]} is none that the model was trained on")
-    return [Prediction(score, each) for score, each in zip(scores.tolist(), known, strict=True)]
+    return [Prediction(*each) for each in zip(flights, scores.tolist(), known, strict=True)]
 
 
 class Loader:

@@ -22,7 +22,7 @@ SEGMENT_SECONDS = 300
 MAX_WAITING = 200_000
 """Lines kept while the store cannot be written; beyond, the oldest segment is given up and counted as lost."""
 
-Record = tuple[str, float, FlightRequest, Prediction, Live]
+Record = tuple[str, float, str, Prediction, Live]
 
 
 class PredictionLog:
@@ -48,10 +48,14 @@ class PredictionLog:
         now, version = time.time(), live.model.version
         with self._taking:
             first = self._lines + len(self._pending)
+            if not first:
+                self._open()  # after days of silence it is not the day that the segment was made ready on
             ids = [
                 prediction_id(self._day, version, self._process, self._segment, first + n) for n in range(len(requests))
             ]
-            self._pending.extend((i, now, r, p, live) for i, r, p in zip(ids, requests, predictions, strict=True))
+            self._pending.extend(
+                (i, now, r.scheduled_time, p, live) for i, r, p in zip(ids, requests, predictions, strict=True)
+            )
         return ids
 
     @property
@@ -95,28 +99,35 @@ class PredictionLog:
     def _next_segment(self) -> None:
         self._segment += 1
         self._lines = 0
+        self._open()
+
+    def _open(self) -> None:
         self._opened = time.time()
         self._day = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"
 
 
 def _line(record: Record) -> bytes:
-    name, at, request, prediction, live = record
+    name, at, scheduled_time, prediction, live = record
     assert live.model is not None
     assert live.state is not None
-    flight = request.to_flight()
+    flight, known = prediction.flight, prediction.known
     content: dict[str, Any] = {
         "prediction_id": name,
         "time": dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds"),
-        **request.model_dump(),
+        "carrier": flight.carrier,
+        "flight": flight.flight,
+        "origin": flight.origin,
+        "destination": flight.dest,
+        "scheduled_time": scheduled_time,
         "date": flight.date,
         "scheduled_at": flight.scheduled_at,
-        "as_of": prediction.known.as_of,
+        "as_of": known.as_of,
         "model": live.model.model.sha256,
         "version": live.model.version,
         "ledger_seq": live.model.seq,
         "state": live.state.digest,
         "probability": prediction.probability,
-        "degraded": bool(prediction.known.reasons),
-        "reasons": prediction.known.reasons,
+        "degraded": bool(known.reasons),
+        "reasons": known.reasons,
     }
     return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)

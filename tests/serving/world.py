@@ -26,11 +26,11 @@ CODE = Path(__file__).resolve().parents[2]
 FLIGHT = {"carrier": "B6", "flight": 101, "origin": "JFK", "destination": "SFO", "scheduled_time": "2013-02-14T08:30"}
 CARRIERS = {"B6": "JFK", "UA": "EWR", "AA": "LGA"}
 DESTS = {"SFO": 2586, "BOS": 187, "MIA": 1089}
+TEXT, WHOLE, SECONDS = pa.string(), pa.int32(), pa.int64()
 FLIGHTS = pa.schema(
-    [("carrier", pa.string()), ("flight", pa.int32()), ("origin", pa.string()), ("dest", pa.string())]
-    + [("date", pa.date32()), ("hour", pa.int32()), ("minute", pa.int32()), ("scheduled_at", pa.int64())]
-    + [("block_minutes", pa.int32()), ("distance", pa.int32()), ("departed_at", pa.int64()), ("arrived_at", pa.int64())]
-    + [("dep_delay", pa.int32()), ("arr_delay", pa.int32())]
+    {"carrier": TEXT, "flight": WHOLE, "origin": TEXT, "dest": TEXT, "date": pa.date32(), "hour": WHOLE, "minute": WHOLE}
+    | {"scheduled_at": SECONDS, "block_minutes": WHOLE, "distance": WHOLE, "departed_at": SECONDS, "arrived_at": SECONDS}
+    | {"dep_delay": WHOLE, "arr_delay": WHOLE}
 )
 OBSERVED = pa.schema([("origin", pa.string()), ("observed_at", pa.int64()), *((c, pa.float64()) for c in WEATHER)])
 
@@ -139,8 +139,8 @@ class World:
         values = {"poll_seconds": 3600.0, "flush_seconds": 3600.0, **settings}
         app = create_app(self.store, Settings(**values), CODE)  # type: ignore[arg-type]  # any setting
         transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
-        async with app.router.lifespan_context(app):
-            async with httpx.AsyncClient(transport=transport, base_url="http://online") as client:
-                if synced:
-                    await client.post("/-/sync")
-                yield client
+        client = httpx.AsyncClient(transport=transport, base_url="http://online")
+        async with app.router.lifespan_context(app), client:
+            if synced:
+                await client.post("/-/sync")
+            yield client
