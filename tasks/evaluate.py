@@ -103,7 +103,7 @@ def behave(model: Model, table: pa.Table, before: Matrix, check: Behaviour) -> d
     for name, value in check.add.items():
         x[:, names.index(name)] += np.float32(value)
     change = model.predict(x).astype(np.float64) - before
-    if np.isnan(change).any():
+    if not len(change) or np.isnan(change).any():
         return {"absent": [], "shift": None, "share_up": None}
     return {"absent": [], "shift": float(change.mean()), "share_up": float((change >= 0).mean())}
 

@@ -6,13 +6,16 @@ something, days cluster, and the gate's behavioural checks have an answer.
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import io
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
@@ -23,6 +26,7 @@ from tasks.common import params
 from tasks.common.artefacts import Store, sha256, write_atomic
 from tasks.common.environment import CODE
 from tasks.common.ledger import Evidence, Ledger
+from tasks.common.model import Contract
 from tasks.common.params import Params
 from tasks.common.tables import read_features
 from tasks.flights.definitions import KEY, LATE_DEPARTURES, LATE_RATES, NUMBERS
@@ -100,6 +104,13 @@ class Workspace:
             self.put_month(month, features(month, rows_a_day, seed=seed))
         self.save()
 
+    def copy(self, root: Path) -> Workspace:
+        """The same, as it stands, at ``root``."""
+        shutil.copytree(self.root, root)
+        twin = copy.copy(self)
+        twin.root, twin.raw = root, copy.deepcopy(self.raw)
+        return twin
+
     @property
     def params(self) -> Params:
         """The settings as a stage sees them."""
@@ -154,3 +165,14 @@ def crown(store: Store, made: train.Trained, *, data_through: str, version: int 
     Ledger(store).append(
         action="promote", to_version=version, effective_from=calendar.shift(data_through, 1), who="test", why="test",
         evidence=Evidence(model=digest, contract=sha256(made.contract), gate=None, run="test", data_through=data_through))
+
+
+def nan_model(folder: Path) -> None:
+    """Make one leaf of the model in ``folder`` answer NaN; the file itself stays valid and is signed as it should be."""
+    proto = onnx.load_from_string((folder / "model.onnx").read_bytes())
+    weights = next(a for a in proto.graph.node[0].attribute if a.name == "class_weights")
+    weights.floats[0] = float("nan")
+    content = proto.SerializeToString()
+    write_atomic(folder / "model.onnx", content)
+    contract = Contract.parse((folder / "contract.json").read_bytes())
+    write_atomic(folder / "contract.json", contract.model_copy(update={"onnx_sha256": sha256(content)}).to_bytes())
