@@ -78,9 +78,9 @@ def test_another_label_is_another_digest(table: pa.Table) -> None:
 
 
 def test_too_few_rows_or_too_many_carriers_are_errors(table: pa.Table) -> None:
-    with pytest.raises(DataError, match="eligible rows, fewer than golden.rows=5000"):
+    with pytest.raises(DataError, match=r"eligible rows, fewer than golden\.rows=5000"):
         freeze(table, params(rows=5000), RULE)
-    with pytest.raises(ConfigError, match="golden.rows=20"):
+    with pytest.raises(ConfigError, match=r"golden\.rows=20"):
         freeze(table, params(rows=20, least=10), RULE)
 
 
