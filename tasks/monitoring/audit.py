@@ -41,11 +41,12 @@ def audit(
     known, days = labels[both].astype(np.int8), features["day"].to_numpy()[both]
     if len(np.unique(known)) < 2 or len(np.unique(days)) < 2:
         return None
+    draws = settings.gate.promotion
     found = stats.compare(
-        days, known, champion[1][both], shadow[1][both], resamples=settings.evaluate.resamples,
-        confidence=settings.gate.promotion.confidence, seed=settings.evaluate.seed,
+        days, known, champion[1][both], shadow[1][both], resamples=draws.resamples, confidence=draws.confidence,
+        seed=draws.seed,
     )  # fmt: skip
-    return conclude(champion[0], shadow[0], found, settings.gate.promotion.confidence)
+    return conclude(champion[0], shadow[0], found, draws.confidence)
 
 
 def conclude(champion: int, shadow: int, found: stats.Comparison, confidence: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tasks.common.artefacts import Store, to_json
-from tasks.common.params import Frozen, Month, MonitorParams
+from tasks.common.params import Frozen, MonitorParams, Month
 
 Outcome = Literal["retrain", "keep", "warming up", "cooling down", "superseded", "not measured"]
 
@@ -67,7 +67,7 @@ def breaches(facts: Facts, limits: MonitorParams) -> list[str]:
     """Every rule that asks for a retrain."""
     if facts.champion is None:
         over = facts.month >= limits.warmup_through
-        return [f"the warm-up through {limits.warmup_through} is over and no model is live"] if over else []
+        return [f"the warm-up through {limits.warmup_through} is over"] if over else []
     found = []
     if facts.ece is not None and facts.ece > limits.max_ece:
         found.append(f"ECE {facts.ece:.4f} > {limits.max_ece:g}")

@@ -45,7 +45,8 @@ def match(features: pa.Table, predictions: pa.Table, source: str) -> Scores:
             f"{source} does not fit the month's features: {lacking} flights without a prediction, {surplus} predictions "
             f"without a flight (for example {example}). Run the score DAG for the month again."
         )
-    return joined.sort_values("row")["probability"].to_numpy(np.float64)
+    found: Scores = joined.sort_values("row")["probability"].to_numpy(np.float64)
+    return found
 
 
 def usable(scores: Scores) -> npt.NDArray[np.bool_]:
@@ -64,7 +65,7 @@ def measure(features: pa.Table, scores: Scores, settings: Params) -> dict[str, A
                          "label": features[LABEL].to_numpy(), "score": scores})  # fmt: skip
     labelled = rows[rows["label"].notna() & usable(scores)]
     labels, found = labelled["label"].to_numpy(np.int8), labelled["score"].to_numpy()
-    bins = settings.evaluate.calibration_bins
+    bins, draws = settings.evaluate.calibration_bins, settings.gate.promotion
     result: dict[str, Any] = {
         "labelled": len(labelled),
         "unusable": int((~usable(scores)).sum()),
@@ -77,8 +78,8 @@ def measure(features: pa.Table, scores: Scores, settings: Params) -> dict[str, A
     if result["why_not"]:
         return result | dict.fromkeys(("auc", "log_loss", "ece"))
     noise = stats.spreads(
-        labelled["day"].to_numpy(), labels, found, bins=bins, resamples=settings.evaluate.resamples,
-        confidence=settings.gate.promotion.confidence, seed=settings.evaluate.seed,
+        labelled["day"].to_numpy(), labels, found, bins=bins, resamples=draws.resamples,
+        confidence=draws.confidence, seed=draws.seed,
     )  # fmt: skip
     return result | {name: asdict(spread) for name, spread in noise.items()}
 

@@ -1,0 +1,237 @@
+"""monitor: a landed month's labels meet its predictions; measure, report, decide whether to retrain."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import os
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.common import landed, ledger, params
+from tasks.common.artefacts import Store, sha256
+from tasks.common.environment import environment, store
+from tasks.common.errors import DataError, run_main
+from tasks.common.params import Params
+from tasks.common.results import emit
+from tasks.common.tables import FEATURES, read_features
+from tasks.flights.definitions import LABEL
+from tasks.monitoring import audit, decide, drift, measure, page, quality, track
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one month's monitoring reads."""
+
+    month: str
+    features: pa.Table
+    digest: str
+    """md5 of the features file, as in dvc.lock."""
+    reference: dict[str, str]
+    """Earlier reference months to the digests of their features."""
+    champion: int | None
+    shadow: int | None
+    predictions: dict[int, tuple[str, pa.Table]]
+    """Version to the digest and the table of its predictions."""
+
+    def summary(self) -> dict[str, Any]:
+        """Digests of all of it."""
+        names = {f"v{version}": digest for version, (digest, _) in sorted(self.predictions.items())}
+        return {"features": self.digest, "reference": self.reference, "predictions": names}
+
+
+def read(month: str, settings: Params, where: Store) -> Inputs:
+    """Features from the workspace, predictions from the store; DataError when the month was not scored on these features."""
+    try:
+        scored = where.read_json(f"predictions/{month}/scored.json")
+    except FileNotFoundError:
+        raise DataError(
+            f"{month} has not been scored. Run the score DAG for it: airflow dags trigger score -c '{{\"month\": \"{month}\"}}'."
+        ) from None
+    features = read_features([month])
+    digest = _digest(month)
+    if scored["features"] != digest:
+        raise DataError(
+            f"{month} was scored on features {scored['features'][:12]}..., and {digest[:12]}... are here: the month has landed "
+            f"again since. Run the score DAG for it: airflow dags trigger score -c '{{\"month\": \"{month}\"}}'."
+        )
+    reference = {m: _digest(m) for m in sorted(settings.golden.months) if m < month and (FEATURES / f"{m}.parquet").is_file()}
+    champion, shadow = scored.get("champion"), scored.get("previous")
+    predictions = {v: _predictions(where, month, v) for v in (champion, shadow) if v is not None}
+    return Inputs(month, features, digest, reference, champion, shadow, predictions)
+
+
+def examine(inputs: Inputs, settings: Params, entries: list[ledger.Entry]) -> dict[str, Any]:
+    """Everything that is measured, the same bytes for the same inputs: monitor.json without its decision."""
+    scores = {
+        version: measure.match(inputs.features, table, f"predictions/{inputs.month}/v{version}.parquet")
+        for version, (_, table) in inputs.predictions.items()
+    }
+    models = {
+        who: {"version": version} | measure.measure(inputs.features, scores[version], settings) if version in scores else None
+        for who, version in (("champion", inputs.champion), ("shadow", inputs.shadow))
+    }
+    reference = read_features(inputs.reference) if inputs.reference else None
+    found = quality.compare(reference, inputs.features)
+    rows = len(inputs.features)
+    audited = None
+    if inputs.champion is not None and inputs.shadow is not None and audit.promotion(entries, inputs.month, inputs.champion):
+        pair = ((inputs.champion, scores[inputs.champion]), (inputs.shadow, scores[inputs.shadow]))
+        audited = audit.audit(inputs.features, *pair, settings)
+    unusable = [
+        f"v{model['version']} gave no probability for {model['unusable']} of {rows} flights; see its input and roll it back if it is the model"
+        for model in models.values()
+        if model and model["unusable"]
+    ]
+    return {
+        "month": inputs.month,
+        "status": "scored" if inputs.champion is not None else "warming up",
+        "inputs": inputs.summary(),
+        "rows": rows,
+        "labelled_share": 1 - inputs.features[LABEL].null_count / rows if rows else 0.0,
+        **models,
+        "confidence": settings.gate.promotion.confidence,
+        "quality": found,
+        "quality_limits": settings.monitor.model_dump(include={"max_psi", "max_blind_share"}),
+        "alarms": unusable + quality.alarms(found, settings.monitor),
+        "audit": audited,
+    }
+
+
+def settle(report: dict[str, Any], settings: Params, where: Store, entries: list[ledger.Entry]) -> decide.Decision:
+    """The decision about what was measured, recorded; the one recorded before, if the same was decided already."""
+    champion = report["champion"] or {}
+    facts = decide.Facts(
+        month=report["month"], features=report["inputs"]["features"], champion=champion.get("version"),
+        auc=(champion.get("auc") or {}).get("value"), ece=(champion.get("ece") or {}).get("value"), why_not=champion.get("why_not"),
+    )  # fmt: skip
+    if found := decide.recorded(where, facts):
+        return found
+    live = entries[-1].evidence if entries else None
+    past = decide.Past(
+        landed=tuple(landed.read_all(where)), asked=decide.asked_before(where, facts.month),
+        live_through=live.data_through if live else None,
+    )  # fmt: skip
+    return decide.record(where, decide.decide(facts, past, settings.monitor))
+
+
+def monitor(month: str, settings: Params, where: Store, run: str) -> dict[str, Any]:
+    """Watch ``month``: reports and decision in the store, numbers in MLflow; returns what the orchestrator is told."""
+    inputs = read(month, settings, where)
+    folder = f"reports/{month}"
+    with ExitStack() as stack:
+        process, out = None, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="airloop-"))) / "drift.html"
+        if inputs.champion is not None and inputs.reference and not _drawn(where, folder, inputs.summary()):
+            process = stack.enter_context(
+                drift.drawing(month, list(inputs.reference), settings.monitor.report_rows, settings.gate.promotion.seed, out)
+            )
+        entries = ledger.Ledger(where).entries()
+        report = examine(inputs, settings, entries)
+        decision = settle(report, settings, where, entries)
+        holder = decide.claim(where, decision, run)
+        report["decision"] = decision.model_dump()
+        drawn, problem = drift.finish(process, out) if process else (None, "" if inputs.champion is not None else _NO_MODEL)
+    if not inputs.reference:
+        problem = "there is no earlier reference month"
+    pages = publish(where, folder, report, drawn, problem)
+    track.log(report, pages, environment().mlflow_tracking_uri)
+    fire = decision.retrain and holder is None
+    reason = decision.reason if holder is None else f"{decision.reason}: {holder} asked for the retrain already"
+    print(line(report, fire, reason), flush=True)
+    for alarm in report["alarms"]:
+        print(f"alarm: {alarm}", flush=True)
+    if report["audit"]:
+        print(f"audit: {report['audit']['sentence']}" + (f" {report['audit']['command']}" if report["audit"]["rollback"] else ""), flush=True)
+    return result(report, fire, reason)
+
+
+def publish(where: Store, folder: str, report: dict[str, Any], drawn: bytes | None, problem: str) -> dict[str, bytes]:
+    """Put the pages into the store, monitor.json last: where it is, the others are. Returns the pages."""
+    pages = {"index.html": page.render(report, problem).encode()}
+    if drawn:
+        pages["drift.html"] = drawn
+    elif not problem:
+        pages["drift.html"] = where.read(f"{folder}/drift.html")
+    for name in sorted(pages):
+        where.write(f"{folder}/{name}", pages[name])
+    where.write_json(f"{folder}/monitor.json", report)
+    return pages
+
+
+def line(report: dict[str, Any], fire: bool, reason: str) -> str:
+    """One line for people: the month, its measures, what follows."""
+    champion, limits = report["champion"], report["decision"]["limits"]
+    outcome = report["decision"]["outcome"]
+    if not champion or champion["why_not"]:
+        return f"{report['month']}: {reason}" + (": retrain" if fire else "")
+    auc, loss, ece = (champion[name]["value"] for name in ("auc", "log_loss", "ece"))
+    measures = f"AUC {auc:.3f}" + (f" < {limits['min_auc']:g}" if auc < limits["min_auc"] else "")
+    measures += f", log loss {loss:.3f}, ECE {ece:.4f}" + (f" > {limits['max_ece']:g}" if ece > limits["max_ece"] else "")
+    end = "retrain" if fire else "within limits" if outcome == "keep" else f"no retrain: {reason}"
+    return f"{report['month']}: {measures} (v{champion['version']}): {end}"
+
+
+def result(report: dict[str, Any], fire: bool, reason: str) -> dict[str, Any]:
+    """What the orchestrator is told: names and numbers; ``retrain`` only if this run is to ask for it."""
+    champion, decision = report["champion"] or {}, report["decision"]
+    values = {name: (champion.get(name) or {}).get("value") for name in ("auc", "log_loss", "ece")}
+    return values | {
+        "month": report["month"],
+        "status": decision["outcome"],
+        "retrain": fire,
+        "reason": reason,
+        "champion": champion.get("version"),
+        "features": report["inputs"]["features"],
+        "rows": report["rows"],
+        "alarms": report["alarms"],
+        "rollback": report["audit"]["command"] if report["audit"] else None,
+        "report": f"reports/{report['month']}/index.html",
+    }
+
+
+_NO_MODEL = "no model is live yet, so there is nothing to watch"
+
+
+def _drawn(where: Store, folder: str, inputs: dict[str, Any]) -> bool:
+    """Whether Evidently's page of the same inputs is there: it takes most of the time and does not depend on the rest."""
+    try:
+        before = where.read_json(f"{folder}/monitor.json")
+    except FileNotFoundError:
+        return False
+    same = ("features", "reference")
+    return [before["inputs"][name] for name in same] == [inputs[name] for name in same] and where.exists(f"{folder}/drift.html")
+
+
+def _digest(month: str) -> str:
+    return hashlib.md5((FEATURES / f"{month}.parquet").read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def _predictions(where: Store, month: str, version: int) -> tuple[str, pa.Table]:
+    name = f"predictions/{month}/v{version}.parquet"
+    try:
+        data = where.read(name)
+        return sha256(data), pq.read_table(io.BytesIO(data))
+    except FileNotFoundError:
+        problem = "is missing"
+    except pa.ArrowInvalid as error:
+        problem = f"cannot be read ({error})"
+    raise DataError(f"{where.uri(name)} {problem}, though {month} is recorded as scored by v{version}; run the score DAG for it.")
+
+
+def main() -> None:
+    """Monitor one month."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--month", required=True, help="the scored month to look at, YYYY-MM")
+    month = parser.parse_args().month
+    emit(monitor(month, params.load(), store(), os.environ.get("AIRLOOP_RUN", "")))
+
+
+if __name__ == "__main__":
+    run_main(main)

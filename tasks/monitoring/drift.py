@@ -1,0 +1,104 @@
+"""Evidently's page of a month: how every shown column is spread, now and in the reference months.
+
+It runs in a process of its own, beside the measuring: importing Evidently takes 6 CPU-s, and a picture that cannot be
+drawn must never cost a decision.
+
+    python -m tasks.monitoring.drift --month 2013-05 --reference 2013-01 2013-02 --rows 5000 --seed 7 --out drift.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.common.artefacts import write_atomic
+from tasks.common.errors import run_main
+from tasks.common.tables import read_features
+from tasks.flights.definitions import LABEL
+from tasks.flights.drift import SHOWN_CATEGORIES, SHOWN_NUMBERS
+
+SECONDS = 300
+"""Longest that the page may take."""
+
+
+def sample(table: pa.Table, rows: int, seed: int) -> pa.Table:
+    """At most ``rows`` rows, in their order; the same rows for the same table."""
+    if len(table) <= rows:
+        return table
+    return table.take(np.sort(np.random.default_rng(seed).choice(len(table), rows, replace=False)))
+
+
+def drawable(current: pa.Table, reference: pa.Table, names: Sequence[str]) -> list[str]:
+    """Of ``names``, the columns with values in both tables: Evidently refuses a page for one empty column."""
+    return [n for n in names if all(t[n].null_count < len(t) for t in (current, reference))]
+
+
+def draw(current: pa.Table, reference: pa.Table) -> str:
+    """The page as HTML that needs no network (5 MB, nearly all of it Evidently's script)."""
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
+
+    categories, numbers = (drawable(current, reference, names) for names in (SHOWN_CATEGORIES, SHOWN_NUMBERS))
+    definition = DataDefinition(categorical_columns=categories, numerical_columns=numbers)
+
+    def dataset(table: pa.Table) -> Dataset:
+        frame = table.select([*categories, *numbers]).to_pandas()
+        if LABEL in categories:
+            frame[LABEL] = frame[LABEL].map({0.0: "on time", 1.0: "late"})
+        return Dataset.from_pandas(frame, data_definition=definition)
+
+    report = Report([DataDriftPreset(columns=[*categories, *numbers])], include_tests=True)
+    return str(report.run(dataset(current), dataset(reference)).get_html_str(as_iframe=False))
+
+
+@contextlib.contextmanager
+def drawing(month: str, reference: Sequence[str], rows: int, seed: int, out: Path) -> Iterator[subprocess.Popen[str]]:
+    """Draw the page in another process while the block runs; it ends with the block, finished or not."""
+    argv = [sys.executable, "-W", "ignore", "-m", "tasks.monitoring.drift", "--month", month, "--reference", *reference]
+    argv += ["--rows", str(rows), "--seed", str(seed), "--out", str(out)]
+    # Arrow and BLAS threads would only fight with the parent's for the same few cores.
+    env = {**os.environ, "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def finish(process: subprocess.Popen[str], out: Path) -> tuple[bytes | None, str]:
+    """Wait for the page: its bytes, or None and why there is none."""
+    try:
+        _, errors = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return None, f"it was not ready after {SECONDS} s"
+    if process.returncode or not out.is_file():
+        return None, (errors.strip().splitlines() or [f"it ended with {process.returncode}"])[-1]
+    return out.read_bytes(), ""
+
+
+def main() -> None:
+    """Draw one month's page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--month", required=True, help="YYYY-MM")
+    parser.add_argument("--reference", required=True, nargs="+", help="months to compare with")
+    parser.add_argument("--rows", required=True, type=int, help="rows to sample of each side")
+    parser.add_argument("--seed", required=True, type=int, help="seed of the sample")
+    parser.add_argument("--out", required=True, type=Path, help="HTML file to write")
+    asked = parser.parse_args()
+    columns = [*SHOWN_CATEGORIES, *SHOWN_NUMBERS]
+    current = sample(read_features([asked.month], columns), asked.rows, asked.seed)
+    reference = sample(read_features(asked.reference, columns), asked.rows, asked.seed)
+    write_atomic(asked.out, draw(current, reference).encode())
+
+
+if __name__ == "__main__":
+    run_main(main)

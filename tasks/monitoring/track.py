@@ -1,0 +1,86 @@
+"""The month's numbers and pages in MLflow, for those who look there. MLflow decides nothing and may be down."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tasks.common.artefacts import sha256, to_json
+
+EXPERIMENT = "airloop-monitor"
+SECONDS = 3
+"""How long the tracking server may take to say that it is there; the client alone would try for minutes."""
+
+
+def log(report: Mapping[str, Any], pages: Mapping[str, bytes], uri: str) -> str | None:
+    """Log one run with ``report``'s measures and ``pages``; returns its id, None (and a warning) if MLflow did not take it.
+
+    The run that holds the same report is found and not made again.
+    """
+    if not _answers(uri):
+        _warn(f"MLflow at {uri} does not answer, so the month is not logged there; the decision and the report stand")
+        return None
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _log(MlflowClient(uri), report, pages)
+    except (MlflowException, OSError) as error:
+        _warn(f"MLflow at {uri} did not take the month ({error}); the decision and the report stand")
+        return None
+
+
+def metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    """Flat names to numbers, as MLflow wants them."""
+    found = {"rows": float(report["rows"]), "labelled_share": float(report["labelled_share"])}
+    for who in ("champion", "shadow"):
+        model = report[who] or {}
+        for measure in ("auc", "log_loss", "ece"):
+            if model.get(measure):
+                found |= {f"{who}.{measure}": model[measure]["value"], f"{who}.{measure}_se": model[measure]["se"]}
+    found |= {f"psi.{name}": value for name, value in (report["quality"]["psi"] or {}).items()}
+    return found
+
+
+def _log(client: Any, report: Mapping[str, Any], pages: Mapping[str, bytes]) -> str:
+    from mlflow.entities import Metric
+
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+    digest = sha256(to_json(report))
+    same = client.search_runs([experiment_id], f"tags.`airloop.report` = '{digest}' and attributes.status = 'FINISHED'", max_results=1)
+    if same:
+        return str(same[0].info.run_id)
+    decision, champion = report["decision"], report["champion"]
+    version = f"v{champion['version']}" if champion else "none"
+    run_id = str(client.create_run(experiment_id, run_name=f"{report['month']} {version}", tags={
+        "airloop.month": report["month"], "airloop.version": version, "airloop.outcome": decision["outcome"],
+        "airloop.retrain": str(decision["retrain"]).lower(), "airloop.reason": decision["reason"], "airloop.report": digest,
+    }).info.run_id)  # fmt: skip
+    # The step is the month (201304), so that runs of one metric line up by month in the UI's charts.
+    step = int(report["month"].replace("-", ""))
+    client.log_batch(run_id, metrics=[Metric(name, value, 0, step) for name, value in metrics(report).items()])
+    with tempfile.TemporaryDirectory(prefix="airloop-") as folder:
+        for name, data in pages.items():
+            Path(folder, name).write_bytes(data)
+        client.log_artifacts(run_id, folder)
+    client.set_terminated(run_id)
+    return run_id
+
+
+def _answers(uri: str) -> bool:
+    if not uri.startswith(("http://", "https://")):
+        return True  # a folder or a database: there is nothing to wait for
+    try:
+        return httpx.get(f"{uri.rstrip('/')}/health", timeout=SECONDS).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)
