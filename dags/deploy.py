@@ -1,5 +1,4 @@
-"""
-### A model goes live, or comes back
+"""### A model goes live, or comes back
 
 **deploy** writes one entry into the promotion ledger, then makes the model registry and the online service agree with it
 and tries the service with known answers; if those are wrong, a second entry puts the old model back and the task fails.

@@ -1,5 +1,4 @@
-"""
-### A month of data lands
+"""### A month of data lands
 
 The feed puts a month of flights and weather into the landing zone. This DAG takes it from there:
 **ingest** (typed, sorted) → **validate** (bad rows are set aside, each with its reason; nothing is lost) →
@@ -26,7 +25,9 @@ from airloop import DEFAULT_ARGS, LANDED, act, month_of, month_param, stage
     doc_md=__doc__,
     schedule=CronDataIntervalTimetable("0 0 1 * *", timezone="UTC"),
     start_date=datetime(2013, 1, 1, tzinfo=UTC),
-    end_date=datetime(2013, 12, 31, tzinfo=UTC),  # the example's year; without it, switching on runs last month of today
+    end_date=datetime(
+        2013, 12, 31, tzinfo=UTC
+    ),  # the example's year; without it, switching on runs last month of today
     catchup=False,
     is_paused_upon_creation=False,
     max_active_runs=3,

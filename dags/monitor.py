@@ -1,5 +1,4 @@
-"""
-### Was the model right?
+"""### Was the model right?
 
 The month's actual delays meet its predictions: **monitor** measures how good they were, looks for drift, writes the
 report and decides by the rules in `params.yaml` whether to retrain; the decision is recorded either way. If yes,

@@ -1,5 +1,4 @@
-"""
-### A landed month is scored
+"""### A landed month is scored
 
 Every flight of the month gets the probability of being late, as it would have been given three hours before its
 departure, by the model that the promotion ledger names for that month; the model before it is scored beside it, to see

@@ -1,5 +1,4 @@
-"""
-### A new model, if it is good enough
+"""### A new model, if it is good enough
 
 **golden** (the frozen exam) → **train** (all months up to the run's) → **resolve** (which model is to be beaten) →
 **evaluate** (measures, decides nothing) → **gate** (decides, measures nothing) → **register**. A model that does not

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
@@ -11,8 +11,8 @@ class AirloopPlugin(AirflowPlugin):
     """The page is built only where it is served: schedulers and workers load this class too."""
 
     name = "airloop"
-    external_views = [
-        {"name": "Airloop", "href": "/airloop/", "destination": "nav", "url_route": "airloop", "category": "browse"}
+    external_views: ClassVar[list[dict[str, Any]]] = [
+        {"name": "Airloop", "href": "/airloop/", "destination": "nav", "url_route": "airloop", "nav_top_level": True}
     ]
 
     @property

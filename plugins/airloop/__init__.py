@@ -10,6 +10,20 @@ from airloop.places import ConfigError, Place
 from airloop.stage import act, stage
 
 __all__ = [
-    "APPROVED", "DEFAULT_ARGS", "LANDED", "LIVE", "RESCORE", "RETRAIN_REQUESTED", "SCORED",
-    "ConfigError", "Place", "act", "announce", "by_hand", "by_month", "month_of", "month_param", "stage",
+    "APPROVED",
+    "DEFAULT_ARGS",
+    "LANDED",
+    "LIVE",
+    "RESCORE",
+    "RETRAIN_REQUESTED",
+    "SCORED",
+    "ConfigError",
+    "Place",
+    "act",
+    "announce",
+    "by_hand",
+    "by_month",
+    "month_of",
+    "month_param",
+    "stage",
 ]

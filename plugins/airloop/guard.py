@@ -14,7 +14,7 @@ import threading
 GRACE_SECONDS = 10
 """From SIGTERM, which the whole group gets, to SIGKILL."""
 
-ending = False
+ending = threading.Event()
 
 
 def _kill_group(*_: object) -> None:
@@ -24,8 +24,7 @@ def _kill_group(*_: object) -> None:
 def _end(*_: object) -> None:
     signal.signal(signal.SIGALRM, _kill_group)
     signal.alarm(GRACE_SECONDS)
-    global ending
-    ending = True
+    ending.set()
 
 
 def _watch(starter: int) -> None:
@@ -43,7 +42,7 @@ def main() -> int:
     command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
     threading.Thread(target=_watch, args=(starter,), daemon=True).start()
     code = command.wait()
-    if ending:
+    if ending.is_set():
         _kill_group()  # what the command started may have missed the SIGTERM, and nobody is left to tell it
     return code if code >= 0 else 128 - code
 

@@ -31,7 +31,7 @@ def require_month(context: Mapping[str, Any]) -> str:
         dag = context["dag_run"].dag_id
         raise ValueError(
             f"This run of {dag} is about no month. Give it one: fill in `month` in the form, or "
-            f"airflow dags trigger {dag} -c '{{\"month\": \"2013-04\"}}'."
+            f'airflow dags trigger {dag} -c \'{{"month": "2013-04"}}\'.'
         )
     return month
 

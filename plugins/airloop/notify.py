@@ -30,7 +30,9 @@ def report_failure(context: Mapping[str, Any]) -> None:
     try:
         import apprise  # only where a URL is set: it loads a hundred services
     except ModuleNotFoundError:
-        log.error("AIRLOOP_APPRISE_URL is set, but the package apprise is not installed: add it to requirements/.")
+        log.error(  # noqa: TRY400 - the traceback would add nothing
+            "AIRLOOP_APPRISE_URL is set, but the package apprise is not installed: add it to requirements/."
+        )
         return
 
     service = apprise.Apprise()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
 from airflow.api_fastapi.core_api.security import requires_access_view
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi import Path as FromPath
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, FileSystemLoader
@@ -42,12 +42,14 @@ Month = Annotated[str, FromPath(pattern=MONTH_PATTERN)]
 
 
 @app.get("/")
-def page() -> HTMLResponse:
+def page(request: Request) -> HTMLResponse:
     """The page itself."""
+    # Airflow shows it in a sandboxed frame, where a link out of it (another tab, another site) does nothing.
+    frame = {"links": _links(), "framed": request.headers.get("sec-fetch-dest") == "iframe"}
     try:
-        body = templates.get_template("page.html").render(links=_links(), **overview(_store()))
+        body = templates.get_template("page.html").render(**frame, **overview(_store()))
     except Exception as error:  # noqa: BLE001 - a store that cannot be read is said in the page, whatever its library raises
-        body = templates.get_template("page.html").render(links=_links(), problem=str(error), months=[], ledger=[], pending=[])
+        body = templates.get_template("page.html").render(**frame, problem=str(error))
     return HTMLResponse(body, headers=PAGE_HEADERS)
 
 
@@ -78,8 +80,11 @@ def overview(store: Store) -> dict[str, Any]:
 
     entries = Ledger(store).entries()
     names = {name for folder in ("landed", "predictions", "reports", "decisions") for name in store.names(folder)}
-    months = [_month(store, name.removeprefix("landed/").removesuffix(".json"), names)
-              for name in sorted(names) if name.startswith("landed/")]
+    months = [
+        _month(store, name.removeprefix("landed/").removesuffix(".json"), names)
+        for name in sorted(names)
+        if name.startswith("landed/")
+    ]
     return {
         "live": entries[-1].model_dump() if entries else None,
         "ledger": [entry.model_dump() for entry in reversed(entries)],
@@ -97,7 +102,9 @@ def _month(store: Store, month: str, names: set[str]) -> dict[str, Any]:
     scored = read(f"predictions/{month}/scored.json")
     decided = [read(name) for name in sorted(names) if name.startswith(f"decisions/{month}/")]
     # A month scored again, or landed with other data, has a decision for each; the one that counts is about what stands.
-    now = [d for d in decided if (d.get("champion"), d.get("features")) == (scored.get("champion"), scored.get("features"))]
+    now = [
+        d for d in decided if (d.get("champion"), d.get("features")) == (scored.get("champion"), scored.get("features"))
+    ]
     seen = {**(now[-1] if now else {}), **read(f"reports/{month}/monitor.json")}
     pending = None if seen else "has predictions, not monitored yet" if scored else "landed, not scored yet"
     return {
@@ -123,7 +130,10 @@ def _read(name: str, month: str) -> bytes:
 
 def _links() -> list[tuple[str, str]]:
     online = os.environ.get("AIRLOOP_ONLINE_URL", "").rstrip("/")
-    found = [("MLflow", os.environ.get("MLFLOW_TRACKING_URI", "")), ("Online service", f"{online}/docs" if online else "")]
+    found = [
+        ("MLflow", os.environ.get("MLFLOW_TRACKING_URI", "")),
+        ("Online service", f"{online}/docs" if online else ""),
+    ]
     return [(name, url) for name, url in found if url.startswith(("http://", "https://"))]
 
 

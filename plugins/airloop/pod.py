@@ -17,8 +17,14 @@ if TYPE_CHECKING:
     from airloop.stage import StageSpec
 
 STORES = (
-    "AIRLOOP_STORE", "AIRLOOP_LANDING", "AIRLOOP_DVC_REMOTE", "AIRLOOP_CODE_REVISION", "AIRLOOP_ONLINE_URL",
-    "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION",
+    "AIRLOOP_STORE",
+    "AIRLOOP_LANDING",
+    "AIRLOOP_DVC_REMOTE",
+    "AIRLOOP_CODE_REVISION",
+    "AIRLOOP_ONLINE_URL",
+    "MLFLOW_TRACKING_URI",
+    "AWS_ENDPOINT_URL",
+    "AWS_DEFAULT_REGION",
 )
 """Addresses that a pod gets from the worker's environment. Secrets come from AIRLOOP_POD_SECRET, never through Airflow."""
 SPOT = {"airloop.io/capacity": "spot"}
@@ -75,10 +81,14 @@ def _pod(spec: StageSpec) -> dict[str, Any]:
         "node_selector": SPOT if spec.spot else {},
         "tolerations": _tolerations(spec),
         "security_context": {
-            "runAsNonRoot": True, "fsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"},
+            "runAsNonRoot": True,
+            "fsGroup": 10001,
+            "seccompProfile": {"type": "RuntimeDefault"},
         },
         "container_security_context": {
-            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
         },
         # The root is read-only; workspace, DVC cache and temporary files live and die with the pod.
         "volumes": [k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource())],

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow.exceptions import AirflowException
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk.exceptions import AirflowException
 
 from airloop.keys import variables
 from airloop.process import Command, Listener, conclude
@@ -33,7 +33,13 @@ class WorkspaceSparkOperator(SparkSubmitOperator):
     """
 
     def __init__(
-        self, *, action: str, names: Sequence[str], arguments: Arguments | None = None, memory: str | None, **kwargs: Any
+        self,
+        *,
+        action: str,
+        names: Sequence[str],
+        arguments: Arguments | None = None,
+        memory: str | None,
+        **kwargs: Any,
     ) -> None:
         # Client mode on local[*] keeps nothing that a later try could attach to, and the workspace is what is durable here.
         super().__init__(conn_id="spark_default", driver_memory=memory, name=names[-1], durable=False, **kwargs)
@@ -42,7 +48,7 @@ class WorkspaceSparkOperator(SparkSubmitOperator):
         self.arguments = arguments
         self._command = Command()
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Any) -> Any:
         """Prepare, submit, commit; skip, fail or retry as the script's end says."""
         *before, last = self.names
         if before:
@@ -68,7 +74,9 @@ class WorkspaceSparkOperator(SparkSubmitOperator):
             result = Path(folder) / "result.json"
             self.application, *self.application_args = script
             self.env_vars = {
-                **variables(context), "PYTHONPATH": str(workspace), "AIRLOOP_RESULT": str(result),
+                **variables(context),
+                "PYTHONPATH": str(workspace),
+                "AIRLOOP_RESULT": str(result),
             }
             with _readable_failure():
                 super().execute(context)

@@ -120,7 +120,9 @@ def spec(name: str) -> StageSpec:
             f"unknown or missing: {', '.join(wrong)}."
         )
     if meta["engine"] not in list(Engine):
-        raise ConfigError(f"{path}, stage {name}: meta.engine={meta['engine']!r} is unknown; use {' or '.join(Engine)}.")
+        raise ConfigError(
+            f"{path}, stage {name}: meta.engine={meta['engine']!r} is unknown; use {' or '.join(Engine)}."
+        )
     return StageSpec(name=name, cmd=body["cmd"], by_month=by_month, **{**meta, "engine": Engine(meta["engine"])})
 
 
@@ -142,6 +144,6 @@ def spark_memory(kubernetes: str) -> str:
 @cache
 def _stages(path: Path) -> Mapping[str, Any]:
     try:
-        return dict(yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"])
+        return dict(yaml.safe_load(path.read_text())["stages"])
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing; set AIRLOOP_CODE to the checkout that has dvc.yaml.") from None

@@ -38,7 +38,9 @@ def call(command: Command, argv: Sequence[str], context: Mapping[str, Any], log:
         return dict(json.loads(result.read_text())) if result.exists() else {}
 
 
-def workspace_argv(action: str, names: Sequence[str], context: Mapping[str, Any], rest: Sequence[str] = ()) -> list[str]:
+def workspace_argv(
+    action: str, names: Sequence[str], context: Mapping[str, Any], rest: Sequence[str] = ()
+) -> list[str]:
     """Command line of ``tasks.common.workspace`` for this run; AirflowFailException when the run has no month."""
     try:
         month = require_month(context)
@@ -62,9 +64,7 @@ class WorkspaceOperator(BaseOperator):
         arguments: further arguments for an act's script.
     """
 
-    def __init__(
-        self, *, action: str, names: Sequence[str], arguments: Arguments | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, action: str, names: Sequence[str], arguments: Arguments | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.action = action
         self.names = list(names)

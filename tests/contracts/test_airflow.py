@@ -51,7 +51,11 @@ ONLY_PUBLISH = {"_AIRFLOW_PARSING_CONTEXT_DAG_ID": "ingest", "_AIRFLOW_PARSING_C
 def parsed_modules(*cases: tuple[str, dict[str, str]]) -> list[set[str]]:
     """For each DAG file and environment, what of WATCHED is loaded after parsing it."""
     with tempfile.TemporaryDirectory() as home:
-        env = {**{k: v for k, v in os.environ.items() if not k.startswith("AIRLOOP_")}, **variables(home), "PYTHONPATH": ""}
+        env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("AIRLOOP_")},
+            **variables(home),
+            "PYTHONPATH": "",
+        }
         argv = [sys.executable, "-c", PARSE, json.dumps(cases), json.dumps(WATCHED)]
         done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     return [set(json.loads(line)) for line in done.stdout.splitlines()]
@@ -78,7 +82,8 @@ def upstream_stages() -> dict[str, set[str]]:
         name: {
             other
             for other, producer in bodies.items()
-            if other != name and any(overlap(dep, out) for dep in paths(body, "deps") for out in paths(producer, "outs"))
+            if other != name
+            and any(overlap(dep, out) for dep in paths(body, "deps") for out in paths(producer, "outs"))
         }
         for name, body in bodies.items()
     }
@@ -95,7 +100,9 @@ def test_dag_order_is_the_stages_order(dag_id: str) -> None:
                 assert order.index(needed) < order.index(stage), f"{dag_id}.{task}: put {needed} before {stage}"
             else:
                 before = dag(dag_id).get_task(task).get_flat_relative_ids(upstream=True)
-                assert where[needed] in before, f"{dag_id}: {stage} reads what {needed} writes; draw {where[needed]} >> {task}"
+                assert where[needed] in before, (
+                    f"{dag_id}: {stage} reads what {needed} writes; draw {where[needed]} >> {task}"
+                )
 
 
 def test_every_stage_of_dvc_yaml_is_run_by_exactly_one_dag() -> None:
@@ -128,24 +135,38 @@ def test_every_task_has_the_house_s_defaults(dag_id: str) -> None:
 @pytest.mark.parametrize("dag_id", DAG_IDS)
 def test_every_dag_explains_itself(dag_id: str) -> None:
     found = dag(dag_id)
-    assert found.doc_md and found.doc_md.strip().startswith("###"), f"{dag_id}: give the file a docstring and doc_md=__doc__"
+    assert found.doc_md and found.doc_md.strip().startswith("###"), (
+        f"{dag_id}: give the file a docstring and doc_md=__doc__"
+    )
     assert found.description, f"{dag_id}: set description"
     assert "airloop" in found.tags, f"{dag_id}: set tags"
     assert found.catchup is False, f"{dag_id}: set catchup=False"
     for name, param in found.params.items():
         schema = found.params.get_param(name).schema
-        assert schema.get("title") and found.params.get_param(name).description, f"{dag_id}: give param {name} title and description"
+        assert schema.get("title") and found.params.get_param(name).description, (
+            f"{dag_id}: give param {name} title and description"
+        )
         del param
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "dags").glob("*.py")), ids=lambda path: path.name)
 def test_a_dag_file_is_arrows(path: Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) <= MAX_LINES, f"{path.name}: a DAG file has at most {MAX_LINES} lines; move code to plugins/airloop"
+    assert len(text.splitlines()) <= MAX_LINES, (
+        f"{path.name}: a DAG file has at most {MAX_LINES} lines; move code to plugins/airloop"
+    )
     for node in ast.walk(ast.parse(text)):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names = (
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
         for name in names:
-            assert name.split(".")[0] in ALLOWED_IN_DAGS, f"{path.name} imports {name}: a DAG imports airloop and airflow only"
+            assert name.split(".")[0] in ALLOWED_IN_DAGS, (
+                f"{path.name} imports {name}: a DAG imports airloop and airflow only"
+            )
 
 
 def test_parsing_loads_nothing_heavy_and_no_operator_that_is_not_needed() -> None:
@@ -167,9 +188,13 @@ def test_airflow_loads_one_plugin_and_none_of_the_package_s_files() -> None:
     )
     with tempfile.TemporaryDirectory() as home:
         env = {**os.environ, **variables(home), "PYTHONPATH": ""}
-        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        )
     names, errors, loaded = json.loads(done.stdout.splitlines()[-1])
     assert (names, errors) == (["airloop"], {})
     package = {path.stem for path in (ROOT / "plugins/airloop").glob("*.py")} - {"__init__"}
-    assert not package & set(loaded), "plugins/.airflowignore must keep Airflow from loading the package's files by their stems"
+    assert not package & set(loaded), (
+        "plugins/.airflowignore must keep Airflow from loading the package's files by their stems"
+    )
     assert "airloop.pages" not in loaded, "the page is for the api-server; other processes must not pay for it"

@@ -17,7 +17,9 @@ def arrows(dag_id: str) -> dict[str, set[str]]:
 
 
 def listens_to(dag_id: str) -> set[str]:
-    assert isinstance(dag(dag_id).timetable, PartitionedAssetTimetable), f"{dag_id}: use by_month(...), else months coalesce"
+    assert isinstance(dag(dag_id).timetable, PartitionedAssetTimetable), (
+        f"{dag_id}: use by_month(...), else months coalesce"
+    )
     return {key.name for key, _ in stored(dag_id).timetable.asset_condition.iter_assets()}
 
 
@@ -117,7 +119,10 @@ def test_the_form_refuses_nonsense(dag_id: str, conf: dict[str, object]) -> None
     ("dag_id", "conf"),
     [
         ("ingest", {"month": "2013-04"}),
-        ("train", {"month": "2013-12", "overrides": {"gate.floors.auc": 0.9, "golden.digest": None}, "reason": "to try"}),
+        (
+            "train",
+            {"month": "2013-12", "overrides": {"gate.floors.auc": 0.9, "golden.digest": None}, "reason": "to try"},
+        ),
         ("deploy", {"version": 3, "reason": "worse in May"}),
         ("score", {}),
     ],

@@ -5,7 +5,10 @@ from datetime import UTC, datetime
 import pytest
 from airloop.keys import month_of, require_month, run_key, variables, who
 
-INTERVAL = {"data_interval_start": datetime(2013, 4, 1, tzinfo=UTC), "data_interval_end": datetime(2013, 5, 1, tzinfo=UTC)}
+INTERVAL = {
+    "data_interval_start": datetime(2013, 4, 1, tzinfo=UTC),
+    "data_interval_end": datetime(2013, 5, 1, tzinfo=UTC),
+}
 
 
 def test_the_partition_comes_before_the_form_and_the_form_before_the_calendar(context) -> None:

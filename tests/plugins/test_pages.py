@@ -17,9 +17,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Four landed months: one watched, one scored twice with another champion, one scored, one only landed."""
     made = Store(tmp_path.as_uri())
     for month in ("2013-03", "2013-04", "2013-05", "2013-06"):
-        made.write_json(f"landed/{month}.json", {"counts": {"flights": {"landed": 28330, "kept": 28329, "quarantined": 1}}})
+        made.write_json(
+            f"landed/{month}.json", {"counts": {"flights": {"landed": 28330, "kept": 28329, "quarantined": 1}}}
+        )
     made.write_json("predictions/2013-03/scored.json", {"status": "warming up", "champion": None, "features": "f3"})
-    made.write_json("reports/2013-03/monitor.json", {"retrain": True, "reason": "the warm-up is over", "outcome": "retrain"})
+    made.write_json(
+        "reports/2013-03/monitor.json", {"retrain": True, "reason": "the warm-up is over", "outcome": "retrain"}
+    )
     made.write_json("predictions/2013-04/scored.json", {"status": "scored", "champion": 2, "features": "f4"})
     for champion, ece in ((1, 0.075), (2, 0.041)):
         made.write_json(f"decisions/2013-04/f4-v{champion}.json", {
@@ -28,8 +32,14 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         })  # fmt: skip
     made.write("reports/2013-04/drift.html", b"<html><script>draw()</script></html>")
     made.write_json("predictions/2013-05/scored.json", {"status": "scored", "champion": 2, "features": "f5"})
-    Ledger(made).append(action="promote", to_version=2, effective_from="2013-04", who="airflow: deploy x", why="gate: passed",
-                        evidence=EVIDENCE)
+    Ledger(made).append(
+        action="promote",
+        to_version=2,
+        effective_from="2013-04",
+        who="airflow: deploy x",
+        why="gate: passed",
+        evidence=EVIDENCE,
+    )
     monkeypatch.setattr(pages, "_store", lambda: made)
     return made
 
@@ -55,7 +65,7 @@ def test_no_page_of_the_application_is_without_the_guard() -> None:
 
 def test_the_overview_joins_what_the_stages_recorded(store: Store) -> None:
     found = pages.overview(store)
-    march, april, may, june = found["months"]
+    march, april, may, _ = found["months"]
     assert found["live"]["to_version"] == 2
     assert (march["status"], march["retrain"]) == ("warming up", True)
     assert (april["champion"], april["ece"], april["outcome"]) == (2, 0.041, "keep")
@@ -69,6 +79,13 @@ def test_the_page_shows_it_and_runs_nothing_of_it(store: Store, client: TestClie
     assert "v2 is live" in answer.text and "28,330" in answer.text and "0.0410" in answer.text
     assert "<script>" not in answer.text and "&lt;script&gt;" in answer.text
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_links_are_where_they_work(store: Store, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    alone, framed = client.get("/").text, client.get("/", headers={"sec-fetch-dest": "iframe"}).text
+    assert '<a href="http://127.0.0.1:5000">' in alone and '<a href="/dags/deploy/runs/x"' in alone
+    assert "http://127.0.0.1:5000" in framed and '<a href="http' not in framed and '<a href="/dags' not in framed
 
 
 def test_a_report_is_served_in_a_sandbox(store: Store, client: TestClient) -> None:

@@ -26,7 +26,10 @@ def test_one_function_picks_the_place(engine: Engine, environ: dict[str, str], p
     ("environ", "said"),
     [
         ({"AIRLOOP_PLACE": "moon"}, "AIRLOOP_PLACE='moon' is unknown; use one of embedded, containers, cluster."),
-        ({"AIRLOOP_PLACE_TRAIN": "kubernetes"}, "AIRLOOP_PLACE_TRAIN='kubernetes' is unknown; use one of process, spark, pod"),
+        (
+            {"AIRLOOP_PLACE_TRAIN": "kubernetes"},
+            "AIRLOOP_PLACE_TRAIN='kubernetes' is unknown; use one of process, spark, pod",
+        ),
         ({"AIRLOOP_PLACE_TRAIN": "spark"}, "AIRLOOP_PLACE_TRAIN=spark: train is no Spark script; use process or pod"),
     ],
 )

@@ -101,7 +101,9 @@ def test_credentials_come_from_a_kubernetes_secret(context, monkeypatch) -> None
 
 def test_no_image_is_an_error_with_both_ways_out(monkeypatch) -> None:
     monkeypatch.delenv("AIRLOOP_IMAGE")
-    with pytest.raises(ConfigError, match=r"AIRLOOP_IMAGE_GATE and AIRLOOP_IMAGE are not set.*AIRLOOP_PLACE_GATE=process"):
+    with pytest.raises(
+        ConfigError, match=r"AIRLOOP_IMAGE_GATE and AIRLOOP_IMAGE are not set.*AIRLOOP_PLACE_GATE=process"
+    ):
         stage("gate")
 
 

@@ -49,14 +49,19 @@ def test_exit_99_skips_with_the_reason() -> None:
 
 
 def test_a_refusal_fails_for_good_with_all_its_lines() -> None:
-    script = "import sys; print('error: 2 settings to correct:\\n  train.eta\\n  gate.floors', file=sys.stderr); sys.exit(1)"
+    script = (
+        "import sys; print('error: 2 settings to correct:\\n  train.eta\\n  gate.floors', file=sys.stderr); sys.exit(1)"
+    )
     with pytest.raises(AirflowFailException) as caught:
         conclude(run(script))
     assert str(caught.value) == "2 settings to correct:\n  train.eta\n  gate.floors"
 
 
 def test_the_reason_is_the_stage_s_own_and_not_its_wrapper_s() -> None:
-    said = ["error: 31% of the rows are bad", "error: stage validate@2013-04: failed to run: python tasks/validate.py, exited with 1"]
+    said = [
+        "error: 31% of the rows are bad",
+        "error: stage validate@2013-04: failed to run: python tasks/validate.py, exited with 1",
+    ]
     outcome = Listener().hear_all(said).outcome(1)
     assert outcome.refused
     assert outcome.reason == "31% of the rows are bad"
@@ -66,7 +71,10 @@ def test_the_reason_is_the_stage_s_own_and_not_its_wrapper_s() -> None:
     ("script", "said"),
     [
         ("raise ConnectionError('the store is away')", "exit code 1: ConnectionError: the store is away"),
-        ("print('error: stage train: failed to run: python tasks/train.py, exited with -9'); raise SystemExit(1)", "exited with -9"),
+        (
+            "print('error: stage train: failed to run: python tasks/train.py, exited with -9'); raise SystemExit(1)",
+            "exited with -9",
+        ),
         ("import os; os.kill(os.getpid(), 9)", "SIGKILL"),
         ("raise SystemExit(137)", "SIGKILL"),
         ("raise SystemExit(3)", "exit code 3"),

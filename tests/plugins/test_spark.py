@@ -31,7 +31,10 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "dvc.yaml").write_text((root / "dvc.yaml").read_text())
     (tmp_path / "tasks/common/workspace.py").write_text(WORKSPACE)
     monkeypatch.setenv("AIRLOOP_CODE", str(tmp_path))
-    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps({"conn_type": "spark", "host": "local[1]", "extra": {"deploy-mode": "client"}}))
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_SPARK_DEFAULT",
+        json.dumps({"conn_type": "spark", "host": "local[1]", "extra": {"deploy-mode": "client"}}),
+    )
     return tmp_path
 
 
@@ -65,8 +68,12 @@ def test_a_stage_is_submitted_in_its_workspace_and_then_recorded(
     assert (checkout / "asked").read_text().splitlines() == ["prepare features", "commit features"]
 
 
-def test_a_script_that_refuses_under_spark_submit_is_not_retried_and_nothing_is_recorded(context, checkout: Path) -> None:
-    (checkout / "run/tasks/score.py").write_text("import sys\nprint('error: 2013-04 has not landed.', file=sys.stderr)\nsys.exit(1)\n")
+def test_a_script_that_refuses_under_spark_submit_is_not_retried_and_nothing_is_recorded(
+    context, checkout: Path
+) -> None:
+    (checkout / "run/tasks/score.py").write_text(
+        "import sys\nprint('error: 2013-04 has not landed.', file=sys.stderr)\nsys.exit(1)\n"
+    )
     task = act("score", engine="spark", arguments=lambda _: ["--month", "2013-04"])
     with pytest.raises(AirflowFailException, match=r"^2013-04 has not landed\."):
         task.execute(context("score"))
@@ -75,10 +82,16 @@ def test_a_script_that_refuses_under_spark_submit_is_not_retried_and_nothing_is_
 
 @pytest.mark.parametrize(
     ("code", "last", "error"),
-    [(99, "skipped: nothing", AirflowSkipException), (137, "", CommandError), (1, "java.net.ConnectException", CommandError)],
+    [
+        (99, "skipped: nothing", AirflowSkipException),
+        (137, "", CommandError),
+        (1, "java.net.ConnectException", CommandError),
+    ],
 )
 def test_spark_submit_s_exit_code_means_what_a_process_s_does(code: int, last: str, error: type[Exception]) -> None:
-    from airflow.exceptions import AirflowException
+    from airflow.sdk.exceptions import AirflowException
 
     with pytest.raises(error), _readable_failure():
-        raise AirflowException(f"Cannot execute: spark-submit x. Error code is: {code}.\nLast spark-submit output:\n{last}")
+        raise AirflowException(
+            f"Cannot execute: spark-submit x. Error code is: {code}.\nLast spark-submit output:\n{last}"
+        )

@@ -29,13 +29,19 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tasks/common").mkdir(parents=True)
     (tmp_path / "dvc.yaml").write_text((root / "dvc.yaml").read_text())
     (tmp_path / "tasks/common/workspace.py").write_text(WORKSPACE)
-    (tmp_path / "tasks/rescore.py").write_text(WORKSPACE.replace('"month": "2013-04"', '"months": ["2013-05", "2013-04"]'))
+    (tmp_path / "tasks/rescore.py").write_text(
+        WORKSPACE.replace('"month": "2013-04"', '"months": ["2013-05", "2013-04"]')
+    )
     monkeypatch.setenv("AIRLOOP_CODE", str(tmp_path))
     return tmp_path
 
 
 def run(task: Any, context: dict[str, Any]) -> Any:
-    return type(task).execute.__wrapped__(task, context) if hasattr(type(task).execute, "__wrapped__") else task.execute(context)
+    return (
+        type(task).execute.__wrapped__(task, context)
+        if hasattr(type(task).execute, "__wrapped__")
+        else task.execute(context)
+    )
 
 
 def test_a_stage_is_run_in_the_run_s_workspace_and_reports(context, checkout) -> None:
