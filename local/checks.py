@@ -16,6 +16,10 @@ from local.services import Service
 DISK_BYTES = 6 * 1024**3
 MARKER = ".airloop-home"
 """Lies in every home that `up` made; `down` deletes no folder without it."""
+KEPT = {"jdk", "package-cache"}
+"""Downloads: `down` leaves them, so that the next start needs no network."""
+UNCLAIMED = ("secrets.json", "tmp")
+"""All that asking for the environment makes in a home that was never up."""
 
 
 def before_start(place: Place, programs: tuple[Service, ...], env: dict[str, str]) -> None:
@@ -39,14 +43,17 @@ def check_python() -> None:
 
 
 def check_home(home: Path) -> None:
-    """The home is ours, or does not exist, or is empty but for what the bootstrap keeps there."""
-    if (home / MARKER).exists() or not home.exists():
-        return
-    if {entry.name for entry in home.iterdir()} - {"jdk", "package-cache", "secrets.json"}:
+    """The home does not exist yet, or is ours."""
+    if home.exists() and not is_ours(home):
         raise LocalError(
             f"AIRLOOP_HOME={home} holds files that Airloop did not make, and `make down` would delete them; "
             f"set AIRLOOP_HOME to a new folder."
         )
+
+
+def is_ours(home: Path) -> bool:
+    """Whether `up` made this folder, or nothing lies in it but what setting up and asking for the environment make."""
+    return (home / MARKER).exists() or {entry.name for entry in home.iterdir()} <= {*KEPT, *UNCLAIMED}
 
 
 def check_disk(home: Path) -> None:

@@ -32,8 +32,9 @@ def place() -> Place:
 
 
 def environment() -> dict[str, str]:
-    """Every variable of ours, to be laid over `os.environ`; makes the home's secrets where they are missing."""
+    """Every variable of ours, to be laid over `os.environ`; makes the home's secrets and scratch folder."""
     where = place()
+    (where.home / "tmp").mkdir(parents=True, exist_ok=True)
     said = _said()
     java_home = said.get("JAVA_HOME") or _stamped_java()
     defaults = {**_airloop(where), **airflow_settings.tuning()}
@@ -86,6 +87,8 @@ def _tools(where: Place) -> dict[str, str]:
         "PYSPARK_DRIVER_PYTHON": python,
         "SPARK_LOCAL_IP": HOST,  # the driver's and the block manager's ports
         "SPARK_LOCAL_DIRS": str(home / "tmp"),
+        # A Spark that is killed leaves its files where the JVM keeps temporary ones, and every JVM leaves its counters.
+        "SPARK_SUBMIT_OPTS": f'-Djava.io.tmpdir="{home / "tmp"}" -XX:-UsePerfData',
     }
 
 

@@ -22,9 +22,6 @@ from local.place import Place
 from local.progress import Lines
 from local.services import Service, services
 
-KEPT = {"jdk", "package-cache"}
-"""Downloads in the home: `down` leaves them, so that the next start needs no network."""
-
 START_SECONDS = 300
 """25 s where nothing else runs, a minute on a busy laptop; past five something is wrong."""
 
@@ -154,9 +151,13 @@ def _migrate(home: Path, env: dict[str, str]) -> None:
 
 
 def _supervised_environment(home: Path) -> dict[str, str]:
+    scratch = home / "tmp"
+    # Tasks that are killed leave their temporary files; multiprocessing's sockets there want a short path.
+    temporary = {"TMPDIR": str(scratch)} if len(os.fsencode(scratch)) < 60 else {}
     return {
         **os.environ,
         **environment(),
+        **temporary,
         processes.MARK: str(home),
         # Without it setproctitle writes over the environment that /proc shows, and the mark with it.
         "SPT_NOENV": "1",
@@ -183,18 +184,20 @@ def _delete(home: Path) -> None:
     socket = supervise.socket_path(home)
     if socket.parent != home / "run":
         shutil.rmtree(socket.parent, ignore_errors=True)
-    if not (home / checks.MARKER).exists():
-        (home / "secrets.json").unlink(missing_ok=True)  # all that asking for the environment makes
+    if not home.exists() or not checks.is_ours(home):
         return
-    for entry in home.iterdir():
-        if entry.name in KEPT:
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+    for entry in list(home.iterdir()):
+        if entry.name not in checks.KEPT:
+            _remove(entry)
     if not any(home.iterdir()):
         home.rmdir()
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 def _json(body: bytes) -> object:

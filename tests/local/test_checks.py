@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from local import checks, processes
+from local import checks, processes, stack
+from local.env import environment
 from local.errors import LocalError
 from local.services import Service
 
@@ -65,7 +66,25 @@ def test_a_folder_of_somebody_elses_is_no_home(tmp_path):
         checks.check_home(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["jdk", "secrets.json", checks.MARKER])
+def test_down_deletes_nothing_in_a_folder_of_somebody_elses(tmp_path, monkeypatch):
+    """Not even what bears a name of ours: only asking for the environment would have made that."""
+    for name in ("thesis.tex", *checks.UNCLAIMED):
+        (tmp_path / name).touch()
+    monkeypatch.setenv("AIRLOOP_HOME", str(tmp_path))
+    stack.down()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"thesis.tex", *checks.UNCLAIMED}
+
+
+def test_down_deletes_what_asking_for_the_environment_made_but_no_download(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    (home / "jdk").mkdir(parents=True)
+    monkeypatch.setenv("AIRLOOP_HOME", str(home))
+    environment()
+    stack.down()
+    assert [entry.name for entry in home.iterdir()] == ["jdk"]
+
+
+@pytest.mark.parametrize("name", ["jdk", *checks.UNCLAIMED, checks.MARKER])
 def test_a_folder_of_ours_is(tmp_path, name):
     (tmp_path / name).touch()
     checks.check_home(tmp_path)
