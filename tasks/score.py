@@ -1,0 +1,123 @@
+"""score: predictions of a landed month, as they would have been made at each flight's T, inside Spark.
+
+The champion is the one the ledger names for the month; the version before it is scored beside it, as a shadow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.common import landed, ledger
+from tasks.common.artefacts import Store, sha256
+from tasks.common.environment import store
+from tasks.common.errors import DataError, run_main
+from tasks.common.files import parquet_bytes
+from tasks.common.model import load
+from tasks.common.results import emit
+from tasks.flights.definitions import KEY
+
+Batches = Iterator[pa.RecordBatch]
+SCHEMA = "version int, prediction_id string, date date, scheduled_at bigint, carrier string, flight int, origin string, probability float"
+
+
+def prediction_id(month: str, version: int, key: tuple[Any, ...]) -> str:
+    """The id of one row's prediction: says where it is kept, and is the same whenever the interval is scored."""
+    text = "|".join(str(part) for part in key)
+    return f"{month}.v{version}.{hashlib.sha256(f'{month}|v{version}|{text}'.encode()).hexdigest()[:16]}"
+
+
+def scorer(month: str, models: dict[int, tuple[bytes, bytes, str]]) -> Callable[[Batches], Batches]:
+    """A function for mapInArrow: batches of features to batches of predictions, one row a flight and version.
+
+    ``models``: version to ONNX bytes, contract bytes and the sha256 of the former; each worker loads them itself.
+    """
+
+    def score(batches: Batches) -> Batches:
+        loaded = {version: load(*model) for version, model in models.items()}
+        for batch in batches:
+            table = pa.Table.from_batches([batch])
+            keys = list(zip(*(table[name].to_pylist() for name in KEY), strict=True))
+            for version, model in loaded.items():
+                scores = np.asarray(model.predict(model.contract.encode(table)), dtype=np.float32)
+                yield pa.RecordBatch.from_arrays(
+                    [pa.array([version] * len(keys), pa.int32()),
+                     pa.array([prediction_id(month, version, key) for key in keys]),
+                     *(batch.column(name) for name in KEY), pa.array(scores)],
+                    names=["version", "prediction_id", *KEY, "probability"],
+                )  # fmt: skip
+
+    return score
+
+
+def predict(month: str, features: Path, models: dict[int, tuple[bytes, bytes, str]]) -> dict[int, pa.Table]:
+    """Version to its predictions of ``features``, sorted by the key."""
+    from tasks.common.spark import session
+
+    spark = session(f"score {month}")
+    found = spark.read.parquet(str(features)).mapInArrow(scorer(month, models), SCHEMA).toArrow()
+    spark.stop()
+    order = [(name, "ascending") for name in KEY]
+    tables = {v: found.filter(pa.compute.equal(found["version"], v)).drop_columns(["version"]) for v in models}
+    return {version: table.sort_by(order).combine_chunks() for version, table in tables.items()}
+
+
+def read_model(entry: ledger.Entry, source: Store) -> tuple[bytes, bytes, str]:
+    """ONNX bytes, contract bytes and digest of the version that ``entry`` puts live, each verified."""
+    evidence = entry.evidence
+    if evidence is None:
+        raise DataError(f"Ledger entry {entry.seq} names no model to score with.")
+    folder = f"models/{evidence.model}"
+    onnx = source.read(f"{folder}/model.onnx", evidence.model)
+    return onnx, source.read(f"{folder}/contract.json", evidence.contract), evidence.model
+
+
+def put(name: str, data: bytes, target: Store) -> str:
+    """Write ``data`` unless it is there already; returns its sha256."""
+    if not (target.exists(name) and target.read(name) == data):
+        target.write(name, data)
+    return sha256(data)
+
+
+def score(month: str, root: Path, target: Store) -> dict[str, Any]:
+    """Score ``month`` into the store; returns scored.json."""
+    entries = ledger.Ledger(target).entries()
+    champion, shadow = ledger.live_at(entries, month), ledger.previous_at(entries, month)
+    record = landed.read(target, month)
+    if record is None:
+        raise DataError(f"{month} has not landed; run the ingest DAG for it first.")
+    result: dict[str, Any] = {"month": month, "features": record.features, "status": "warming up", "champion": None,
+                              "previous": None, "predictions": {}}  # fmt: skip
+    if champion is not None:
+        live = {e.to_version: read_model(e, target) for e in (champion, shadow) if e is not None and e.to_version}
+        predictions = predict(month, root / f"data/features/{month}.parquet", live)
+        digests = {f"v{v}": put(f"predictions/{month}/v{v}.parquet", parquet_bytes(t), target) for v, t in predictions.items()}
+        result |= {"status": "scored", "champion": champion.to_version, "rows": predictions[champion.to_version or 0].num_rows,
+                   "previous": shadow.to_version if shadow else None, "predictions": digests}  # fmt: skip
+    put(f"predictions/{month}/scored.json", (json.dumps(result, sort_keys=True, indent=1) + "\n").encode(), target)
+    return result
+
+
+def main() -> None:
+    """Score one month."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--month", required=True, help="YYYY-MM")
+    month = parser.parse_args().month
+    result = score(month, Path(), store())
+    if result["status"] == "scored":
+        shadow = f", v{result['previous']} beside it" if result["previous"] else ""
+        print(f"{month}: {result['rows']:,} flights scored with v{result['champion']}{shadow}")
+    else:
+        print(f"{month}: warming up, no model is live for this month yet")
+    emit(result)
+
+
+if __name__ == "__main__":
+    run_main(main)
