@@ -1,0 +1,163 @@
+"""`make demo`: half a year of real data arrives month by month at a real Airflow. Drives the DAGs, decides nothing.
+
+    python -m local.demo [--through 2013-06]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from local import demo_report, stack
+from local.airflow_api import Airflow
+from local.env import environment, place
+from local.errors import LocalError
+from local.trickle import Trickle
+from tasks.common import months, params
+from tasks.common.environment import environment as tasks_environment
+from tasks.common.environment import store
+from tasks.common.errors import AirloopError
+from tasks.flights import landing
+
+DAGS = ("ingest", "score", "monitor", "train", "deploy")
+PARSE_SECONDS = 90
+LAST_MONTH = "2013-12"
+
+
+class Demo:
+    """One play of the loop; every line it prints is read from Airflow or the store."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.airflow = Airflow()
+        self.store = store()
+        self.params = params.load(place().code / "params.yaml")
+        self.trickle = Trickle(place().online_url, self.store)
+        self.begun = time.monotonic()
+
+    def play(self, through: str) -> None:
+        """Land each month and wait until the loop has come to rest; LocalError when a task fails for good."""
+        self._wait_for_dags()
+        for month in months.span(self.params.feed.first_month, through):
+            with self._doing(f"{month}: landing"):
+                self._land(month)
+            self._follow("ingest", self.airflow.trigger("ingest", {"month": month}), month)
+            self._say(demo_report.landed_line(self.store, month))
+            if month >= self.params.monitor.warmup_through:
+                self._settle(month)
+
+    def _settle(self, month: str) -> None:
+        """Follow what the landing set off: score, monitor and, where the labels ask for it, train and deploy."""
+        self._follow("score", self._started("score", month), month)
+        run = self._started("monitor", month)
+        self._follow("monitor", run, month)
+        self._say(demo_report.monitor_line(self.store, month))
+        if self.airflow.tasks("monitor", run)["request_retrain"]["state"] != "success":
+            return
+        run = self._started("train", month)
+        self._follow("train", run, month)
+        self._say(demo_report.gate_line(self.store, month))
+        if self.airflow.tasks("train", run)["register"]["state"] != "success":
+            return
+        self._follow("deploy", self._started("deploy", month), month)
+        self._say(demo_report.live_line(self.store))
+        if not self.trickle.running:
+            self.trickle.start()
+
+    def _land(self, month: str) -> None:
+        landing.land(month, tasks_environment().landing_url)
+
+    def _started(self, dag: str, month: str, seconds: float = 120) -> str:
+        """Id of the run of ``dag`` for ``month`` that an asset event starts; LocalError when none comes."""
+        deadline = time.monotonic() + seconds
+        with self._doing(f"{month}: waiting for {dag}"):
+            while time.monotonic() < deadline:
+                found = [r for r in self.airflow.runs(dag) if r.get("partition_key") == month]
+                if found:
+                    return str(found[-1]["dag_run_id"])
+                time.sleep(0.5)
+        raise LocalError(f"No run of {dag} was started for {month}; see {self.airflow.url}/dags/{dag} and the scheduler's log.")
+
+    def _follow(self, dag: str, run_id: str, month: str) -> None:
+        """Wait for a run, showing the task at work; LocalError with the failed task's last words."""
+        with self._doing(f"{month}: {dag}") as show:
+            while True:
+                run = self.airflow.run(dag, run_id)
+                if run["state"] == "success":
+                    return
+                tasks = self.airflow.tasks(dag, run_id)
+                if run["state"] == "failed":
+                    raise LocalError(self._last_words(dag, run_id, tasks))
+                working = [name for name, task in tasks.items() if task["state"] == "running"]
+                show(f"{month}: {dag} {' '.join(working)}")
+                time.sleep(0.5)
+
+    def _last_words(self, dag: str, run_id: str, tasks: dict[str, dict[str, object]]) -> str:
+        failed = [(name, task) for name, task in tasks.items() if task["state"] == "failed"]
+        if not failed:
+            return f"{dag} failed; see {self.airflow.url}/dags/{dag}."
+        name, task = failed[0]
+        log = self.airflow.log(dag, run_id, name, int(str(task["try_number"]))).splitlines()
+        return f"{dag}.{name} failed. Its log ends with:\n" + "\n".join(f"  {line}" for line in log[-12:])
+
+    def _wait_for_dags(self) -> None:
+        deadline = time.monotonic() + PARSE_SECONDS
+        with self._doing("Airflow reads the DAGs"):
+            while missing := [dag for dag in DAGS if not self.airflow.knows(dag)]:
+                if time.monotonic() > deadline:
+                    errors = "\n".join(self.airflow.import_errors()) or "no import error is reported"
+                    raise LocalError(f"Airflow does not know {', '.join(missing)}: {errors}")
+                time.sleep(0.5)
+
+    def _say(self, line: str) -> None:
+        elapsed = time.monotonic() - self.begun
+        self.console.print(f"[dim]{elapsed:5.0f} s[/]  {line}", highlight=False)
+
+    @contextmanager
+    def _doing(self, what: str) -> Iterator[object]:
+        """A spinner on a terminal; nothing where output goes to a file."""
+        if not self.console.is_terminal:
+            yield lambda _: None
+            return
+        with self.console.status(what) as status:
+            yield status.update
+
+
+def main() -> int:
+    """Start clean, play, report; leave the services up. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--through", default="2013-06", help="last month to land, 2013-03 to 2013-12 (default 2013-06)")
+    through = parser.parse_args().through
+    console = Console()
+    begun = time.monotonic()
+    try:
+        os.environ.update(environment())  # before anything of tasks reads it
+        if months.parse(through) > months.parse(LAST_MONTH):
+            raise LocalError(f"THROUGH={through} is after {LAST_MONTH}; the example has the months of 2013.")
+        stack.down()
+        stack.up()
+        demo = Demo(console)
+        try:
+            demo.play(through)
+        finally:
+            online = demo.trickle.stop()
+        report = demo_report.write(demo.store, demo.airflow, online, time.monotonic() - begun, demo.trickle.last_prediction)
+        demo_report.show(report, console)
+    except (LocalError, AirloopError) as error:
+        console.print(f"[bold red]Stopped:[/] {error}", highlight=False, markup=True)
+        console.print("The services stay up for a look; `make down` stops them, `make demo` starts afresh.")
+        return 1
+    except KeyboardInterrupt:
+        console.print("\nInterrupted. The services stay up; `make down` stops them, `make demo` starts afresh.")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

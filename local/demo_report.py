@@ -1,0 +1,147 @@
+"""What the demo says of a month, and reports/demo.json: read from the store, where the stages recorded it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from local import keys
+from local.airflow_api import Airflow
+from local.env import place
+from local.paths import ROOT
+from tasks.common import landed
+from tasks.common.artefacts import Store, to_json, write_atomic
+from tasks.common.ledger import Ledger
+
+REPORT = ROOT / "reports" / "demo.json"
+
+
+def landed_line(store: Store, month: str) -> str:
+    """How many rows a month brought."""
+    record = landed.read(store, month)
+    counts = record.counts["flights"] if record else {}
+    bad = {reason: n for reason, n in record.counts.get("reasons", {}).items()} if record else {}
+    why = f" ({', '.join(f'{n} x {reason}' for reason, n in bad.items())})" if bad else ""
+    return f"[bold]{month}[/] landed: {counts['landed']:,} flights, {sum(bad.values())} rows quarantined{why}"
+
+
+def monitor_line(store: Store, month: str) -> str:
+    """What the labels said."""
+    report = store.read_json(f"reports/{month}/monitor.json")
+    decision = report["decision"]
+    verdict = "[yellow]retrain[/]" if decision["retrain"] else decision["outcome"]
+    measured = _measures(report)
+    numbers = f"AUC {measured['auc']:.3f}, log loss {measured['log_loss']:.3f}, ECE {measured['ece']:.3f}; " if measured["auc"] else ""
+    return f"        {numbers}{decision['reason']}: {verdict}"
+
+
+def gate_line(store: Store, month: str) -> str:
+    """What the gate said of the newest candidate trained through ``month``."""
+    gate = _gates(store, month)[-1]
+    colour = "green" if gate["passed"] else "red"
+    return f"        gate: [{colour}]{gate['summary']}[/]"
+
+
+def live_line(store: Store) -> str:
+    """What is live now."""
+    entry = Ledger(store).entries()[-1]
+    return f"        [green]v{entry.to_version} is live[/] from {entry.effective_from}, in MLflow and online"
+
+
+def write(store: Store, airflow: Airflow, online: dict[str, int], seconds: float, prediction: str) -> dict[str, Any]:
+    """Write reports/demo.json; returns its content."""
+    where = place()
+    records = landed.read_all(store)
+    report = {
+        "months": [_month(store, record) for record in records.values()],
+        "promotions": [entry.model_dump() for entry in Ledger(store).entries()],
+        "refusals": [
+            {"run": gate["run"], "verdict": gate["verdict"], "failures": gate["failures"]}
+            for month in records
+            for gate in _gates(store, month)
+            if not gate["passed"]
+        ],
+        "online": {**online, "last_prediction": prediction},
+        "seconds": round(seconds, 1),
+        "links": {
+            "airflow": airflow.url,
+            "airflow_login": f"admin / {keys.load(where.home)['admin_password']}",
+            "airloop_page": f"{airflow.url}/airloop/",
+            "mlflow": where.mlflow_url,
+            "online": where.online_url,
+            "online_docs": f"{where.online_url}/docs",
+            "reports": [store.uri(f"reports/{month}/index.html") for month in records if store.exists(f"reports/{month}/index.html")],
+        },
+    }
+    write_atomic(REPORT, to_json(report))
+    return report
+
+
+def show(report: dict[str, Any], console: Console) -> None:
+    """The table of months and the links."""
+    table = Table(title="Months", title_justify="left")
+    for name in ("month", "landed", "quarantined", "champion", "AUC", "log loss", "ECE", "retrain", "outcome"):
+        table.add_column(name, justify="left" if name in ("month", "outcome") else "right")
+    for row in report["months"]:
+        champion = f"v{row['champion']}" if row["champion"] else "-"
+        numbers = [f"{row[name]:.3f}" if row[name] is not None else "-" for name in ("auc", "log_loss", "ece")]
+        table.add_row(row["month"], f"{row['landed']:,}", str(row["quarantined"]), champion, *numbers,
+                      "yes" if row["retrain"] else "no", row["outcome"])
+    console.print(table)
+    online, links = report["online"], report["links"]
+    console.print(f"Online: {online['requests']} requests, {online['failed']} failed, {online['degraded']} answered without "
+                  "all features (asked ahead of what has landed).", highlight=False)
+    for name, label in (("airflow", "Airflow"), ("airloop_page", "Airloop's page"), ("mlflow", "MLflow"), ("online_docs", "Service")):
+        login = f"   login {links['airflow_login']}" if name == "airflow" else ""
+        console.print(f"{label:<15} {links[name]}{login}", highlight=False)
+    if links["reports"]:
+        console.print(f"{'Drift reports':<15} {links['reports'][-1]}", highlight=False)
+    if online["last_prediction"]:
+        console.print(f"\nOf any prediction:  make lineage PREDICTION={online['last_prediction']}", highlight=False)
+    console.print(f"Done in {report['seconds']:.0f} s; {REPORT.relative_to(ROOT)} has it for machines. `make down` stops and deletes it all.",
+                  highlight=False)
+
+
+def _month(store: Store, record: landed.Landed) -> dict[str, Any]:
+    month, flights = record.month, record.counts["flights"]
+    report = store.read_json(f"reports/{month}/monitor.json") if store.exists(f"reports/{month}/monitor.json") else None
+    measured = _measures(report) if report else {"auc": None, "log_loss": None, "ece": None}
+    retrain = bool(report and report["decision"]["retrain"])
+    return {
+        "month": month,
+        "landed": flights["landed"],
+        "kept": flights["kept"],
+        "quarantined": sum(record.counts.get("reasons", {}).values()),
+        "champion": report["champion"]["version"] if report and report.get("champion") else None,
+        **measured,
+        "retrain": retrain,
+        "outcome": _outcome(store, month, report, retrain),
+    }
+
+
+def _outcome(store: Store, month: str, report: dict[str, Any] | None, retrain: bool) -> str:
+    """In a few words, what came of the month."""
+    if not retrain:
+        return str(report["decision"]["outcome"]) if report else "not watched yet"
+    gates = _gates(store, month)
+    promoted = [e for e in Ledger(store).entries() if e.action == "promote" and e.evidence and e.evidence.data_through == month]
+    if promoted:
+        return f"v{promoted[-1].to_version} promoted"
+    return f"challenger: {gates[-1]['verdict']}" if gates else "training"
+
+
+def _measures(report: dict[str, Any]) -> dict[str, float | None]:
+    champion = report.get("champion") or {}
+    return {name: (champion.get(name) or {}).get("value") for name in ("auc", "log_loss", "ece")}
+
+
+def _gates(store: Store, month: str) -> list[dict[str, Any]]:
+    """Verdicts on candidates trained through ``month``, each with its run, oldest first."""
+    found = []
+    for name in store.names("runs"):
+        if name.endswith("/gate.json") and name.startswith(f"runs/train-{month}-"):
+            found.append({"run": name.split("/")[1], **json.loads(store.read(name))})
+    return found
