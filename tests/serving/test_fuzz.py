@@ -47,7 +47,7 @@ def test_no_input_makes_it_fail(world: World, run):
     client = run(context.__aenter__())
     statuses = set()
 
-    @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+    @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
     @given(ANYTHING, KINDS)
     def check(body, kind):
         response = run(client.post("/predict", content=body, headers={"content-type": kind}))

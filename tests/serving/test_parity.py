@@ -34,6 +34,8 @@ from tests.serving.world import CODE
 
 BEFORE, MONTH = "2013-01", "2013-02"
 
+pytestmark = pytest.mark.slow  # Spark
+
 
 @dataclass
 class Real:
