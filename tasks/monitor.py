@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.common import landed, ledger, params
-from tasks.common.artefacts import Store, sha256
+from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.environment import environment, store
 from tasks.common.errors import DataError, run_main
 from tasks.common.params import Params
@@ -64,7 +64,8 @@ def read(month: str, settings: Params, where: Store) -> Inputs:
         )
     reference = {m: _digest(m) for m in sorted(settings.golden.months) if m < month and (FEATURES / f"{m}.parquet").is_file()}
     champion, shadow = scored.get("champion"), scored.get("previous")
-    predictions = {v: _predictions(where, month, v) for v in (champion, shadow) if v is not None}
+    digests = scored.get("predictions", {})
+    predictions = {v: _predictions(where, month, v, digests.get(f"v{v}")) for v in (champion, shadow) if v is not None}
     return Inputs(month, features, digest, reference, champion, shadow, predictions)
 
 
@@ -128,7 +129,9 @@ def monitor(month: str, settings: Params, where: Store, run: str) -> dict[str, A
     folder = f"reports/{month}"
     with ExitStack() as stack:
         process, out = None, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="airloop-"))) / "drift.html"
-        if inputs.champion is not None and inputs.reference and not _drawn(where, folder, inputs.summary()):
+        mark = _mark(inputs, settings)
+        drawn, problem = _drawn(where, f"{folder}/drift.html", mark), _no_picture(inputs)
+        if not drawn and not problem:
             process = stack.enter_context(
                 drift.drawing(month, list(inputs.reference), settings.monitor.report_rows, settings.gate.promotion.seed, out)
             )
@@ -137,9 +140,9 @@ def monitor(month: str, settings: Params, where: Store, run: str) -> dict[str, A
         decision = settle(report, settings, where, entries)
         holder = decide.claim(where, decision, run)
         report["decision"] = decision.model_dump()
-        drawn, problem = drift.finish(process, out) if process else (None, "" if inputs.champion is not None else _NO_MODEL)
-    if not inputs.reference:
-        problem = "there is no earlier reference month"
+        if process:
+            drawn, problem = drift.finish(process, out)
+            drawn += mark
     pages = publish(where, folder, report, drawn, problem)
     track.log(report, pages, environment().mlflow_tracking_uri)
     fire = decision.retrain and holder is None
@@ -152,13 +155,11 @@ def monitor(month: str, settings: Params, where: Store, run: str) -> dict[str, A
     return result(report, fire, reason)
 
 
-def publish(where: Store, folder: str, report: dict[str, Any], drawn: bytes | None, problem: str) -> dict[str, bytes]:
+def publish(where: Store, folder: str, report: dict[str, Any], drawn: bytes, problem: str) -> dict[str, bytes]:
     """Put the pages into the store, monitor.json last: where it is, the others are. Returns the pages."""
     pages = {"index.html": page.render(report, problem).encode()}
-    if drawn:
+    if not problem:
         pages["drift.html"] = drawn
-    elif not problem:
-        pages["drift.html"] = where.read(f"{folder}/drift.html")
     for name in sorted(pages):
         where.write(f"{folder}/{name}", pages[name])
     where.write_json(f"{folder}/monitor.json", report)
@@ -196,27 +197,36 @@ def result(report: dict[str, Any], fire: bool, reason: str) -> dict[str, Any]:
     }
 
 
-_NO_MODEL = "no model is live yet, so there is nothing to watch"
+def _no_picture(inputs: Inputs) -> str:
+    """Why there is nothing for Evidently to draw, empty when there is."""
+    if inputs.champion is None:
+        return "no model is live yet, so there is nothing to watch"
+    return "" if inputs.reference else "there is no earlier reference month"
 
 
-def _drawn(where: Store, folder: str, inputs: dict[str, Any]) -> bool:
-    """Whether Evidently's page of the same inputs is there: it takes most of the time and does not depend on the rest."""
+def _mark(inputs: Inputs, settings: Params) -> bytes:
+    """Ends Evidently's page and says what it was drawn from."""
+    source = [inputs.digest, inputs.reference, settings.monitor.report_rows, settings.gate.promotion.seed]
+    return f"\n<!-- drawn from {sha256(to_json(source))} -->\n".encode()
+
+
+def _drawn(where: Store, name: str, mark: bytes) -> bytes:
+    """Evidently's page if it is there and of the same inputs, else nothing: drawing it takes most of the time."""
     try:
-        before = where.read_json(f"{folder}/monitor.json")
+        page_before = where.read(name)
     except FileNotFoundError:
-        return False
-    same = ("features", "reference")
-    return [before["inputs"][name] for name in same] == [inputs[name] for name in same] and where.exists(f"{folder}/drift.html")
+        return b""
+    return page_before if page_before.endswith(mark) else b""
 
 
 def _digest(month: str) -> str:
     return hashlib.md5((FEATURES / f"{month}.parquet").read_bytes(), usedforsecurity=False).hexdigest()
 
 
-def _predictions(where: Store, month: str, version: int) -> tuple[str, pa.Table]:
+def _predictions(where: Store, month: str, version: int, digest: str | None) -> tuple[str, pa.Table]:
     name = f"predictions/{month}/v{version}.parquet"
     try:
-        data = where.read(name)
+        data = where.read(name, digest)
         return sha256(data), pq.read_table(io.BytesIO(data))
     except FileNotFoundError:
         problem = "is missing"

@@ -13,7 +13,8 @@ def daily(days: Sequence[Mapping[str, Any]]) -> str:
     """Late share (dots) and mean score (line) of each day; a dot's area is the day's flights."""
     if not days:
         return ""
-    top: float = max(0.1, *(max(d["late_share"], d["mean_score"]) for d in days)) * 1.08
+    highest = max(max(d["late_share"], d["mean_score"]) for d in days)
+    top = 4 * next(step for step in (0.05, 0.1, 0.15, 0.2, 0.25) if highest <= 4 * step)
     step = (WIDTH - LEFT - RIGHT) / max(1, len(days) - 1) if len(days) > 1 else 0
 
     def x(i: int) -> float:
@@ -48,7 +49,8 @@ def reliability(curves: Mapping[str, Sequence[Mapping[str, float]]], size: int =
 
     parts = [_shares_axis(1.0, y, x(1)), f'<line x1="{x(0)}" y1="{y(0)}" x2="{x(1)}" y2="{y(1)}" class="diagonal"/>']
     parts += [
-        f'<text x="{x(s):.1f}" y="{size - 12}" class="tick" text-anchor="middle">{s:.0%}</text>' for s in (0.0, 0.5, 1.0)
+        f'<text x="{x(s):.1f}" y="{size - 12}" class="tick" text-anchor="{anchor}">{s:.0%}</text>'
+        for s, anchor in ((0.0, "middle"), (0.5, "middle"), (1.0, "end"))
     ]
     for kind, bins in zip(("", " second"), curves.values(), strict=False):
         total = sum(b["n"] for b in bins) or 1

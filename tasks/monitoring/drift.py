@@ -74,14 +74,14 @@ def drawing(month: str, reference: Sequence[str], rows: int, seed: int, out: Pat
         process.communicate()
 
 
-def finish(process: subprocess.Popen[str], out: Path) -> tuple[bytes | None, str]:
-    """Wait for the page: its bytes, or None and why there is none."""
+def finish(process: subprocess.Popen[str], out: Path) -> tuple[bytes, str]:
+    """Wait for the page: its bytes, or none and why there is none."""
     try:
         _, errors = process.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        return None, f"it was not ready after {SECONDS} s"
+        return b"", f"it was not ready after {SECONDS} s"
     if process.returncode or not out.is_file():
-        return None, (errors.strip().splitlines() or [f"it ended with {process.returncode}"])[-1]
+        return b"", (errors.strip().splitlines() or [f"it ended with {process.returncode}"])[-1]
     return out.read_bytes(), ""
 
 

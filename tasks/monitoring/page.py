@@ -19,7 +19,7 @@ header p{margin:.2rem 0}.retrain{--tone:var(--amber)}.keep{--tone:var(--green)}.
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th{color:var(--soft);font-weight:600;font-size:.85rem}
 td,th{text-align:right;padding:.32rem .7rem;border-bottom:1px solid var(--rule)}td:first-child,th:first-child{text-align:left;padding-left:0}
 tr:last-child td{border-bottom:0}.note,figcaption{color:var(--soft);font-size:.88rem}.bad{color:var(--red);font-weight:600}.good{color:var(--green)}
-.pair{display:flex;flex-wrap:wrap;gap:1rem 2rem}figure{margin:0;min-width:0}svg{max-width:100%;height:auto;display:block}
+.pair{display:grid;grid-template-columns:7fr 3fr;gap:1rem 1.5rem}@media(max-width:720px){.pair{grid-template-columns:1fr}}figure{margin:0;min-width:0}svg{max-width:100%;height:auto;display:block}
 .line{fill:none;stroke:var(--blue);stroke-width:2}.dot{fill:var(--amber);opacity:.8}.line.second{stroke:var(--soft);stroke-dasharray:5 3}.dot.second{fill:var(--soft)}
 td .dot{fill:var(--blue);opacity:1}.grid{stroke:var(--rule)}.diagonal{stroke:var(--soft);stroke-dasharray:3 4}.tick{fill:var(--soft);font-size:11.5px}
 .limit{stroke:var(--red);stroke-width:1.5;stroke-dasharray:4 3}.bar{fill:var(--blue)}.bar.over{fill:var(--red)}
@@ -49,7 +49,7 @@ def render(report: Mapping[str, Any], drift: str) -> str:
         parts += [_measures(report), _pictures(champion, shadow)]
     if report["audit"]:
         parts.append(_audit(report["audit"]))
-    parts += [_stability(report), _nulls(report["quality"]["nulls"]), _drift(report, drift), _inputs(report)]
+    parts += [_stability(report), _drift(report, drift), _nulls(report["quality"]), _inputs(report)]
     title = f"Monitor {escape(report['month'])}"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -118,7 +118,8 @@ def _pictures(champion: Mapping[str, Any], shadow: Mapping[str, Any] | None) -> 
 
 def _audit(audit: Mapping[str, Any]) -> str:
     loss, auc = audit["d_log_loss"], audit["d_auc"]
-    body = f'<p class="{"good" if audit["beat_shadow"] else "bad"}">{escape(audit["sentence"])}</p>'
+    tone = "bad" if audit["rollback"] else "good" if audit["sure"] else ""
+    body = f'<p class="{tone}">{escape(audit["sentence"])}</p>'
     body += _table(("champion less shadow", "difference", "interval"), [
         ("log loss (below 0 is better)", f"{loss['mean']:+.4f}", f"{loss['lo']:+.4f} – {loss['hi']:+.4f}"),
         ("AUC (above 0 is better)", f"{auc['mean']:+.4f}", f"{auc['lo']:+.4f} – {auc['hi']:+.4f}"),
@@ -143,14 +144,18 @@ def _stability(report: Mapping[str, Any]) -> str:
     )
 
 
-def _nulls(nulls: Mapping[str, Mapping[str, float | None]]) -> str:
+def _nulls(quality: Mapping[str, Any]) -> str:
     rows = [
         (escape(name), f"{found['share']:.2%}", "–" if found["reference"] is None else f"{found['reference']:.2%}")
-        for name, found in nulls.items()
+        for name, found in quality["nulls"].items()
         if found["share"] or found["reference"]
     ]
-    note = '<p class="note">Features that are not listed have no nulls at all.</p>'
-    return _section("Unknown values", _table(("feature", "this month", "reference"), rows) + note)
+    return _section(
+        "Unknown values",
+        f"<p>{quality['blind_share']:.2%} of the flights have no weather at all.</p><details><summary>Null shares by feature"
+        f"</summary>{_table(('feature', 'this month', 'reference'), rows)}"
+        '<p class="note">Features that are not listed have no nulls at all.</p></details>',
+    )
 
 
 def _drift(report: Mapping[str, Any], drift: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ def _log(client: Any, report: Mapping[str, Any], pages: Mapping[str, bytes]) -> 
     }).info.run_id)  # fmt: skip
     # The step is the month (201304), so that runs of one metric line up by month in the UI's charts.
     step = int(report["month"].replace("-", ""))
-    client.log_batch(run_id, metrics=[Metric(name, value, 0, step) for name, value in metrics(report).items()])
+    now = int(time.time() * 1000)
+    client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in metrics(report).items()])
     with tempfile.TemporaryDirectory(prefix="airloop-") as folder:
         for name, data in pages.items():
             Path(folder, name).write_bytes(data)
