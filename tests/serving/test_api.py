@@ -219,7 +219,7 @@ def test_the_log_is_in_the_store_within_a_flush(world: World, run):
                 response = await client.post("/predict", json=FLIGHT)
                 names.append(response.json()["predictions"][0]["prediction_id"])
                 async with asyncio.timeout(5):
-                    while not all(online_log.find(world.store, name) for name in names):
+                    while not all(online_log.find(world.store, n) for n in names):  # noqa: ASYNC110 - another process could write it
                         await asyncio.sleep(0.02)
 
     run(go())
