@@ -53,16 +53,18 @@ def read(month: str, settings: Params, where: Store) -> Inputs:
         scored = where.read_json(f"predictions/{month}/scored.json")
     except FileNotFoundError:
         raise DataError(
-            f"{month} has not been scored. Run the score DAG for it: airflow dags trigger score -c '{{\"month\": \"{month}\"}}'."
+            f'{month} has not been scored. Run the score DAG for it: airflow dags trigger score -c \'{{"month": "{month}"}}\'.'
         ) from None
     features = read_features([month])
     digest = _digest(month)
     if scored["features"] != digest:
         raise DataError(
             f"{month} was scored on features {scored['features'][:12]}..., and {digest[:12]}... are here: the month has landed "
-            f"again since. Run the score DAG for it: airflow dags trigger score -c '{{\"month\": \"{month}\"}}'."
+            f'again since. Run the score DAG for it: airflow dags trigger score -c \'{{"month": "{month}"}}\'.'
         )
-    reference = {m: _digest(m) for m in sorted(settings.golden.months) if m < month and (FEATURES / f"{m}.parquet").is_file()}
+    reference = {
+        m: _digest(m) for m in sorted(settings.golden.months) if m < month and (FEATURES / f"{m}.parquet").is_file()
+    }
     champion, shadow = scored.get("champion"), scored.get("previous")
     digests = scored.get("predictions", {})
     predictions = {v: _predictions(where, month, v, digests.get(f"v{v}")) for v in (champion, shadow) if v is not None}
@@ -76,14 +78,20 @@ def examine(inputs: Inputs, settings: Params, entries: list[ledger.Entry]) -> di
         for version, (_, table) in inputs.predictions.items()
     }
     models = {
-        who: {"version": version} | measure.measure(inputs.features, scores[version], settings) if version in scores else None
+        who: {"version": version} | measure.measure(inputs.features, scores[version], settings)
+        if version in scores
+        else None
         for who, version in (("champion", inputs.champion), ("shadow", inputs.shadow))
     }
     reference = read_features(inputs.reference) if inputs.reference else None
     found = quality.compare(reference, inputs.features)
     rows = len(inputs.features)
     audited = None
-    if inputs.champion is not None and inputs.shadow is not None and audit.promotion(entries, inputs.month, inputs.champion):
+    if (
+        inputs.champion is not None
+        and inputs.shadow is not None
+        and audit.promotion(entries, inputs.month, inputs.champion)
+    ):
         pair = ((inputs.champion, scores[inputs.champion]), (inputs.shadow, scores[inputs.shadow]))
         audited = audit.audit(inputs.features, *pair, settings)
     unusable = [
@@ -133,7 +141,9 @@ def monitor(month: str, settings: Params, where: Store, run: str) -> dict[str, A
         drawn, problem = _drawn(where, f"{folder}/drift.html", mark), _no_picture(inputs)
         if not drawn and not problem:
             process = stack.enter_context(
-                drift.drawing(month, list(inputs.reference), settings.monitor.report_rows, settings.gate.promotion.seed, out)
+                drift.drawing(
+                    month, list(inputs.reference), settings.monitor.report_rows, settings.gate.promotion.seed, out
+                )
             )
         entries = ledger.Ledger(where).entries()
         report = examine(inputs, settings, entries)
@@ -151,7 +161,11 @@ def monitor(month: str, settings: Params, where: Store, run: str) -> dict[str, A
     for alarm in report["alarms"]:
         print(f"alarm: {alarm}", flush=True)
     if report["audit"]:
-        print(f"audit: {report['audit']['sentence']}" + (f" {report['audit']['command']}" if report["audit"]["rollback"] else ""), flush=True)
+        print(
+            f"audit: {report['audit']['sentence']}"
+            + (f" {report['audit']['command']}" if report["audit"]["rollback"] else ""),
+            flush=True,
+        )
     return result(report, fire, reason)
 
 
@@ -174,7 +188,9 @@ def line(report: dict[str, Any], fire: bool, reason: str) -> str:
         return f"{report['month']}: {reason}" + (": retrain" if fire else "")
     auc, loss, ece = (champion[name]["value"] for name in ("auc", "log_loss", "ece"))
     measures = f"AUC {auc:.3f}" + (f" < {limits['min_auc']:g}" if auc < limits["min_auc"] else "")
-    measures += f", log loss {loss:.3f}, ECE {ece:.4f}" + (f" > {limits['max_ece']:g}" if ece > limits["max_ece"] else "")
+    measures += f", log loss {loss:.3f}, ECE {ece:.4f}" + (
+        f" > {limits['max_ece']:g}" if ece > limits["max_ece"] else ""
+    )
     end = "retrain" if fire else "within limits" if outcome == "keep" else f"no retrain: {reason}"
     return f"{report['month']}: {measures} (v{champion['version']}): {end}"
 
@@ -232,7 +248,9 @@ def _predictions(where: Store, month: str, version: int, digest: str | None) -> 
         problem = "is missing"
     except pa.ArrowInvalid as error:
         problem = f"cannot be read ({error})"
-    raise DataError(f"{where.uri(name)} {problem}, though {month} is recorded as scored by v{version}; run the score DAG for it.")
+    raise DataError(
+        f"{where.uri(name)} {problem}, though {month} is recorded as scored by v{version}; run the score DAG for it."
+    )
 
 
 def main() -> None:

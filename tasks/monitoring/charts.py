@@ -33,7 +33,9 @@ def daily(days: Sequence[Mapping[str, Any]]) -> str:
             f"<title>{escape(tip)}</title></circle>"
         )
         if i % 5 == 0:
-            parts.append(f'<text x="{x(i):.1f}" y="{HEIGHT - 12}" class="tick" text-anchor="middle">{escape(d["date"][8:])}</text>')
+            parts.append(
+                f'<text x="{x(i):.1f}" y="{HEIGHT - 12}" class="tick" text-anchor="middle">{escape(d["date"][8:])}</text>'
+            )
     return _svg(WIDTH, HEIGHT, "late share and mean prediction by day", parts)
 
 

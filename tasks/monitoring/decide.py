@@ -98,7 +98,10 @@ def _judge(facts: Facts, past: Past, limits: MonitorParams, found: list[str]) ->
     if past.live_through is not None and past.live_through > facts.month:
         return "superseded", f"{why}, but the model now live was trained through {past.live_through}, after this month"
     if last := cooling(facts.month, past, limits.cooldown_months):
-        return "cooling down", f"{why}, but {last} asked already and the cooldown is {limits.cooldown_months} landed month(s)"
+        return (
+            "cooling down",
+            f"{why}, but {last} asked already and the cooldown is {limits.cooldown_months} landed month(s)",
+        )
     return "retrain", why
 
 
@@ -129,7 +132,9 @@ def recorded(store: Store, facts: Facts) -> Decision | None:
     """What was decided of the same month, data and champion, None if nothing was."""
     champion = "none" if facts.champion is None else f"v{facts.champion}"
     try:
-        return Decision.model_validate(store.read_json(f"decisions/{facts.month}/{facts.features[:12]}-{champion}.json"))
+        return Decision.model_validate(
+            store.read_json(f"decisions/{facts.month}/{facts.features[:12]}-{champion}.json")
+        )
     except FileNotFoundError:
         return None
 

@@ -86,7 +86,9 @@ def measure(features: pa.Table, scores: Scores, settings: Params) -> dict[str, A
 
 def daily(labelled: pd.DataFrame) -> list[dict[str, Any]]:
     """Date, labelled flights, late share and mean score of each day, in order."""
-    grouped = labelled.groupby("date", sort=True).agg(n=("label", "size"), late=("label", "mean"), score=("score", "mean"))
+    grouped = labelled.groupby("date", sort=True).agg(
+        n=("label", "size"), late=("label", "mean"), score=("score", "mean")
+    )
     return [
         {"date": str(date), "n": int(row["n"]), "late_share": float(row["late"]), "mean_score": float(row["score"])}
         for date, row in grouped.iterrows()

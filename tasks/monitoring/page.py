@@ -44,7 +44,11 @@ def render(report: Mapping[str, Any], drift: str) -> str:
     champion, shadow = report["champion"], report["shadow"]
     parts = [_headline(report)]
     if report["alarms"]:
-        parts.append(_section("Look at these", f"<ul>{''.join(f'<li class=bad>{escape(a)}</li>' for a in report['alarms'])}</ul>"))
+        parts.append(
+            _section(
+                "Look at these", f"<ul>{''.join(f'<li class=bad>{escape(a)}</li>' for a in report['alarms'])}</ul>"
+            )
+        )
     if champion:
         parts += [_measures(report), _pictures(champion, shadow)]
     if report["audit"]:
@@ -53,7 +57,9 @@ def render(report: Mapping[str, Any], drift: str) -> str:
     title = f"Monitor {escape(report['month'])}"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>{STYLE}</style></head><body><main>\n" + "\n".join(parts) + "\n</main></body></html>\n"
+        f"<title>{title}</title><style>{STYLE}</style></head><body><main>\n"
+        + "\n".join(parts)
+        + "\n</main></body></html>\n"
     )
 
 
@@ -61,7 +67,11 @@ def _headline(report: Mapping[str, Any]) -> str:
     decision, champion = report["decision"], report["champion"]
     scored = f"scored by v{champion['version']}" if champion else "no model was live"
     flights = f"{report['rows']:,} flights, {report['labelled_share']:.1%} with a known outcome"
-    late = f", {champion['late_share']:.1%} late where {champion['mean_score']:.1%} was predicted" if champion and champion["labelled"] else ""
+    late = (
+        f", {champion['late_share']:.1%} late where {champion['mean_score']:.1%} was predicted"
+        if champion and champion["labelled"]
+        else ""
+    )
     reason = decision["reason"][0].upper() + decision["reason"][1:]
     return (
         f'<header class="{TONE.get(decision["outcome"], "wait")}"><h1>{escape(report["month"])}, {scored}</h1>'
@@ -81,7 +91,11 @@ def _measures(report: Mapping[str, Any]) -> str:
             if not model or not model[name]:
                 continue
             got = model[name]
-            breach = limit is not None and who == "champion" and (got["value"] > limit if name == "ece" else got["value"] < limit)
+            breach = (
+                limit is not None
+                and who == "champion"
+                and (got["value"] > limit if name == "ece" else got["value"] < limit)
+            )
             asked = "" if limit is None else f"{'≤' if name == 'ece' else '≥'} {limit:g}"
             rows.append((
                 f"{title}, v{model['version']}{' (shadow)' if who == 'shadow' else ''}",
@@ -94,7 +108,9 @@ def _measures(report: Mapping[str, Any]) -> str:
         f'<p class="note">{share} intervals from drawing whole days again: flights of one day share its weather and its queues, and '
         "rows drawn one by one would look five times surer than they are. A value near its limit is a coin flip.</p>"
     )
-    return _section("How good the predictions were", _table(("measure", "value", f"{share} interval", "", "limit"), rows) + note)
+    return _section(
+        "How good the predictions were", _table(("measure", "value", f"{share} interval", "", "limit"), rows) + note
+    )
 
 
 def _whisker(got: Mapping[str, float], limit: float | None, all_models: list[Mapping[str, float]]) -> str:
@@ -135,7 +151,9 @@ def _audit(audit: Mapping[str, Any]) -> str:
 def _stability(report: Mapping[str, Any]) -> str:
     psi, limit = report["quality"]["psi"], report["quality_limits"]["max_psi"]
     if psi is None:
-        return _section("The schedule against the reference", "<p>There is no earlier reference month to compare with.</p>")
+        return _section(
+            "The schedule against the reference", "<p>There is no earlier reference month to compare with.</p>"
+        )
     return _section(
         "The schedule against the reference",
         charts.bars(psi, limit)

@@ -72,8 +72,15 @@ def alarms(quality: dict[str, Any], limits: MonitorParams) -> list[str]:
 def _shares(reference: pd.Series, current: pd.Series) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Share of each bin, null last, in the reference and now."""
     if pd.api.types.is_numeric_dtype(reference):
-        edges = np.unique(np.quantile(reference.dropna(), np.linspace(0, 1, QUANTILES + 1)[1:-1])) if reference.notna().any() else np.array([])
-        coded = [np.where(s.isna(), len(edges) + 1, np.searchsorted(edges, s.to_numpy(float), side="left")) for s in (reference, current)]
+        edges = (
+            np.unique(np.quantile(reference.dropna(), np.linspace(0, 1, QUANTILES + 1)[1:-1]))
+            if reference.notna().any()
+            else np.array([])
+        )
+        coded = [
+            np.where(s.isna(), len(edges) + 1, np.searchsorted(edges, s.to_numpy(float), side="left"))
+            for s in (reference, current)
+        ]
         bins = len(edges) + 2
     else:
         values = pd.Index(pd.concat([reference, current]).dropna().unique())

@@ -54,7 +54,9 @@ def _log(client: Any, report: Mapping[str, Any], pages: Mapping[str, bytes]) -> 
     experiment = client.get_experiment_by_name(EXPERIMENT)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
     digest = sha256(to_json(report))
-    same = client.search_runs([experiment_id], f"tags.`airloop.report` = '{digest}' and attributes.status = 'FINISHED'", max_results=1)
+    same = client.search_runs(
+        [experiment_id], f"tags.`airloop.report` = '{digest}' and attributes.status = 'FINISHED'", max_results=1
+    )
     if same:
         return str(same[0].info.run_id)
     decision, champion = report["decision"], report["champion"]

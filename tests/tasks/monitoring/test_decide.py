@@ -10,8 +10,15 @@ from tasks.common.artefacts import Store
 from tasks.common.params import MonitorParams
 from tasks.monitoring.decide import Decision, Facts, Past, asked_before, claim, decide, record, recorded
 
-LIMITS = MonitorParams(warmup_through="2013-03", max_ece=0.05, min_auc=0.70, cooldown_months=0, max_psi=0.25,
-                       max_blind_share=0.02, report_rows=100)
+LIMITS = MonitorParams(
+    warmup_through="2013-03",
+    max_ece=0.05,
+    min_auc=0.70,
+    cooldown_months=0,
+    max_psi=0.25,
+    max_blind_share=0.02,
+    report_rows=100,
+)
 GOOD = {"champion": 1, "auc": 0.72, "ece": 0.03}
 
 
@@ -19,44 +26,54 @@ def facts(month: str = "2013-05", features: str = "a" * 32, **given: object) -> 
     return Facts(month=month, features=features, **{**GOOD, **given})  # type: ignore[arg-type]  # made by keyword
 
 
-@pytest.mark.parametrize(("given", "outcome", "words"), [
-    ({}, "keep", "ECE 0.0300 <= 0.05 and AUC 0.7200 >= 0.7"),
-    ({"ece": 0.05}, "keep", "<= 0.05"),
-    ({"ece": 0.0501}, "retrain", "ECE 0.0501 > 0.05"),
-    ({"auc": 0.70}, "keep", ">= 0.7"),
-    ({"auc": 0.6999}, "retrain", "AUC 0.6999 < 0.7"),
-    ({"auc": 0.60, "ece": 0.09}, "retrain", "ECE 0.0900 > 0.05 and AUC 0.6000 < 0.7"),
-    ({"auc": None, "ece": None, "why_not": "all 9 labels are 0"}, "not measured", "all 9 labels are 0"),
-    ({"champion": None, "month": "2013-02"}, "warming up", "no model is live yet"),
-    ({"champion": None, "month": "2013-03"}, "retrain", "warm-up through 2013-03 is over"),
-    ({"champion": None, "month": "2013-06"}, "retrain", "warm-up through 2013-03 is over"),
-    ({"champion": None, "month": "2013-02", "why_not": "nothing"}, "warming up", "no model is live yet"),
-])
+@pytest.mark.parametrize(
+    ("given", "outcome", "words"),
+    [
+        ({}, "keep", "ECE 0.0300 <= 0.05 and AUC 0.7200 >= 0.7"),
+        ({"ece": 0.05}, "keep", "<= 0.05"),
+        ({"ece": 0.0501}, "retrain", "ECE 0.0501 > 0.05"),
+        ({"auc": 0.70}, "keep", ">= 0.7"),
+        ({"auc": 0.6999}, "retrain", "AUC 0.6999 < 0.7"),
+        ({"auc": 0.60, "ece": 0.09}, "retrain", "ECE 0.0900 > 0.05 and AUC 0.6000 < 0.7"),
+        ({"auc": None, "ece": None, "why_not": "all 9 labels are 0"}, "not measured", "all 9 labels are 0"),
+        ({"champion": None, "month": "2013-02"}, "warming up", "no model is live yet"),
+        ({"champion": None, "month": "2013-03"}, "retrain", "warm-up through 2013-03 is over"),
+        ({"champion": None, "month": "2013-06"}, "retrain", "warm-up through 2013-03 is over"),
+        ({"champion": None, "month": "2013-02", "why_not": "nothing"}, "warming up", "no model is live yet"),
+    ],
+)
 def test_the_rule(given: dict[str, object], outcome: str, words: str) -> None:
     decision = decide(facts(**given), Past(), LIMITS)
     assert (decision.outcome, decision.retrain) == (outcome, outcome == "retrain")
     assert words in decision.reason
 
 
-@pytest.mark.parametrize(("cooldown", "asked", "landed", "outcome"), [
-    (0, ("2013-04",), ("2013-04", "2013-05"), "retrain"),
-    (1, ("2013-04",), ("2013-04", "2013-05"), "cooling down"),
-    (1, ("2013-03",), ("2013-03", "2013-04", "2013-05"), "retrain"),
-    (2, ("2013-03",), ("2013-03", "2013-04", "2013-05"), "cooling down"),
-    (2, ("2013-01",), ("2013-01", "2013-05"), "cooling down"),  # months that never landed do not count
-    (3, ("2013-07",), ("2013-05", "2013-07"), "retrain"),  # a later month's request is not before this one
-    (1, ("2013-05",), ("2013-05",), "cooling down"),  # landed again within its own cooldown
-    (0, ("2013-05",), ("2013-05",), "retrain"),
-    (3, (), ("2013-05",), "retrain"),
-])
-def test_the_cooldown_counts_landed_months(cooldown: int, asked: tuple[str, ...], landed: tuple[str, ...], outcome: str) -> None:
+@pytest.mark.parametrize(
+    ("cooldown", "asked", "landed", "outcome"),
+    [
+        (0, ("2013-04",), ("2013-04", "2013-05"), "retrain"),
+        (1, ("2013-04",), ("2013-04", "2013-05"), "cooling down"),
+        (1, ("2013-03",), ("2013-03", "2013-04", "2013-05"), "retrain"),
+        (2, ("2013-03",), ("2013-03", "2013-04", "2013-05"), "cooling down"),
+        (2, ("2013-01",), ("2013-01", "2013-05"), "cooling down"),  # months that never landed do not count
+        (3, ("2013-07",), ("2013-05", "2013-07"), "retrain"),  # a later month's request is not before this one
+        (1, ("2013-05",), ("2013-05",), "cooling down"),  # landed again within its own cooldown
+        (0, ("2013-05",), ("2013-05",), "retrain"),
+        (3, (), ("2013-05",), "retrain"),
+    ],
+)
+def test_the_cooldown_counts_landed_months(
+    cooldown: int, asked: tuple[str, ...], landed: tuple[str, ...], outcome: str
+) -> None:
     limits = LIMITS.model_copy(update={"cooldown_months": cooldown})
     decision = decide(facts(ece=0.2), Past(landed=landed, asked=asked), limits)
     assert decision.outcome == outcome
     assert "ECE 0.2000 > 0.05" in decision.reason, "the breach is recorded also where nothing follows"
 
 
-@pytest.mark.parametrize(("live_through", "outcome"), [("2013-04", "retrain"), ("2013-05", "retrain"), ("2013-06", "superseded")])
+@pytest.mark.parametrize(
+    ("live_through", "outcome"), [("2013-04", "retrain"), ("2013-05", "retrain"), ("2013-06", "superseded")]
+)
 def test_no_model_is_asked_for_that_would_be_older_than_the_live_one(live_through: str, outcome: str) -> None:
     assert decide(facts(ece=0.2), Past(live_through=live_through), LIMITS).outcome == outcome
 

@@ -23,11 +23,14 @@ def test_predictions_in_any_order_find_their_flights() -> None:
     assert (match(TABLE, shuffled, "v1") == found).all()
 
 
-@pytest.mark.parametrize(("rows", "predicted", "words"), [
-    (slice(None), slice(0, -2), "2 flights without a prediction, 0 predictions without a flight"),
-    (slice(0, -3), slice(None), "0 flights without a prediction, 3 predictions without a flight"),
-    (slice(1, None), slice(0, -1), "1 flights without a prediction, 1 predictions without a flight"),
-])
+@pytest.mark.parametrize(
+    ("rows", "predicted", "words"),
+    [
+        (slice(None), slice(0, -2), "2 flights without a prediction, 0 predictions without a flight"),
+        (slice(0, -3), slice(None), "0 flights without a prediction, 3 predictions without a flight"),
+        (slice(1, None), slice(0, -1), "1 flights without a prediction, 1 predictions without a flight"),
+    ],
+)
 def test_a_gap_on_either_side_is_an_error(rows: slice, predicted: slice, words: str) -> None:
     index = np.arange(len(TABLE))
     with pytest.raises(DataError, match=words):

@@ -78,7 +78,9 @@ def test_a_weather_outage_is_reported() -> None:
 
 def test_a_new_schedule_is_an_alarm() -> None:
     table = makers.features("2013-02", 20)
-    found = quality.compare(makers.features("2013-01", 20), table.set_column(
-        table.schema.get_field_index("dest"), "dest", pa.array(["XXX"] * len(table))))
+    found = quality.compare(
+        makers.features("2013-01", 20),
+        table.set_column(table.schema.get_field_index("dest"), "dest", pa.array(["XXX"] * len(table))),
+    )
     (alarm,) = quality.alarms(found, LIMITS)
     assert alarm.startswith("dest: population stability index")

@@ -1,0 +1,248 @@
+"""The monitor as it runs: in a workspace, against a store, MLflow down; months are made, nothing of them is scripted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tasks import monitor
+from tasks.common.artefacts import Store
+from tasks.common.environment import environment
+from tasks.common.errors import DataError
+from tasks.common.files import parquet_bytes
+from tasks.common.ledger import Evidence, Ledger
+from tasks.monitoring.measure import Scores
+from tests import makers
+from tests.tasks.conftest import Place
+from tests.tasks.monitoring.made import predictions, scores
+
+MAY = "2013-05"
+
+
+class World:
+    """A store and a workspace in which months land, are scored and are looked at."""
+
+    def __init__(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._place, self._patch = place, monkeypatch
+        self.store = Store(place.store.as_uri())
+
+    def land(self, month: str = MAY, *, seed: int = 0) -> pa.Table:
+        table = makers.features(month, 40, seed=seed)
+        path = self._place.workspace / f"data/features/{month}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(parquet_bytes(table))
+        return table
+
+    def score(
+        self, month: str = MAY, champion: Scores | None = None, shadow: Scores | None = None, version: int = 2
+    ) -> None:
+        """Record predictions of the landed ``month``; warming up without a champion."""
+        data = (self._place.workspace / f"data/features/{month}.parquet").read_bytes()
+        table = makers.features(month, 40) if champion is None else pa.parquet.read_table(pa.BufferReader(data))
+        versions = {v: s for v, s in ((version, champion), (version - 1, shadow)) if s is not None}
+        digests = {
+            f"v{v}": self.store.write(f"predictions/{month}/v{v}.parquet", parquet_bytes(predictions(table, s)))
+            for v, s in versions.items()
+        }
+        self.store.write_json(
+            f"predictions/{month}/scored.json",
+            {
+                "month": month,
+                "status": "scored" if versions else "warming up",
+                "features": hashlib.md5(data).hexdigest(),
+                "champion": version if champion is not None else None,
+                "previous": version - 1 if shadow is not None else None,
+                "predictions": digests,
+            },
+        )
+
+    def promote(self, version: int, month: str, through: str) -> None:
+        Ledger(self.store).append(
+            action="promote",
+            to_version=version,
+            effective_from=month,
+            who="test",
+            why="test",
+            evidence=Evidence(model=f"m{version}", contract="c", gate=None, run="r", data_through=through),
+        )
+
+    def monitor(self, month: str = MAY, run: str = "run-a") -> dict[str, object]:
+        """Run the stage; what it tells the orchestrator."""
+        result = self._place.workspace / "result.json"
+        self._patch.setenv("AIRLOOP_RESULT", str(result))
+        self._patch.setenv("AIRLOOP_RUN", run)
+        self._place.run(monitor, month)
+        return dict(json.loads(result.read_bytes()))
+
+    def report(self, month: str = MAY) -> dict[str, object]:
+        return dict(self.store.read_json(f"reports/{month}/monitor.json"))
+
+
+@pytest.fixture
+def world(place: Place, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    environment.cache_clear()
+    return World(place, monkeypatch)
+
+
+def test_a_good_month_asks_for_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.score(champion=scores(world.land()))
+    told = world.monitor()
+    assert (told["retrain"], told["status"]) == (False, "keep")
+    printed = capsys.readouterr()
+    assert re.search(r"2013-05: AUC 0\.\d{3}, log loss 0\.\d{3}, ECE 0\.\d{4} \(v2\): within limits", printed.out)
+    assert "the decision and the report stand" in printed.err, "MLflow is down, and that is said"
+
+
+def test_a_bad_month_asks_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.score(champion=scores(world.land(), bias=1.0))
+    first = world.monitor()
+    names, before = world.store.names("reports"), world.store.read(f"reports/{MAY}/monitor.json")
+    again, other = world.monitor(), world.monitor(run="run-b")
+    assert [first["retrain"], again["retrain"], other["retrain"]] == [True, True, False]
+    assert "run-a asked for the retrain already" in str(other["reason"])
+    assert re.search(r"ECE 0\.\d{4} > 0\.05 \(v2\): retrain", capsys.readouterr().out)
+    assert len(world.store.names("decisions")) == len(world.store.names("requests")) == 1
+    assert world.store.names("reports") == names
+    assert world.store.read(f"reports/{MAY}/monitor.json") == before, "the same data gives the same bytes"
+
+
+@pytest.mark.parametrize("killed_at", ["claim", "publish", "emit"])
+def test_a_kill_anywhere_loses_no_request_and_makes_no_second(
+    world: World, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    class Killed(BaseException): ...
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    world.score(champion=scores(world.land(), bias=1.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(monitor.decide if killed_at == "claim" else monitor, killed_at, die)
+        with pytest.raises(Killed):
+            world.monitor()
+    assert len(world.store.names("decisions")) == 1, "the decision was written before the kill"
+    assert world.monitor()["retrain"] is True
+    assert world.monitor(run="run-b")["retrain"] is False
+
+
+def test_the_same_month_with_other_data_is_decided_anew(world: World) -> None:
+    world.score(champion=scores(world.land(), bias=1.0))
+    assert world.monitor()["retrain"] is True
+    world.score(champion=scores(world.land(seed=5), bias=1.0))
+    assert world.monitor(run="run-b")["retrain"] is True
+    assert len(world.store.names("decisions")) == 2
+
+
+def test_the_warm_up_asks_for_the_first_model_when_it_is_over(world: World) -> None:
+    told = {}
+    for month in ("2013-01", "2013-02", "2013-03"):
+        world.land(month)
+        world.score(month)
+        told[month] = world.monitor(month, run=f"run-{month}")
+    assert [t["status"] for t in told.values()] == ["warming up", "warming up", "retrain"]
+    assert [t["retrain"] for t in told.values()] == [False, False, True]
+    assert world.report("2013-03")["quality"]["psi"] is not None, "inputs are looked at before there is a model"  # type: ignore[index]  # JSON
+
+
+def test_a_month_landed_long_ago_asks_for_no_older_model(world: World) -> None:
+    world.promote(1, "2013-04", "2013-03")
+    world.promote(2, "2013-08", "2013-07")
+    world.score(champion=scores(world.land(), bias=1.0), version=1)
+    told = world.monitor()
+    assert (told["retrain"], told["status"]) == (False, "superseded")
+
+
+def test_a_champion_that_scores_nan_is_an_alarm(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    found = scores(world.land())
+    found[:7] = np.nan
+    world.score(champion=found)
+    told = world.monitor()
+    assert "v2 gave no probability for 7 of 1240 flights" in str(told["alarms"])
+    assert "alarm: v2 gave no probability" in capsys.readouterr().out
+    world.score(champion=np.full(len(found), np.nan), version=3)
+    assert world.monitor()["status"] == "not measured"
+
+
+def test_a_promotion_that_did_not_help_is_said_and_nothing_is_done(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.promote(1, "2013-04", "2013-03")
+    world.promote(2, MAY, "2013-04")
+    table = world.land()
+    world.score(champion=scores(table, sharp=0.9), shadow=scores(table, sharp=1.6))
+    told = world.monitor()
+    assert told["rollback"] == "make rollback VERSION=1"
+    assert "v2 did not beat v1" in capsys.readouterr().out
+    assert "make rollback VERSION=1" in world.store.read(f"reports/{MAY}/index.html").decode()
+    assert [e.to_version for e in Ledger(world.store).entries()] == [1, 2]
+
+
+def test_predictions_of_other_data_are_refused(world: World) -> None:
+    table = world.land()
+    world.score(champion=scores(table))
+    world.land(seed=9)
+    with pytest.raises(DataError, match="has landed again since"):
+        world.monitor()
+
+
+def test_a_month_that_was_not_scored_says_how(world: World) -> None:
+    world.land()
+    with pytest.raises(DataError, match="airflow dags trigger score"):
+        world.monitor()
+
+
+def test_damaged_or_missing_predictions_are_refused(world: World) -> None:
+    world.score(champion=scores(world.land()))
+    world.store.write(f"predictions/{MAY}/v2.parquet", b"half")
+    with pytest.raises(DataError, match="changed or damaged"):
+        world.monitor()
+    Path(world.store.uri(f"predictions/{MAY}/v2.parquet").removeprefix("file://")).unlink()
+    with pytest.raises(DataError, match="is missing"):
+        world.monitor()
+    assert world.store.names("decisions") == []
+
+
+LOADS = re.compile(
+    rb"<(?:script|iframe|img)[^>]+src\s*=|<link[^>]+href\s*=|@import|url\(\s*['\"]?https?:", re.IGNORECASE
+)
+
+
+def test_both_pages_open_offline(world: World) -> None:
+    """Evidently for real; drawn once, since its page takes most of the monitor's time."""
+    for month in ("2013-01", "2013-02"):
+        world.land(month)
+    world.score(champion=scores(world.land(), bias=1.0))
+    world.monitor()
+    index, drawn = (world.store.read(f"reports/{MAY}/{name}") for name in ("index.html", "drift.html"))
+    assert b"DataDrift" in drawn or b"Drift is detected" in drawn
+    assert b'href="drift.html"' in index and b"<svg" in index and b"Retrain" in index
+    assert b"http" not in index
+    markup = re.sub(
+        rb"<script>.*?</script>", b"", drawn, flags=re.DOTALL
+    )  # strings inside Evidently's own script load nothing
+    assert len(markup) < len(drawn)
+    for name, page in (("index", index), ("drift", markup)):
+        assert LOADS.search(page) is None, name
+    world.monitor()
+    assert world.store.read(f"reports/{MAY}/drift.html") == drawn, "not drawn again for the same inputs"
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_decision(world: World, place: Place) -> None:
+    world.land("2013-01")
+    world.score(champion=scores(world.land(), bias=1.0))
+    broken = place.workspace / "broken/evidently"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise RuntimeError('no picture today')")
+    world._patch.setenv("PYTHONPATH", f"{broken.parent}:{environment().code}")
+    assert world.monitor()["retrain"] is True
+    assert b"no picture today" in world.store.read(f"reports/{MAY}/index.html")
+    assert not world.store.exists(f"reports/{MAY}/drift.html")
+    shutil.rmtree(broken.parent)
