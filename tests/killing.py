@@ -1,9 +1,9 @@
 """Kills a command at random moments, then lets it finish: what every stage must survive with the same result.
 
-    undisturbed = run_to_end(argv, cwd, env)            # seconds
-    kills = kill_at_random(argv, cwd, env, times=5, within=undisturbed, seed=7)
-    run_to_end(argv, cwd, env)
-    assert digests(cwd / "data") == expected
+undisturbed = run_to_end(argv, cwd, env)            # seconds
+kills = kill_at_random(argv, cwd, env, times=5, within=undisturbed, seed=7)
+run_to_end(argv, cwd, env)
+assert digests(cwd / "data") == expected
 """
 
 from __future__ import annotations

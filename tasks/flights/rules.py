@@ -7,6 +7,8 @@ and inside what is impossible: a rule that quarantines good rows costs more than
 from __future__ import annotations
 
 import re
+import warnings
+from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
@@ -111,39 +113,38 @@ SCHEMAS: dict[str, Callable[[str], pandera.DataFrameSchema]] = {"flights": fligh
 def broken_rules(raw: pa.Table, table: str, month: str) -> pd.Series:
     """For each row of a raw table the rules it breaks, "; "-joined and sorted; "" for a good row."""
     rows = frame(raw)
-    found = pd.concat([_unreadable(rows[UNREADABLE]), _failures(rows, SCHEMAS[table](month))])
-    reasons = pd.Series("", index=rows.index)
-    if len(found):
-        found = found.drop_duplicates().sort_values(["row", "reason"])
-        joined = found.groupby("row").reason.agg("; ".join)
-        reasons[joined.index] = joined
-    return reasons
+    found: defaultdict[int, set[str]] = defaultdict(set)
+    for row, reason in (*_unreadable(rows[UNREADABLE]), *_failures(rows, SCHEMAS[table](month))):
+        found[row].add(reason)
+    return pd.Series(["; ".join(sorted(found.get(row, ()))) for row in rows.index], dtype=object)
 
 
-def _failures(rows: pd.DataFrame, schema: pandera.DataFrameSchema) -> pd.DataFrame:
-    """One line for each row and rule it breaks."""
+def _failures(rows: pd.DataFrame, schema: pandera.DataFrameSchema) -> list[tuple[int, str]]:
+    """Each row that breaks a rule, with the rule."""
     try:
-        schema.validate(rows, lazy=True)
+        with warnings.catch_warnings():
+            # pandera joins its reports in a way that pandas 3 will type otherwise; their cells' types are not read here.
+            warnings.simplefilter("ignore", FutureWarning)
+            schema.validate(rows, lazy=True)
     except pandera.errors.SchemaErrors as error:
         cases = error.failure_cases
         if cases["index"].isna().any():  # of the table as a whole: its columns are not RAW's, which is a bug of ours
             raise
         missing = cases.column.astype(str) + " is missing"
         reasons = cases.check.where(cases.check != "not_nullable", missing)
-        return pd.DataFrame({"row": cases["index"].astype("int64"), "reason": reasons})
-    return pd.DataFrame({"row": [], "reason": []})
+        return list(zip(cases["index"].astype("int64"), reasons, strict=True))
+    return []
 
 
-def _unreadable(notes: pd.Series) -> pd.DataFrame:
-    """One line for each row and column that could not be typed; a column's name, not its cell, is the rule."""
+def _unreadable(notes: pd.Series) -> list[tuple[int, str]]:
+    """Each row with a cell that could not be typed, with the column: its name, not the cell, is the rule."""
     columns = {"cells", "date", "zone of dest", *FEED["flights"], *FEED["weather"]}
-    lines = [
+    return [
         (row, "dest has no zone in tasks/flights/timezones.csv" if name == "zone of dest" else f"{name} cannot be read")
-        for row, note in notes.dropna().items()
-        for name in re.findall(r"(?:^|; )([a-z_ ]+)=['\"]", note)
+        for row, note in enumerate(notes)
+        for name in re.findall(r"(?:^|; )([a-z_ ]+)=['\"]", note or "")
         if name in columns
     ]
-    return pd.DataFrame(lines, columns=["row", "reason"])
 
 
 def _text(pattern: str, reason: str) -> pandera.Column:

@@ -59,7 +59,9 @@ def test_columns_types_and_order_are_the_contracts(place: Place, small: Tables) 
         read = pq.read_table(place.workspace / f"data/raw/{MONTH}/{table}.parquet")
         assert read.schema.equals(schema, check_metadata=True)
         assert read.num_rows == len(small[table][1])
-        key = ("date", "scheduled_at", "carrier", "flight", "origin") if table == "flights" else ("origin", "observed_at")
+        key = (
+            ("date", "scheduled_at", "carrier", "flight", "origin") if table == "flights" else ("origin", "observed_at")
+        )
         assert read.equals(read.sort_by([(name, "ascending") for name in key]))
         assert read["unreadable"].null_count == read.num_rows
 
@@ -163,7 +165,9 @@ def test_unreadable_cells_of_a_row_are_all_named_and_the_others_still_typed(smal
     raw = flights(text, notes)
     row = raw.slice(3, 1).to_pylist()[0]
     assert row["unreadable"] == "dep_delay='soon'; zone of dest='QQQ'; date='2013-02-30'"
-    assert row["dep_delay"] is None and row["date"] is None and row["arrived_at"] is None and row["block_minutes"] is None
+    assert (
+        row["dep_delay"] is None and row["date"] is None and row["arrived_at"] is None and row["block_minutes"] is None
+    )
     assert row["dest"] == "QQQ" and row["distance"] == int(text.distance[3])
     assert raw["unreadable"].null_count == raw.num_rows - 1
 

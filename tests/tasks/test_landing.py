@@ -52,7 +52,9 @@ def test_the_manifest_says_what_lies_there(place: Place, year: Tables) -> None:
 
 def test_all_months_together_are_the_whole_year(year: Tables) -> None:
     header, rows = year["weather"]
-    landed = [row for n in range(1, 13) for row in landing.monthly(header, rows, f"2013-{n:02d}", landing.ORDER["weather"])]
+    landed = [
+        row for n in range(1, 13) for row in landing.monthly(header, rows, f"2013-{n:02d}", landing.ORDER["weather"])
+    ]
     assert sorted(landed) == sorted(rows)
 
 
