@@ -8,6 +8,7 @@ assert digests(cwd / "data") == expected
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -70,10 +71,8 @@ def _start(argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> subprocess
 
 def _kill(process: subprocess.Popen[str]) -> None:
     """End the whole group: a stage's children must not outlive it and write on."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
     if process.stdout:
         process.stdout.close()

@@ -292,7 +292,7 @@ def test_without_its_manifest_a_month_is_not_ingested(place: Place, small: Table
 
 def test_one_byte_that_is_not_text_spoils_its_row_and_not_the_month(place: Place, small: Tables) -> None:
     place.land(small)
-    header, rows = small["flights"]
+    _, rows = small["flights"]
     good = gzip.decompress((place.landing / MONTH / "flights.csv.gz").read_bytes())
     at = good.index(b",UA,")
     place.put("flights.csv.gz", gzip.compress(good[: at + 1] + b"\xff" + good[at + 2 :]), len(rows))

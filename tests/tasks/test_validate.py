@@ -298,7 +298,7 @@ def sample(request: pytest.FixtureRequest, few: Tables) -> Sample:
 
 
 @settings(
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow],
