@@ -20,6 +20,7 @@ from local.env import environment, place
 from local.errors import LocalError
 from local.trickle import Trickle
 from tasks.common import months, params
+from tasks.common.artefacts import Store
 from tasks.common.environment import environment as tasks_environment
 from tasks.common.environment import store
 from tasks.common.errors import AirloopError
@@ -39,6 +40,7 @@ class Demo:
         self.store = store()
         self.params = params.load(place().code / "params.yaml")
         self.trickle = Trickle(place().online_url, self.store)
+        self.feed = landing.read_tables(landing.source())
         self.begun = time.monotonic()
 
     def play(self, through: str) -> None:
@@ -71,7 +73,7 @@ class Demo:
             self.trickle.start()
 
     def _land(self, month: str) -> None:
-        landing.land(month, tasks_environment().landing_url)
+        landing.land(month, self.feed, Store(tasks_environment().landing_url))
 
     def _started(self, dag: str, month: str, seconds: float = 120) -> str:
         """Id of the run of ``dag`` for ``month`` that an asset event starts; LocalError when none comes."""

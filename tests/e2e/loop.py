@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,12 @@ from tasks.flights import landing
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 
+@cache
+def feed() -> dict[str, tuple[list[str], list[list[str]]]]:
+    """The year, read once."""
+    return landing.read_tables(landing.source())
+
+
 @dataclass
 class Loop:
     """A started stack."""
@@ -33,10 +40,10 @@ class Loop:
 
     def land(self, month: str, change: Change | None = None) -> None:
         """Land a real month; ``change`` makes another April of its flights (all cells are text)."""
-        landing.land(month, environment().landing_url)
+        zone = Store(environment().landing_url)
+        landing.land(month, feed(), zone)
         if change is None:
             return
-        zone = Store(environment().landing_url)
         table = pd.read_csv(io.BytesIO(gzip.decompress(zone.read(f"{month}/flights.csv.gz"))), dtype=str, keep_default_na=False)
         changed = change(table)
         data = gzip.compress(changed.to_csv(index=False).encode(), mtime=0)
