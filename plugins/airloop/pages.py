@@ -5,17 +5,16 @@ Behind Airflow's login: Airflow mounts a plugin's web application without one.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
 from airflow.api_fastapi.core_api.security import requires_access_view
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi import Path as FromPath
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment, FileSystemLoader
 
 from airloop.house import MONTH_PATTERN
@@ -24,7 +23,6 @@ from airloop.workspace import code
 if TYPE_CHECKING:
     from tasks.common.artefacts import Store
 
-MONTH_NUMBERS = ("auc", "log_loss", "ece")
 # Reports hold scripts of their own. In a sandbox without an origin they draw, but cannot act as the logged-in reader.
 SANDBOX = {"Content-Security-Policy": "sandbox allow-scripts", "X-Content-Type-Options": "nosniff"}
 PAGE_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'", "Cache-Control": "no-store"}
@@ -39,6 +37,7 @@ app = FastAPI(
 templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
 
 Month = Annotated[str, FromPath(pattern=MONTH_PATTERN)]
+ReportFile = Literal["index.html", "drift.html", "monitor.json"]
 
 
 @app.get("/")
@@ -59,16 +58,14 @@ def numbers() -> JSONResponse:
     return JSONResponse(overview(_store()))
 
 
-@app.get("/reports/{month}")
-def report(month: Month) -> HTMLResponse:
-    """Evidently's drift report of a month."""
-    return HTMLResponse(_read(f"reports/{month}/drift.html", month), headers=SANDBOX)
-
-
-@app.get("/reports/{month}/monitor.json")
-def monitored(month: Month) -> JSONResponse:
-    """The monitor's numbers of a month."""
-    return JSONResponse(json.loads(_read(f"reports/{month}/monitor.json", month)))
+@app.get("/reports/{month}/{name}")
+def report(month: Month, name: ReportFile) -> Response:
+    """A page or the numbers that the monitor wrote about a month."""
+    try:
+        data = _store().read(f"reports/{month}/{name}")
+    except FileNotFoundError:
+        raise HTTPException(404, f"{month} has no {name} yet; the monitor DAG writes it.") from None
+    return Response(data, media_type="application/json" if name.endswith(".json") else "text/html", headers=SANDBOX)
 
 
 def overview(store: Store) -> dict[str, Any]:
@@ -79,7 +76,7 @@ def overview(store: Store) -> dict[str, Any]:
     from tasks.common.ledger import Ledger
 
     entries = Ledger(store).entries()
-    names = {name for folder in ("landed", "predictions", "reports", "decisions") for name in store.names(folder)}
+    names = {name for folder in ("landed", "predictions", "reports") for name in store.names(folder)}
     months = [
         _month(store, name.removeprefix("landed/").removesuffix(".json"), names)
         for name in sorted(names)
@@ -100,32 +97,30 @@ def _month(store: Store, month: str, names: set[str]) -> dict[str, Any]:
 
     counts = read(f"landed/{month}.json").get("counts", {}).get("flights", {})
     scored = read(f"predictions/{month}/scored.json")
-    decided = [read(name) for name in sorted(names) if name.startswith(f"decisions/{month}/")]
-    # A month scored again, or landed with other data, has a decision for each; the one that counts is about what stands.
-    now = [
-        d for d in decided if (d.get("champion"), d.get("features")) == (scored.get("champion"), scored.get("features"))
-    ]
-    seen = {**(now[-1] if now else {}), **read(f"reports/{month}/monitor.json")}
-    pending = None if seen else "has predictions, not monitored yet" if scored else "landed, not scored yet"
+    seen = read(f"reports/{month}/monitor.json")
+    champion, decision, audit = (seen.get(part) or {} for part in ("champion", "decision", "audit"))
     return {
         "month": month,
         **{key: counts.get(key) for key in ("landed", "kept", "quarantined")},
         "status": scored.get("status"),
         "champion": scored.get("champion"),
-        **{key: seen.get(key) for key in MONTH_NUMBERS},
-        "outcome": seen.get("outcome"),
-        "retrain": seen.get("retrain"),
-        "reason": seen.get("reason"),
-        "report": f"reports/{month}/drift.html" in names,
-        "pending": pending,
+        **{key: (champion.get(key) or {}).get("value") for key in ("auc", "log_loss", "ece")},
+        **{key: decision.get(key) for key in ("retrain", "outcome", "reason")},
+        "notes": [*seen.get("alarms", []), *([audit["sentence"]] if audit.get("rollback") else [])],
+        "reports": [name for name in get_args(ReportFile) if f"reports/{month}/{name}" in names],
+        "pending": _pending(scored, seen, decision),
     }
 
 
-def _read(name: str, month: str) -> bytes:
-    try:
-        return _store().read(name)
-    except FileNotFoundError:
-        raise HTTPException(404, f"{month} has no report yet; the monitor DAG writes it.") from None
+def _pending(scored: dict[str, Any], seen: dict[str, Any], decision: dict[str, Any]) -> str | None:
+    """What a landed month still waits for, None when nothing."""
+    if not scored:
+        return "landed, not scored yet"
+    if not seen:
+        return "scored, not monitored yet"
+    # Landed again with other data, or scored again with another champion: the numbers are about what was.
+    now, then = ([d.get("champion"), d.get("features")] for d in (scored, decision))
+    return None if now == then else "scored again, not monitored again yet"
 
 
 def _links() -> list[tuple[str, str]]:

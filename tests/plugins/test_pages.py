@@ -12,26 +12,37 @@ from tasks.common.ledger import Evidence, Ledger
 EVIDENCE = Evidence(model="a" * 64, contract="b" * 64, gate=None, run="train-2013-03-x", data_through="2013-03")
 
 
+def monitored(
+    champion: int | None, features: str, outcome: str, reason: str, ece: float | None = None
+) -> dict[str, object]:
+    """monitor.json, as far as the page reads it."""
+    measures = {"version": champion, **{name: {"value": ece} for name in ("auc", "log_loss", "ece")}}
+    decision = {
+        "champion": champion,
+        "features": features,
+        "retrain": outcome == "retrain",
+        "outcome": outcome,
+        "reason": reason,
+    }
+    audit = {"sentence": "v1 was better on this month", "rollback": True} if champion else None
+    return {"champion": measures if champion else None, "decision": decision, "alarms": [], "audit": audit}
+
+
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Four landed months: one watched, one scored twice with another champion, one scored, one only landed."""
+    """Landed months: warming up, watched, scored, only landed, and scored again since it was watched."""
     made = Store(tmp_path.as_uri())
-    for month in ("2013-03", "2013-04", "2013-05", "2013-06"):
+    for month in ("2013-03", "2013-04", "2013-05", "2013-06", "2013-07"):
         made.write_json(
             f"landed/{month}.json", {"counts": {"flights": {"landed": 28330, "kept": 28329, "quarantined": 1}}}
         )
-    made.write_json("predictions/2013-03/scored.json", {"status": "warming up", "champion": None, "features": "f3"})
-    made.write_json(
-        "reports/2013-03/monitor.json", {"retrain": True, "reason": "the warm-up is over", "outcome": "retrain"}
-    )
-    made.write_json("predictions/2013-04/scored.json", {"status": "scored", "champion": 2, "features": "f4"})
-    for champion, ece in ((1, 0.075), (2, 0.041)):
-        made.write_json(f"decisions/2013-04/f4-v{champion}.json", {
-            "champion": champion, "features": "f4", "ece": ece, "auc": 0.7, "retrain": champion == 1,
-            "outcome": "retrain" if champion == 1 else "keep", "reason": "<script>alert(1)</script>",
-        })  # fmt: skip
+    for month, champion in (("2013-03", None), ("2013-04", 2), ("2013-05", 2), ("2013-07", 2)):
+        status = "warming up" if champion is None else "scored"
+        made.write_json(f"predictions/{month}/scored.json", {"status": status, "champion": champion, "features": month})
+    made.write_json("reports/2013-03/monitor.json", monitored(None, "2013-03", "retrain", "the warm-up is over"))
+    made.write_json("reports/2013-04/monitor.json", monitored(2, "2013-04", "keep", "<script>alert(1)</script>", 0.041))
     made.write("reports/2013-04/drift.html", b"<html><script>draw()</script></html>")
-    made.write_json("predictions/2013-05/scored.json", {"status": "scored", "champion": 2, "features": "f5"})
+    made.write_json("reports/2013-07/monitor.json", monitored(1, "2013-07", "retrain", "ECE", 0.08))
     Ledger(made).append(
         action="promote",
         to_version=2,
@@ -53,7 +64,9 @@ def client() -> TestClient:
     pages.app.dependency_overrides.clear()
 
 
-@pytest.mark.parametrize("path", ["/", "/overview.json", "/reports/2013-04", "/reports/2013-04/monitor.json"])
+@pytest.mark.parametrize(
+    "path", ["/", "/overview.json", "/reports/2013-04/drift.html", "/reports/2013-04/monitor.json"]
+)
 def test_nobody_gets_anything_without_a_login(store: Store, path: str) -> None:
     assert TestClient(pages.app).get(path).status_code == 401
 
@@ -65,12 +78,17 @@ def test_no_page_of_the_application_is_without_the_guard() -> None:
 
 def test_the_overview_joins_what_the_stages_recorded(store: Store) -> None:
     found = pages.overview(store)
-    march, april, may, _ = found["months"]
+    march, april, may, _, july = found["months"]
     assert found["live"]["to_version"] == 2
     assert (march["status"], march["retrain"]) == ("warming up", True)
     assert (april["champion"], april["ece"], april["outcome"]) == (2, 0.041, "keep")
-    assert found["pending"] == ["2013-05: has predictions, not monitored yet", "2013-06: landed, not scored yet"]
-    assert (may["report"], april["report"]) == (False, True)
+    assert found["pending"] == [
+        "2013-05: scored, not monitored yet",
+        "2013-06: landed, not scored yet",
+        "2013-07: scored again, not monitored again yet",
+    ]
+    assert (may["reports"], april["reports"]) == ([], ["drift.html", "monitor.json"])
+    assert (april["notes"], july["champion"]) == (["v1 was better on this month"], 2)
 
 
 def test_the_page_shows_it_and_runs_nothing_of_it(store: Store, client: TestClient) -> None:
@@ -89,11 +107,11 @@ def test_links_are_where_they_work(store: Store, client: TestClient, monkeypatch
 
 
 def test_a_report_is_served_in_a_sandbox(store: Store, client: TestClient) -> None:
-    answer = client.get("/reports/2013-04")
+    answer = client.get("/reports/2013-04/drift.html")
     assert "draw()" in answer.text
     assert answer.headers["content-security-policy"] == "sandbox allow-scripts"
-    assert client.get("/reports/2013-06").status_code == 404
-    assert client.get("/reports/..%2f..%2fledger").status_code in (404, 422)
+    assert client.get("/reports/2013-06/drift.html").status_code == 404
+    assert client.get("/reports/2013-04/..%2f..%2fledger").status_code in (404, 422)
 
 
 def test_a_broken_ledger_is_said_and_not_hidden(store: Store, client: TestClient) -> None:

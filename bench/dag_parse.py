@@ -1,0 +1,93 @@
+"""What a DAG file costs to parse, beyond Airflow's own SDK: CPU-seconds, each in a fork of a process that has the SDK.
+
+    python -m bench.dag_parse
+
+Prints one JSON object: for each DAG, `first` (with what it imports: the package airloop and the operators of the place
+in use), `again` (the file alone), and for each task `task` (as Airflow parses it to start that task).
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import runpy
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+REPEATS = 5
+SDK = (
+    "dag",
+    "task",
+    "chain",
+    "Asset",
+    "BaseOperator",
+    "Param",
+    "CronDataIntervalTimetable",
+    "PartitionedAssetTimetable",
+)
+
+
+def in_a_fork(work: Callable[[], Any]) -> Any:
+    """What ``work`` returns, as JSON allows, from a fork of this process: imports made there are forgotten."""
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(writer, json.dumps(work()).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    return json.loads(answer)
+
+
+def parse(path: Path) -> float:
+    """CPU-seconds of running a DAG file."""
+    start = time.process_time()
+    runpy.run_path(str(path))
+    return round(time.process_time() - start, 4)
+
+
+def measure(path: Path) -> dict[str, Any]:
+    """All figures of one DAG file; to be called in a fork of a process that has loaded no DAG yet."""
+
+    def whole() -> dict[str, Any]:
+        from airflow.sdk import DAG
+
+        first = parse(path)
+        # The file keeps its DAG in no variable; Airflow, too, finds it by its creation.
+        tasks = {task for made in gc.get_objects() if isinstance(made, DAG) for task in made.task_ids}
+        return {"first": first, "again": min(parse(path) for _ in range(REPEATS)), "tasks": sorted(tasks)}
+
+    def for_task(task_id: str) -> float:
+        os.environ.update(_AIRFLOW_PARSING_CONTEXT_DAG_ID=path.stem, _AIRFLOW_PARSING_CONTEXT_TASK_ID=task_id)
+        return parse(path)
+
+    figures = in_a_fork(whole)
+    tasks = figures.pop("tasks")
+    return {**figures, "task": {task: in_a_fork(partial(for_task, task)) for task in tasks}}
+
+
+def main() -> None:
+    """Print the figures of every DAG."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ.update(AIRFLOW_HOME=home, AIRFLOW__CORE__LOAD_EXAMPLES="False")
+        sys.path.insert(0, str(ROOT / "plugins"))
+        start = time.process_time()
+        import airflow.sdk
+
+        for name in SDK:
+            getattr(airflow.sdk, name)
+        sdk = round(time.process_time() - start, 3)
+        dags = {path.stem: measure(path) for path in sorted((ROOT / "dags").glob("*.py"))}
+    print(json.dumps({"sdk": sdk, "dags": dags}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
