@@ -67,12 +67,13 @@ def _cell(value: Any) -> str:
 def _reliability(curves: Mapping[str, list[Mapping[str, float]]], size: int = 320) -> str:
     """Observed share over mean score, a dot a bin, its area the bin's rows; the diagonal is perfect."""
     marks = [f'<line x1="0" y1="{size}" x2="{size}" y2="0" stroke="#999" stroke-dasharray="4"/>']
-    for colour, (name, bins) in zip(("#0b62a4", "#c4591b"), curves.items(), strict=False):
+    for line_number, (name, bins) in enumerate(curves.items(), start=1):
+        colour = "#0b62a4" if line_number == 1 else "#c4591b"
         total = sum(b["n"] for b in bins) or 1
         points = [(b["predicted"] * size, (1 - b["observed"]) * size, 2 + 14 * (b["n"] / total) ** 0.5) for b in bins]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
         marks.append(f'<polyline points="{line}" fill="none" stroke="{colour}"/>')
         marks += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}" fill="{colour}" opacity=".6"/>' for x, y, r in points]
-        marks.append(f'<text x="8" y="{18 * (1 + len(marks) % 7)}" fill="{colour}">{escape(name)}</text>')
+        marks.append(f'<text x="8" y="{18 * line_number}" fill="{colour}">{escape(name)}</text>')
     return (f'<svg width="{size}" height="{size}" role="img" aria-label="observed share over mean score">'
             + "".join(marks) + "</svg>")

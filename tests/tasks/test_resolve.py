@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tasks import train
 from tasks.common.artefacts import Store, sha256
 from tasks.common.errors import DataError
 from tasks.common.ledger import Ledger
+from tasks.common.model import Contract
 from tests import makers
 
 
@@ -56,6 +58,14 @@ def test_a_champion_that_cannot_be_read_fails(store: Store, made: train.Trained,
     path = Path(store.url.removeprefix("file://")) / "models" / sha256(made.onnx) / name
     path.unlink() if damage == "absent" else path.write_bytes(path.read_bytes()[:-2] + b"}}")
     with pytest.raises(DataError, match=r"champion v1 \(ledger entry 1\) cannot be read"):
+        stage.resolve(store)
+
+
+def test_a_champion_that_is_recorded_but_no_model_fails(store: Store, made: train.Trained) -> None:
+    """Digests in order, content not: no candidate is judged against what cannot be loaded."""
+    contract = Contract.parse(made.contract).model_copy(update={"onnx_sha256": sha256(b"no model")})
+    makers.crown(store, dataclasses.replace(made, onnx=b"no model", contract=contract.to_bytes()), data_through="2013-03")
+    with pytest.raises(DataError, match="cannot be read, so no candidate"):
         stage.resolve(store)
 
 
