@@ -77,11 +77,13 @@ def flights_schema(month: str) -> pandera.DataFrameSchema:
             **{name: _number(name, "Int32") for name in numbers},
         },
         checks=[
-            _rule("dest is origin", lambda rows: rows.dest != rows.origin),
-            _rule("scheduled time is not at the local date, hour and minute", _at_local_time),
-            _rule("arr_delay without a departure and an arrival", _arrived_if_delayed),
-            _rule(f"arrival is not {_SHORTEST} to {_LONGEST} minutes after the departure", _flies_for_a_while),
-            _rule("arrival and arr_delay disagree", _arrives_as_delayed),
+            pandera.Check(lambda rows: rows.dest != rows.origin, error="dest is origin"),
+            pandera.Check(_at_local_time, error="scheduled time is not at the local date, hour and minute"),
+            pandera.Check(_arrived_if_delayed, error="arr_delay without a departure and an arrival"),
+            pandera.Check(
+                _flies_for_a_while, error=f"arrival is not {_SHORTEST} to {_LONGEST} minutes after the departure"
+            ),
+            pandera.Check(_arrives_as_delayed, error="arrival and arr_delay disagree"),
         ],
     )
 
@@ -102,7 +104,7 @@ def weather_schema(month: str) -> pandera.DataFrameSchema:
             ),
             **{name: _number(name, "float64") for name in WEATHER},
         },
-        checks=[_rule("observed_at is outside the month", in_month)],
+        checks=[pandera.Check(in_month, error="observed_at is outside the month")],
     )
 
 
@@ -159,11 +161,6 @@ def _number(name: str, dtype: str) -> pandera.Column:
     low, high = _LIMITS[name]
     limits = pandera.Check.in_range(low, high, error=f"{name} is outside {low:g} to {high:g}")
     return pandera.Column(dtype, limits, nullable=name in _MAY_BE_NULL)
-
-
-def _rule(reason: str, holds: Callable[[pd.DataFrame], pd.Series]) -> pandera.Check:
-    """A rule over several columns. ``ignore_na`` would pass every row that has a null anywhere."""
-    return pandera.Check(holds, error=reason, ignore_na=False)
 
 
 def _unless_null(values: pd.Series, holds: pd.Series) -> pd.Series:
