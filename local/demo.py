@@ -119,7 +119,7 @@ class Demo:
 
     def _say(self, line: str) -> None:
         elapsed = time.monotonic() - self.begun
-        self.console.print(f"[dim]{elapsed:5.0f} s[/]  {line}", highlight=False)
+        self.console.print(f"[dim]{elapsed:5.0f} s[/]  {line}", highlight=False, soft_wrap=True)
 
     @contextmanager
     def _doing(self, what: str) -> Iterator[object]:

@@ -93,16 +93,16 @@ def show(report: dict[str, Any], console: Console) -> None:
     console.print(table)
     online, links = report["online"], report["links"]
     console.print(f"Online: {online['requests']} requests, {online['failed']} failed, {online['degraded']} answered without "
-                  "all features (asked ahead of what has landed).", highlight=False)
+                  "all features (asked ahead of what has landed).", highlight=False, soft_wrap=True)
     for name, label in (("airflow", "Airflow"), ("airloop_page", "Airloop's page"), ("mlflow", "MLflow"), ("online_docs", "Service")):
         login = f"   login {links['airflow_login']}" if name == "airflow" else ""
-        console.print(f"{label:<15} {links[name]}{login}", highlight=False)
+        console.print(f"{label:<15} {links[name]}{login}", highlight=False, soft_wrap=True)
     if links["reports"]:
-        console.print(f"{'Drift reports':<15} {links['reports'][-1]}", highlight=False)
+        console.print(f"{'Drift reports':<15} {links['reports'][-1]}", highlight=False, soft_wrap=True)
     if online["last_prediction"]:
-        console.print(f"\nOf any prediction:  make lineage PREDICTION={online['last_prediction']}", highlight=False)
+        console.print(f"\nOf any prediction:  make lineage PREDICTION={online['last_prediction']}", highlight=False, soft_wrap=True)
     console.print(f"Done in {report['seconds']:.0f} s; {REPORT.relative_to(ROOT)} has it for machines. `make down` stops and deletes it all.",
-                  highlight=False)
+                  highlight=False, soft_wrap=True)
 
 
 def _month(store: Store, record: landed.Landed) -> dict[str, Any]:
