@@ -1,6 +1,6 @@
 """`make demo`: half a year of real data arrives month by month at a real Airflow. Drives the DAGs, decides nothing.
 
-    python -m local.demo [--through 2013-06]
+python -m local.demo [--through 2013-06]
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -84,7 +84,9 @@ class Demo:
                 if found:
                     return str(found[-1]["dag_run_id"])
                 time.sleep(0.5)
-        raise LocalError(f"No run of {dag} was started for {month}; see {self.airflow.url}/dags/{dag} and the scheduler's log.")
+        raise LocalError(
+            f"No run of {dag} was started for {month}; see {self.airflow.url}/dags/{dag} and the scheduler's log."
+        )
 
     def _follow(self, dag: str, run_id: str, month: str) -> None:
         """Wait for a run, showing the task at work; LocalError with the failed task's last words."""
@@ -122,13 +124,19 @@ class Demo:
         self.console.print(f"[dim]{elapsed:5.0f} s[/]  {line}", highlight=False, soft_wrap=True)
 
     @contextmanager
-    def _doing(self, what: str) -> Iterator[object]:
+    def _doing(self, what: str) -> Iterator[Callable[[str], None]]:
         """A spinner on a terminal; nothing where output goes to a file."""
         if not self.console.is_terminal:
             yield lambda _: None
             return
         with self.console.status(what) as status:
-            yield status.update
+            yield lambda text: status.update(text)
+
+
+def _check(through: str) -> None:
+    """LocalError or ConfigError unless ``through`` is a month that the example has."""
+    if months.parse(through) > months.parse(LAST_MONTH):
+        raise LocalError(f"THROUGH={through} is after {LAST_MONTH}; the example has the months of 2013.")
 
 
 def main() -> int:
@@ -136,12 +144,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--through", default="2013-06", help="last month to land, 2013-03 to 2013-12 (default 2013-06)")
     through = parser.parse_args().through
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=120)  # a file has no width of its own
     begun = time.monotonic()
     try:
         os.environ.update(environment())  # before anything of tasks reads it
-        if months.parse(through) > months.parse(LAST_MONTH):
-            raise LocalError(f"THROUGH={through} is after {LAST_MONTH}; the example has the months of 2013.")
+        _check(through)
         stack.down()
         stack.up()
         demo = Demo(console)
@@ -149,7 +156,9 @@ def main() -> int:
             demo.play(through)
         finally:
             online = demo.trickle.stop()
-        report = demo_report.write(demo.store, demo.airflow, online, time.monotonic() - begun, demo.trickle.last_prediction)
+        report = demo_report.write(
+            demo.store, demo.airflow, online, time.monotonic() - begun, demo.trickle.last_prediction
+        )
         demo_report.show(report, console)
     except (LocalError, AirloopError) as error:
         console.print(f"[bold red]Stopped:[/] {error}", highlight=False, markup=True)

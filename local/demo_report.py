@@ -23,7 +23,7 @@ def landed_line(store: Store, month: str) -> str:
     """How many rows a month brought."""
     record = landed.read(store, month)
     counts = record.counts["flights"] if record else {}
-    bad = {reason: n for reason, n in record.counts.get("reasons", {}).items()} if record else {}
+    bad: dict[str, int] = dict(record.counts.get("reasons", {})) if record else {}
     why = f" ({', '.join(f'{n} x {reason}' for reason, n in bad.items())})" if bad else ""
     return f"[bold]{month}[/] landed: {counts['landed']:,} flights, {sum(bad.values())} rows quarantined{why}"
 
@@ -34,7 +34,11 @@ def monitor_line(store: Store, month: str) -> str:
     decision = report["decision"]
     verdict = "[yellow]retrain[/]" if decision["retrain"] else decision["outcome"]
     measured = _measures(report)
-    numbers = f"AUC {measured['auc']:.3f}, log loss {measured['log_loss']:.3f}, ECE {measured['ece']:.3f}; " if measured["auc"] else ""
+    numbers = (
+        f"AUC {measured['auc']:.3f}, log loss {measured['log_loss']:.3f}, ECE {measured['ece']:.3f}; "
+        if measured["auc"]
+        else ""
+    )
     return f"        {numbers}{decision['reason']}: {verdict}"
 
 
@@ -73,7 +77,11 @@ def write(store: Store, airflow: Airflow, online: dict[str, int], seconds: float
             "mlflow": where.mlflow_url,
             "online": where.online_url,
             "online_docs": f"{where.online_url}/docs",
-            "reports": [store.uri(f"reports/{month}/index.html") for month in records if store.exists(f"reports/{month}/index.html")],
+            "reports": [
+                store.uri(f"reports/{month}/index.html")
+                for month in records
+                if store.exists(f"reports/{month}/index.html")
+            ],
         },
     }
     write_atomic(REPORT, to_json(report))
@@ -88,21 +96,44 @@ def show(report: dict[str, Any], console: Console) -> None:
     for row in report["months"]:
         champion = f"v{row['champion']}" if row["champion"] else "-"
         numbers = [f"{row[name]:.3f}" if row[name] is not None else "-" for name in ("auc", "log_loss", "ece")]
-        table.add_row(row["month"], f"{row['landed']:,}", str(row["quarantined"]), champion, *numbers,
-                      "yes" if row["retrain"] else "no", row["outcome"])
+        table.add_row(
+            row["month"],
+            f"{row['landed']:,}",
+            str(row["quarantined"]),
+            champion,
+            *numbers,
+            "yes" if row["retrain"] else "no",
+            row["outcome"],
+        )
     console.print(table)
     online, links = report["online"], report["links"]
-    console.print(f"Online: {online['requests']} requests, {online['failed']} failed, {online['degraded']} answered without "
-                  "all features (asked ahead of what has landed).", highlight=False, soft_wrap=True)
-    for name, label in (("airflow", "Airflow"), ("airloop_page", "Airloop's page"), ("mlflow", "MLflow"), ("online_docs", "Service")):
+    console.print(
+        f"Online: {online['requests']} requests, {online['failed']} failed, {online['degraded']} answered without "
+        "all features (asked ahead of what has landed).",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for name, label in (
+        ("airflow", "Airflow"),
+        ("airloop_page", "Airloop's page"),
+        ("mlflow", "MLflow"),
+        ("online_docs", "Service"),
+    ):
         login = f"   login {links['airflow_login']}" if name == "airflow" else ""
         console.print(f"{label:<15} {links[name]}{login}", highlight=False, soft_wrap=True)
     if links["reports"]:
         console.print(f"{'Drift reports':<15} {links['reports'][-1]}", highlight=False, soft_wrap=True)
     if online["last_prediction"]:
-        console.print(f"\nOf any prediction:  make lineage PREDICTION={online['last_prediction']}", highlight=False, soft_wrap=True)
-    console.print(f"Done in {report['seconds']:.0f} s; {REPORT.relative_to(ROOT)} has it for machines. `make down` stops and deletes it all.",
-                  highlight=False, soft_wrap=True)
+        console.print(
+            f"\nOf any prediction:  make lineage PREDICTION={online['last_prediction']}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(
+        f"Done in {report['seconds']:.0f} s; {REPORT.relative_to(ROOT)} has it for machines. `make down` stops and deletes it all.",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _month(store: Store, record: landed.Landed) -> dict[str, Any]:
@@ -127,7 +158,9 @@ def _outcome(store: Store, month: str, report: dict[str, Any] | None, retrain: b
     if not retrain:
         return str(report["decision"]["outcome"]) if report else "not watched yet"
     gates = _gates(store, month)
-    promoted = [e for e in Ledger(store).entries() if e.action == "promote" and e.evidence and e.evidence.data_through == month]
+    promoted = [
+        e for e in Ledger(store).entries() if e.action == "promote" and e.evidence and e.evidence.data_through == month
+    ]
     if promoted:
         return f"v{promoted[-1].to_version} promoted"
     return f"challenger: {gates[-1]['verdict']}" if gates else "training"
@@ -140,8 +173,8 @@ def _measures(report: dict[str, Any]) -> dict[str, float | None]:
 
 def _gates(store: Store, month: str) -> list[dict[str, Any]]:
     """Verdicts on candidates trained through ``month``, each with its run, oldest first."""
-    found = []
-    for name in store.names("runs"):
-        if name.endswith("/gate.json") and name.startswith(f"runs/train-{month}-"):
-            found.append({"run": name.split("/")[1], **json.loads(store.read(name))})
-    return found
+    return [
+        {"run": name.split("/")[1], **json.loads(store.read(name))}
+        for name in store.names("runs")
+        if name.endswith("/gate.json") and name.startswith(f"runs/train-{month}-")
+    ]

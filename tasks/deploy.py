@@ -1,8 +1,8 @@
 """deploy: one ledger entry, then the world is made to agree with it; a model that fails its smoke test is taken back.
 
-    python -m tasks.deploy --month 2013-04            the model trained through that month
-    python -m tasks.deploy --rollback 1 --why "..."   any registered version
-    python -m tasks.deploy --reconcile                only make aliases and service agree with the ledger
+python -m tasks.deploy --month 2013-04            the model trained through that month
+python -m tasks.deploy --rollback 1 --why "..."   any registered version
+python -m tasks.deploy --reconcile                only make aliases and service agree with the ledger
 """
 
 from __future__ import annotations
@@ -91,8 +91,13 @@ def sync_online(live: ledger.Entry) -> None:
 def smoke(rows: list[dict[str, Any]]) -> int:
     """Ask the service for the golden ``rows`` as a traveller would; SmokeError names the first that differs."""
     flights = [
-        {"carrier": r["carrier"], "flight": r["flight"], "origin": r["origin"], "destination": r["dest"],
-         "scheduled_time": _iso(r["scheduled_at"])}
+        {
+            "carrier": r["carrier"],
+            "flight": r["flight"],
+            "origin": r["origin"],
+            "destination": r["dest"],
+            "scheduled_time": _iso(r["scheduled_at"]),
+        }
         for r in rows
     ]
     answers = _post("/predict", {"flights": flights})["predictions"]

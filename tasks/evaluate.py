@@ -76,7 +76,9 @@ def judge(model: Model, golden: Rows, decision: Rows, settings: Params) -> tuple
         "contract": sha256(model.contract.to_bytes()),
         "features": list(model.contract.names),
         "golden": metrics(golden.labels, on_golden, bins),
-        "slices": {c: by_value(np.asarray(golden.table[c]), golden.labels, on_golden, bins) for c in settings.gate.slices},
+        "slices": {
+            c: by_value(np.asarray(golden.table[c]), golden.labels, on_golden, bins) for c in settings.gate.slices
+        },
         "reliability": [] if np.isnan(on_golden).any() else reliability(golden.labels, on_golden, bins),
         "behaviour": {
             name: behave(model, golden.table, on_golden, check) for name, check in settings.gate.behaviour.items()
@@ -170,8 +172,12 @@ def evaluate(settings: Params, root: Path = Path()) -> dict[str, bytes]:
         "candidate": measured,
         "champion": theirs,
         "golden": golden_facts,
-        "decision": {"sha256": sha256(files["decision.parquet"]), "rows": decision.table.num_rows,
-                     "days": len(pc.unique(decision.table["day"])), "rule": settings.holdout.model_dump()},
+        "decision": {
+            "sha256": sha256(files["decision.parquet"]),
+            "rows": decision.table.num_rows,
+            "days": len(pc.unique(decision.table["day"])),
+            "rule": settings.holdout.model_dump(),
+        },
         "calibration_bins": settings.evaluate.calibration_bins,
     }
     return files | {"evaluation.json": to_json(report), "report.html": render(report).encode()}
@@ -180,13 +186,15 @@ def evaluate(settings: Params, root: Path = Path()) -> dict[str, bytes]:
 def decision_file(rows: Rows, candidate: Matrix, champion: Matrix | None) -> bytes:
     """decision.parquet: what the comparison of the two models rests on, a row a flight."""
     none = pa.nulls(len(candidate), pa.float32())
-    table = pa.table({
-        "day": rows.table["day"],
-        "month": pc.strftime(rows.table["date"], "%Y-%m"),
-        LABEL: pa.array(rows.labels),
-        "p_candidate": pa.array(candidate),
-        "p_champion": none if champion is None else pa.array(champion),
-    })
+    table = pa.table(
+        {
+            "day": rows.table["day"],
+            "month": pc.strftime(rows.table["date"], "%Y-%m"),
+            LABEL: pa.array(rows.labels),
+            "p_candidate": pa.array(candidate),
+            "p_champion": none if champion is None else pa.array(champion),
+        }
+    )
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
@@ -196,7 +204,9 @@ def smoke_rows(golden: pa.Table, scores: Matrix, count: int) -> list[dict[str, A
     """``count`` golden rows, evenly spread, as a traveller would ask for them, with the candidate's probability."""
     picked = np.unique(np.linspace(0, max(len(scores) - 1, 0), min(count, len(scores))).astype(np.int64))
     rows = golden.select(list(SMOKE)).take(pa.array(picked)).to_pylist()
-    return [row | {"probability": None if np.isnan(p) else float(p)} for row, p in zip(rows, scores[picked], strict=True)]
+    return [
+        row | {"probability": None if np.isnan(p) else float(p)} for row, p in zip(rows, scores[picked], strict=True)
+    ]
 
 
 def main() -> None:
@@ -212,8 +222,10 @@ def main() -> None:
     report = json.loads(files["evaluation.json"])
     golden, rival = report["candidate"]["golden"], report["champion"]
     against = f"champion v{rival['version']}" if rival["version"] is not None else rival.get("error", "no champion")
-    print(f"evaluate: golden AUC {golden['auc']}, ECE {golden['ece']} on {golden['n']} rows; "
-          f"{report['decision']['rows']} rows of {report['decision']['days']} decision days; {against}")
+    print(
+        f"evaluate: golden AUC {golden['auc']}, ECE {golden['ece']} on {golden['n']} rows; "
+        f"{report['decision']['rows']} rows of {report['decision']['days']} decision days; {against}"
+    )
 
 
 if __name__ == "__main__":

@@ -74,8 +74,10 @@ def golden_set(report: Report, settings: GoldenParams) -> Iterator[str]:
     if settings.digest is None:
         yield f"golden set: not pinned; set golden.digest: {golden['digest']} in params.yaml once you have looked at it"
     elif golden["digest"] != settings.digest:
-        yield (f"golden set: digest {golden['digest']}, required the pinned {settings.digest}; find out what changed "
-               "the golden months (were they landed again?) before pinning another")
+        yield (
+            f"golden set: digest {golden['digest']}, required the pinned {settings.digest}; find out what changed "
+            "the golden months (were they landed again?) before pinning another"
+        )
     if golden["rows"] != settings.rows:
         yield f"golden set: {golden['rows']} rows, required {settings.rows}"
     if golden["without_features"] != 0:
@@ -134,8 +136,10 @@ def promotion(report: Report, decision: pa.Table, settings: PromotionParams, fou
     champion, candidate = report["champion"], report["candidate"]
     name = f"champion v{champion['version']}"
     if candidate["data_through"] < champion["data_through"]:
-        found.unfit.append(f"data: trained through {candidate['data_through']}, {name} through {champion['data_through']}; "
-                           "an older model never replaces a newer one")
+        found.unfit.append(
+            f"data: trained through {candidate['data_through']}, {name} through {champion['data_through']}; "
+            "an older model never replaces a newer one"
+        )
     rows = newest_days(decision, settings.max_days)
     days = len(np.unique(np.asarray(rows["day"])))
     if days < settings.min_days:
@@ -148,15 +152,24 @@ def promotion(report: Report, decision: pa.Table, settings: PromotionParams, fou
     if np.isnan(ours).any() or np.isnan(theirs).any() or len(np.unique(labels)) != 2:
         found.not_better.append(f"decision days: no comparison with {name} is possible on them")
         return
-    outcome = compare(np.asarray(rows["day"]), labels, ours, theirs, resamples=settings.resamples,
-                      confidence=settings.confidence, seed=settings.seed)
+    outcome = compare(
+        np.asarray(rows["day"]),
+        labels,
+        ours,
+        theirs,
+        resamples=settings.resamples,
+        confidence=settings.confidence,
+        seed=settings.seed,
+    )
     found.comparison = outcome
     level = f"{settings.confidence:.0%} interval over {days} days"
     if not outcome.d_log_loss.hi < 0:
         found.not_better.append(f"log loss less {name}'s: {_interval(outcome.d_log_loss)} ({level}), required below 0")
     if not outcome.d_auc.lo >= -settings.max_auc_loss:
-        found.not_better.append(f"auc less {name}'s: {_interval(outcome.d_auc)} ({level}), "
-                                f"required no lower end below -{settings.max_auc_loss:g}")
+        found.not_better.append(
+            f"auc less {name}'s: {_interval(outcome.d_auc)} ({level}), "
+            f"required no lower end below -{settings.max_auc_loss:g}"
+        )
 
 
 def _interval(value: Any) -> str:
@@ -170,7 +183,9 @@ def judge(report: Report, decision: pa.Table, settings: GateParams, golden: Gold
     if not settings.behaviour:
         found.warnings.append("params.yaml has no behavioural checks (gate.behaviour)")
     if report["golden"]["relabelled_since"]:
-        found.warnings.append(f"{report['golden']['relabelled_since']} golden rows have another label in the features now")
+        found.warnings.append(
+            f"{report['golden']['relabelled_since']} golden rows have another label in the features now"
+        )
     champion = report["champion"]
     if champion.get("error"):
         found.unfit.append(f"champion: cannot be read ({champion['error']}), so nothing may replace it")
@@ -192,7 +207,10 @@ def verdict(report: Report, found: Findings, settings: GateParams, evidence: dic
         "summary": summarise(report, word, failures, compared),
         "failures": failures,
         "warnings": found.warnings,
-        "promotion": None if compared is None else asdict(compared) | {
+        "promotion": None
+        if compared is None
+        else asdict(compared)
+        | {
             "against": report["champion"]["version"],
             "optimism": settings.promotion.optimism.model_dump() | {"note": OPTIMISM},
         },
@@ -215,8 +233,16 @@ def summarise(report: Report, word: str, failures: list[str], compared: Comparis
 
 def refuse(reason: str, evidence: dict[str, Any]) -> dict[str, Any]:
     """gate.json where there was nothing to judge with or by."""
-    return {"passed": False, "verdict": "refused", "summary": f"refused: {reason}", "failures": [reason], "warnings": [],
-            "promotion": None, "evidence": evidence, "params": None}
+    return {
+        "passed": False,
+        "verdict": "refused",
+        "summary": f"refused: {reason}",
+        "failures": [reason],
+        "warnings": [],
+        "promotion": None,
+        "evidence": evidence,
+        "params": None,
+    }
 
 
 def decide(root: Path = Path()) -> dict[str, Any]:
@@ -229,14 +255,17 @@ def decide(root: Path = Path()) -> dict[str, Any]:
         report = json.loads(content)
         evidence = _evidence(report, content)
         if sha256(rows) != report["decision"]["sha256"]:
-            return refuse("decision rows: decision.parquet is not the one evaluation.json was made with; evaluate again",
-                          evidence)
+            return refuse(
+                "decision rows: decision.parquet is not the one evaluation.json was made with; evaluate again", evidence
+            )
         found = judge(report, pq.read_table(pa.BufferReader(rows)), settings.gate, settings.golden)
         return verdict(report, found, settings.gate, evidence)
     except ConfigError as error:
         return refuse(f"settings: {error}", evidence)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return refuse(f"evaluation: incomplete or unreadable ({type(error).__name__}: {error}); evaluate again", evidence)
+        return refuse(
+            f"evaluation: incomplete or unreadable ({type(error).__name__}: {error}); evaluate again", evidence
+        )
 
 
 def _evidence(report: Report, content: bytes) -> dict[str, Any]:

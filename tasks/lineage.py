@@ -1,7 +1,7 @@
 """lineage: of one prediction, which model made it, from which data and code, and who let that model through.
 
-    python -m tasks.lineage 2013-04.v1.0123456789abcdef        a batch prediction
-    python -m tasks.lineage online.2013-04-05.v1....           an online prediction
+python -m tasks.lineage 2013-04.v1.0123456789abcdef        a batch prediction
+python -m tasks.lineage online.2013-04-05.v1....           an online prediction
 """
 
 from __future__ import annotations
@@ -85,8 +85,22 @@ def render(prediction: dict[str, Any], found: dict[str, Any]) -> str:
     """All of it on one screen."""
     code, gate = found["code"], found["gate"]
     lines = [f"Prediction  {prediction['prediction_id']} ({prediction['kind']})"]
-    shown = ("carrier", "flight", "origin", "dest", "destination", "date", "scheduled_at", "scheduled_time", "as_of",
-             "probability", "probability_late", "state", "degraded", "kept_in")
+    shown = (
+        "carrier",
+        "flight",
+        "origin",
+        "dest",
+        "destination",
+        "date",
+        "scheduled_at",
+        "scheduled_time",
+        "as_of",
+        "probability",
+        "probability_late",
+        "state",
+        "degraded",
+        "kept_in",
+    )
     lines += [f"  {key:<16}{prediction[key]}" for key in shown if prediction.get(key) is not None]
     lines += [
         f"Model       v{found['version']}  sha256 {found['model']}",
@@ -103,8 +117,10 @@ def render(prediction: dict[str, Any], found: dict[str, Any]) -> str:
     lines += [f"  {failure}" for failure in gate.get("failures", [])]
     lines.append("Let through")
     for entry in found["ledger"]:
-        lines.append(f"  ledger {entry['seq']}: {entry['action']} v{entry['from_version'] or '-'} -> v{entry['to_version']} "
-                     f"from {entry['effective_from']}, {entry['at']}")
+        lines.append(
+            f"  ledger {entry['seq']}: {entry['action']} v{entry['from_version'] or '-'} -> v{entry['to_version']} "
+            f"from {entry['effective_from']}, {entry['at']}"
+        )
         lines.append(f"    by {entry['who']}: {entry['why']}")
     return "\n".join(lines)
 

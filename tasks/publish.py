@@ -63,7 +63,9 @@ def main() -> None:
     month = parser.parse_args().month
     record = publish(month, Path(), store())
     flights = record.counts["flights"]
-    print(f"{month} landed: {flights['landed']:,} rows, {flights['quarantined']} quarantined; features {record.features}")
+    print(
+        f"{month} landed: {flights['landed']:,} rows, {flights['quarantined']} quarantined; features {record.features}"
+    )
     emit({"month": month, "run": record.run, "features": record.features, "counts": flights})
 
 

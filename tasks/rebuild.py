@@ -1,6 +1,6 @@
 """rebuild: makes a registered model again from the registry and the DVC remote alone, and compares.
 
-    python -m tasks.rebuild 2
+python -m tasks.rebuild 2
 """
 
 from __future__ import annotations

@@ -41,8 +41,12 @@ def put_model(root: Path, target: Store) -> str:
     """Copy the model's files to ``models/<sha256>/`` in the store; returns the sha256 of the ONNX file."""
     onnx = (root / "model/model.onnx").read_bytes()
     folder = f"models/{sha256(onnx)}"
-    for name, path in (("contract.json", "model/contract.json"), ("smoke.json", "evaluation/smoke.json"),
-                       ("gate.json", "gate/gate.json"), ("evaluation.json", "evaluation/evaluation.json")):
+    for name, path in (
+        ("contract.json", "model/contract.json"),
+        ("smoke.json", "evaluation/smoke.json"),
+        ("gate.json", "gate/gate.json"),
+        ("evaluation.json", "evaluation/evaluation.json"),
+    ):
         target.write(f"{folder}/{name}", (root / path).read_bytes())
     target.write(f"{folder}/model.onnx", onnx)
     return sha256(onnx)
@@ -114,8 +118,14 @@ def _log(root: Path) -> str:
     mlflow.log_params({f"train.{key}": value for key, value in settings.train.model_dump().items()})
     mlflow.log_param("months", ",".join(settings.months))
     mlflow.log_metrics(_numbers("golden", evaluation.get("candidate", {}).get("golden", {})))
-    for folder, file in (("rebuild", "params.yaml"), ("rebuild", "dvc.lock"), ("rebuild", "dvc.yaml"),
-                         ("rebuild", "run.json"), ("gate", "gate/gate.json"), ("model_files", "model/contract.json")):
+    for folder, file in (
+        ("rebuild", "params.yaml"),
+        ("rebuild", "dvc.lock"),
+        ("rebuild", "dvc.yaml"),
+        ("rebuild", "run.json"),
+        ("gate", "gate/gate.json"),
+        ("model_files", "model/contract.json"),
+    ):
         mlflow.log_artifact(str(root / file), folder)
     mlflow.log_artifacts(str(root / "evaluation"), "evaluation")
     width = len(json.loads((root / "model/contract.json").read_text())["features"])
@@ -155,8 +165,7 @@ def main() -> None:
     digest = put_model(root, store())
     version = register(root, run)
     print(f"registered {MODEL} v{version}, trained through {run.month}; {why(verdict)}")
-    emit({"month": run.month, "version": version, "model": digest, "run": run.key,
-          "why": why(verdict)})
+    emit({"month": run.month, "version": version, "model": digest, "run": run.key, "why": why(verdict)})
 
 
 if __name__ == "__main__":

@@ -54,8 +54,11 @@ class Progress(xgb.callback.TrainingCallback):
         del model
         if time.monotonic() - self._last >= self._seconds:
             self._last = time.monotonic()
-            print(f"train: round {epoch + 1} of at most {self._rounds}, "
-                  f"validation log loss {evals_log['validation']['logloss'][-1]:.5f}", flush=True)
+            print(
+                f"train: round {epoch + 1} of at most {self._rounds}, "
+                f"validation log loss {evals_log['validation']['logloss'][-1]:.5f}",
+                flush=True,
+            )
         return False
 
 
@@ -90,13 +93,20 @@ def boost(train: pa.Table, stop: pa.Table, contract: Contract, settings: TrainPa
     require_device(settings.device)
     names = [f"f{i}" for i in range(len(contract.features))]  # the only names that onnxmltools takes
     fit = xgb.QuantileDMatrix(
-        contract.encode(train), train[LABEL].to_numpy(), feature_names=names, nthread=settings.threads)
+        contract.encode(train), train[LABEL].to_numpy(), feature_names=names, nthread=settings.threads
+    )
     watch = xgb.QuantileDMatrix(
-        contract.encode(stop), stop[LABEL].to_numpy(), feature_names=names, nthread=settings.threads, ref=fit)
+        contract.encode(stop), stop[LABEL].to_numpy(), feature_names=names, nthread=settings.threads, ref=fit
+    )
     kept = ("device", "seed", "max_depth", "eta", "min_child_weight", "reg_lambda", "subsample", "colsample_bytree")
     booster = xgb.train(
         settings.model_dump(include=set(kept))
-        | {"objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist", "nthread": settings.threads},
+        | {
+            "objective": "binary:logistic",
+            "eval_metric": "logloss",
+            "tree_method": "hist",
+            "nthread": settings.threads,
+        },
         fit,
         num_boost_round=settings.rounds,
         evals=[(watch, "validation")],
@@ -119,7 +129,9 @@ def require_device(device: str) -> None:
             "or set train.device=cpu in params.yaml."
         )
     if not Path("/dev/nvidiactl").exists():
-        raise ConfigError("train.device=cuda, but this machine shows no NVIDIA GPU; set train.device=cpu in params.yaml.")
+        raise ConfigError(
+            "train.device=cuda, but this machine shows no NVIDIA GPU; set train.device=cpu in params.yaml."
+        )
 
 
 def to_onnx(booster: xgb.Booster, width: int) -> bytes:
@@ -168,14 +180,20 @@ def summary(booster: xgb.Booster, table: pa.Table, fit: pa.Table, stop: pa.Table
         "rows": {"read": table.num_rows, "train": fit.num_rows, "validation": stop.num_rows},
         "days": {"train": len(pc.unique(fit["day"])), "validation": len(pc.unique(stop["day"]))},
         "positive_share": float(pc.mean(fit[LABEL]).as_py()),
-        "gain_share": {name: round(float(np.asarray(gain.get(f"f{i}", 0.0))) / total, 6) for i, name in enumerate(FEATURES)},
+        "gain_share": {
+            name: round(float(np.asarray(gain.get(f"f{i}", 0.0))) / total, 6) for i, name in enumerate(FEATURES)
+        },
     }
 
 
 def write(trained: Trained, folder: Path = Path("model")) -> None:
     """Write the four files of ``folder``."""
-    for name, content in (("model.onnx", trained.onnx), ("contract.json", trained.contract),
-                          ("native.json", trained.native), ("metrics.json", trained.metrics)):
+    for name, content in (
+        ("model.onnx", trained.onnx),
+        ("contract.json", trained.contract),
+        ("native.json", trained.native),
+        ("metrics.json", trained.metrics),
+    ):
         write_atomic(folder / name, content)
 
 
@@ -188,9 +206,11 @@ def main() -> None:
     trained = train(table, settings.train, settings.holdout)
     write(trained)
     facts = json.loads(trained.metrics)
-    print(f"train: {facts['rows']['train']} of {facts['rows']['read']} rows ({facts['months'][0]} to "
-          f"{facts['data_through']}), {facts['rounds']} rounds, validation log loss {facts['validation_log_loss']:.5f}, "
-          f"{len(trained.onnx) // 1000} kB of ONNX, {time.monotonic() - started:.1f} s")
+    print(
+        f"train: {facts['rows']['train']} of {facts['rows']['read']} rows ({facts['months'][0]} to "
+        f"{facts['data_through']}), {facts['rounds']} rounds, validation log loss {facts['validation_log_loss']:.5f}, "
+        f"{len(trained.onnx) // 1000} kB of ONNX, {time.monotonic() - started:.1f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,10 @@ def initialise(root: Path, *, cache: Path, remote: str, site_cache: Path) -> Non
     """Make ``root`` a DVC project without git, on a shared cache and remote, leaving nothing outside ``site_cache``."""
     config = configparser.ConfigParser()
     config["core"] = {
-        "no_scm": "true", "analytics": "false", "check_update": "false", "remote": "airloop",
+        "no_scm": "true",
+        "analytics": "false",
+        "check_update": "false",
+        "remote": "airloop",
         "site_cache_dir": str(site_cache),
     }
     # Links spare a copy of the data for each run; stages replace files, they never write into one.
@@ -139,7 +142,7 @@ class Project:
         return {
             dep.def_path: str(dep.hash_info.value)
             for dep in stage.deps
-            if dep.hash_info and not dep.hash_info.name == "params"
+            if dep.hash_info and dep.hash_info.name != "params"
         }
 
     def commit(self, name: str) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.common.artefacts import write_atomic
+
+
+_CANONICAL: dict[str, Any] = {"compression": "zstd", "version": "2.6"}
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -20,8 +25,19 @@ def parquet_bytes(table: pa.Table) -> bytes:
     more about the writer than about the data.
     """
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(None), buffer, compression="zstd", version="2.6")
+    pq.write_table(table.replace_schema_metadata(None), buffer, **_CANONICAL)
     return buffer.getvalue()
+
+
+def copy_parquet(source: Path, target: Path) -> None:
+    """Write the rows of ``source`` to ``target`` as ``parquet_bytes`` would, a million rows at a time, and sync it."""
+    with pq.ParquetFile(source) as rows, target.open("wb") as file:
+        schema = rows.schema_arrow.remove_metadata()
+        with pq.ParquetWriter(file, schema, **_CANONICAL) as writer:
+            for batch in rows.iter_batches(batch_size=2**20):
+                writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:

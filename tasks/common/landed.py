@@ -80,7 +80,7 @@ def require_consistent(records: dict[str, Landed], months: list[str]) -> None:
     if missing:
         raise DataError(
             f"{', '.join(missing)} has not landed. Land it, then run the ingest DAG for it: "
-            f"airflow dags trigger ingest -c '{{\"month\": \"{missing[0]}\"}}'."
+            f'airflow dags trigger ingest -c \'{{"month": "{missing[0]}"}}\'.'
         )
     for month in months:
         record = records[month]
@@ -91,7 +91,7 @@ def require_consistent(records: dict[str, Landed], months: list[str]) -> None:
         if record.previous in records and records[record.previous].output("validate", tail) != used.get(tail):
             raise DataError(
                 f"The features of {month} were built on another {record.previous} than has landed now. Run "
-                f"airflow dags trigger ingest -c '{{\"month\": \"{month}\"}}' to build them again."
+                f'airflow dags trigger ingest -c \'{{"month": "{month}"}}\' to build them again.'
             )
 
 

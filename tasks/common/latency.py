@@ -23,8 +23,11 @@ def measure(model: Model, table: pa.Table, rows: int) -> dict[str, Any]:
     single = [_seconds(lambda row=row: model.predict(model.contract.encode_rows([row]))) for row in wanted]
     best = min(_seconds(lambda: model.score(batch)) for _ in range(3))
     return {
-        "single_row_us": {"p50": round(float(np.quantile(single, 0.5)) * 1e6, 1),
-                          "p99": round(float(np.quantile(single, 0.99)) * 1e6, 1), "rows": len(single)},
+        "single_row_us": {
+            "p50": round(float(np.quantile(single, 0.5)) * 1e6, 1),
+            "p99": round(float(np.quantile(single, 0.99)) * 1e6, 1),
+            "rows": len(single),
+        },
         "batch": {"rows": batch.num_rows, "rows_per_second": round(batch.num_rows / best)},
     }
 

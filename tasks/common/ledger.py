@@ -108,7 +108,10 @@ class Ledger:
         entries = self.entries()
         last = entries[-1] if entries else None
         if last and (last.action, last.to_version, last.effective_from, last.evidence) == (
-            action, to_version, effective_from, evidence,
+            action,
+            to_version,
+            effective_from,
+            evidence,
         ):
             return last
         _check(entries, action, to_version, effective_from, evidence)

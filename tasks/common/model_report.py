@@ -32,12 +32,17 @@ def render(report: Mapping[str, Any]) -> str:
         *(f"<h3>{escape(name)}</h3>{_metrics(m['months'] | {'all': m['decision']})}" for name, m in models.items()),
         *(f"<h2>Golden rows by {escape(c)}</h2>{_metrics(values)}" for c, values in candidate["slices"].items()),
         "<h2>Behaviour</h2>",
-        _table(("change", "mean shift of the score", "rows not falling"),
-               ((n, b["shift"], b["share_up"]) for n, b in candidate["behaviour"].items())),
+        _table(
+            ("change", "mean shift of the score", "rows not falling"),
+            ((n, b["shift"], b["share_up"]) for n, b in candidate["behaviour"].items()),
+        ),
         f"<p>Largest difference between ONNX and native scores: {_cell(candidate['parity_gap'])}.</p>",
     ]
-    return (f"<!doctype html><html lang=en><meta charset=utf-8><title>Evaluation</title><style>{STYLE}</style>\n"
-            + "\n".join(parts) + "\n</html>\n")
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>Evaluation</title><style>{STYLE}</style>\n"
+        + "\n".join(parts)
+        + "\n</html>\n"
+    )
 
 
 def _rival(champion: Mapping[str, Any]) -> str:
@@ -75,5 +80,8 @@ def _reliability(curves: Mapping[str, list[Mapping[str, float]]], size: int = 32
         marks.append(f'<polyline points="{line}" fill="none" stroke="{colour}"/>')
         marks += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}" fill="{colour}" opacity=".6"/>' for x, y, r in points]
         marks.append(f'<text x="8" y="{18 * line_number}" fill="{colour}">{escape(name)}</text>')
-    return (f'<svg width="{size}" height="{size}" role="img" aria-label="observed share over mean score">'
-            + "".join(marks) + "</svg>")
+    return (
+        f'<svg width="{size}" height="{size}" role="img" aria-label="observed share over mean score">'
+        + "".join(marks)
+        + "</svg>"
+    )

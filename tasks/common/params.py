@@ -260,7 +260,8 @@ def parse(raw: dict[str, Any], source: str = "params.yaml") -> Params:
             got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
             lines.append(f"  {where}: {problem['msg']}{got}")
         raise ConfigError(
-            f"{source} has {len(lines)} setting(s) to correct:\n" + "\n".join(lines)
+            f"{source} has {len(lines)} setting(s) to correct:\n"
+            + "\n".join(lines)
             + "\nEach setting is explained in tasks/common/params.py."
         ) from None
 

@@ -27,7 +27,9 @@ def read_features(months: Iterable[str], columns: Sequence[str] | None = None, f
     try:
         return pa.concat_tables([pq.read_table(path, columns=columns) for path in paths])
     except pa.ArrowInvalid as error:
-        raise DataError(f"{folder} holds months that do not fit together: {error}. Build their features again.") from None
+        raise DataError(
+            f"{folder} holds months that do not fit together: {error}. Build their features again."
+        ) from None
 
 
 def labelled(table: pa.Table, label: str) -> pa.Table:

@@ -1,9 +1,9 @@
 """Runs one stage or one act of a run in the run's workspace: what every place calls, in a process of its own.
 
-    python -m tasks.common.workspace stage ingest@2013-04 --dag ingest --run KEY --month 2013-04
-    python -m tasks.common.workspace prepare features@2013-04 ...   then run the argv it prints, then
-    python -m tasks.common.workspace commit features@2013-04 ...
-    python -m tasks.common.workspace act publish ...
+python -m tasks.common.workspace stage ingest@2013-04 --dag ingest --run KEY --month 2013-04
+python -m tasks.common.workspace prepare features@2013-04 ...   then run the argv it prints, then
+python -m tasks.common.workspace commit features@2013-04 ...
+python -m tasks.common.workspace act publish ...
 """
 
 from __future__ import annotations
@@ -168,8 +168,14 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--dag", required=True, help="ingest, train, deploy, score or monitor")
         command.add_argument("--run", required=True, help="key of the run; its workspace is AIRLOOP_HOME/runs/KEY")
         command.add_argument("--month", required=True, help="YYYY-MM")
-        command.add_argument("--set", action="append", type=_setting, default=[], metavar="NAME=VALUE",
-                             help="a setting of params.yaml for this run only")
+        command.add_argument(
+            "--set",
+            action="append",
+            type=_setting,
+            default=[],
+            metavar="NAME=VALUE",
+            help="a setting of params.yaml for this run only",
+        )
         command.add_argument("--rest", nargs=argparse.REMAINDER, default=[], help="arguments for the act's script")
         command.set_defaults(action=action)
     return parser
@@ -177,4 +183,3 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     run_main(main)
-

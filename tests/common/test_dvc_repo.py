@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,12 +34,12 @@ WHOLE = "import pathlib; pathlib.Path('whole').write_text(''.join(p.read_text() 
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "one"
     lay(root, tmp_path)
     monkeypatch.chdir(root)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    yield root
+    return root
 
 
 def lay(root: Path, shared: Path) -> None:
@@ -62,7 +61,9 @@ def test_reproduce_push_and_bring_back_elsewhere(root: Path, tmp_path: Path) -> 
 
     other = tmp_path / "two"
     lay(other, tmp_path / "elsewhere")
-    initialise(other, cache=tmp_path / "elsewhere/cache", remote=str(tmp_path / "remote"), site_cache=tmp_path / "site2")
+    initialise(
+        other, cache=tmp_path / "elsewhere/cache", remote=str(tmp_path / "remote"), site_cache=tmp_path / "site2"
+    )
     (other / "dvc.lock").write_bytes((root / "dvc.lock").read_bytes())
     os.chdir(other)
     project = Project(other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing as mp
+import multiprocessing.synchronize
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,17 @@ def book(tmp_path: Path) -> Ledger:
 
 
 def promote(book: Ledger, version: int, month: str, name: str, through: str) -> None:
-    book.append(action="promote", to_version=version, effective_from=month, who="t", why="t", evidence=evidence(name, through))
+    book.append(
+        action="promote", to_version=version, effective_from=month, who="t", why="t", evidence=evidence(name, through)
+    )
 
 
 def test_champion_is_the_one_effective_in_the_month(book: Ledger) -> None:
     promote(book, 1, "2013-04", "a", "2013-03")
     promote(book, 2, "2013-05", "b", "2013-04")
-    versions = {m: e.to_version if (e := book.champion_at(m)) else None for m in ("2013-03", "2013-04", "2013-05", "2014-01")}
+    versions = {
+        m: e.to_version if (e := book.champion_at(m)) else None for m in ("2013-03", "2013-04", "2013-05", "2014-01")
+    }
     assert versions == {"2013-03": None, "2013-04": 1, "2013-05": 2, "2014-01": 2}
 
 
@@ -38,7 +43,11 @@ def test_previous_is_the_last_other_version(book: Ledger) -> None:
     promote(book, 2, "2013-05", "b", "2013-04")
     book.append(action="rollback", to_version=1, effective_from="2013-06", who="t", why="t", evidence=evidence("a"))
     entries = book.entries()
-    assert [p.to_version if (p := previous_at(entries, m)) else None for m in ("2013-04", "2013-05", "2013-06")] == [None, 1, 2]
+    assert [p.to_version if (p := previous_at(entries, m)) else None for m in ("2013-04", "2013-05", "2013-06")] == [
+        None,
+        1,
+        2,
+    ]
 
 
 def test_a_revert_to_nothing_takes_the_only_version_out(book: Ledger) -> None:
@@ -63,7 +72,9 @@ def test_an_older_model_is_never_promoted_but_can_be_rolled_back_to(book: Ledger
     promote(book, 2, "2013-05", "b", "2013-04")
     with pytest.raises(LedgerError, match="older model is never promoted"):
         promote(book, 3, "2013-05", "c", "2013-03")
-    book.append(action="rollback", to_version=1, effective_from="2013-05", who="t", why="t", evidence=evidence("a", "2013-03"))
+    book.append(
+        action="rollback", to_version=1, effective_from="2013-05", who="t", why="t", evidence=evidence("a", "2013-03")
+    )
     assert [e.to_version for e in book.entries()] == [2, 1]
 
 
@@ -82,7 +93,7 @@ def test_damage_stops_everything(book: Ledger, tmp_path: Path, damage: str) -> N
         book.entries()
 
 
-def _race(url: str, version: int, start: "mp.synchronize.Barrier", wins: "mp.Queue[int]") -> None:
+def _race(url: str, version: int, start: mp.synchronize.Barrier, wins: mp.Queue[int]) -> None:
     start.wait()
     try:
         promote(Ledger(Store(url)), version, "2013-04", chr(96 + version), "2013-03")

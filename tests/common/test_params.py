@@ -43,7 +43,10 @@ def test_a_bad_month_is_refused(month: str) -> None:
 def test_months_shift_and_span() -> None:
     assert (months.shift("2013-01", -1), months.shift("2013-12", 1)) == ("2012-12", "2014-01")
     assert months.span("2013-11", "2014-01") == ["2013-11", "2013-12", "2014-01"]
-    assert months.window(["2013-02", "2013-01"]) == {"2013-01": {"previous": "2013-01"}, "2013-02": {"previous": "2013-01"}}
+    assert months.window(["2013-02", "2013-01"]) == {
+        "2013-01": {"previous": "2013-01"},
+        "2013-02": {"previous": "2013-01"},
+    }
 
 
 def test_every_knob_has_a_sentence() -> None:
@@ -56,7 +59,9 @@ def test_every_knob_has_a_sentence() -> None:
             inside = line.startswith("class ") and "(Frozen)" in line and not line.startswith("class Params(")
         elif line.startswith("def "):
             inside = False
-        is_field = inside and line.startswith("    ") and not line.startswith("     ") and ": " in line and "def " not in line
+        is_field = (
+            inside and line.startswith("    ") and not line.startswith("     ") and ": " in line and "def " not in line
+        )
         if is_field and not line.strip().startswith(('"""', "#", "@", "model_config")) and ': """' not in line:
             following = lines[number + 1].strip() if number + 1 < len(lines) else ""
             if not following.startswith('"""') and line.split(":")[0].strip().isidentifier():

@@ -65,9 +65,11 @@ def test_comparison_is_centred_on_the_difference_and_knows_better_from_worse(sam
     found = stats.compare(days, labels, ours, theirs, resamples=500, confidence=0.95, seed=3)
     assert (found.days, found.rows) == (12, 600)
     assert found.d_log_loss.mean == pytest.approx(
-        reference.log_loss(labels, ours) - reference.log_loss(labels, theirs), abs=1e-12)
+        reference.log_loss(labels, ours) - reference.log_loss(labels, theirs), abs=1e-12
+    )
     assert found.d_auc.mean == pytest.approx(
-        reference.roc_auc_score(labels, ours) - reference.roc_auc_score(labels, theirs), abs=1e-12)
+        reference.roc_auc_score(labels, ours) - reference.roc_auc_score(labels, theirs), abs=1e-12
+    )
     assert found.d_log_loss.hi < 0 < found.d_auc.lo
     back = stats.compare(days, labels, theirs, ours, resamples=500, confidence=0.95, seed=3)
     assert back.d_log_loss.lo == pytest.approx(-found.d_log_loss.hi)

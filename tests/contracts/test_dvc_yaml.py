@@ -11,9 +11,16 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PLUMBING = {
-    "tasks/__init__.py", "tasks/common/__init__.py", "tasks/flights/__init__.py",
-    "tasks/common/artefacts.py", "tasks/common/environment.py", "tasks/common/errors.py", "tasks/common/months.py",
-    "tasks/common/params.py", "tasks/common/results.py", "tasks/common/ledger.py",
+    "tasks/__init__.py",
+    "tasks/common/__init__.py",
+    "tasks/flights/__init__.py",
+    "tasks/common/artefacts.py",
+    "tasks/common/environment.py",
+    "tasks/common/errors.py",
+    "tasks/common/months.py",
+    "tasks/common/params.py",
+    "tasks/common/results.py",
+    "tasks/common/ledger.py",
     "tasks/common/landing_zone.py",
 }
 """Carries data or messages but shapes no output; a change here need not run every stage again."""

@@ -46,7 +46,9 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
 
 
 def _local(command: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "local", command], cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "local", command], cwd=paths.ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

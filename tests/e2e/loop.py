@@ -44,7 +44,9 @@ class Loop:
         landing.land(month, feed(), zone)
         if change is None:
             return
-        table = pd.read_csv(io.BytesIO(gzip.decompress(zone.read(f"{month}/flights.csv.gz"))), dtype=str, keep_default_na=False)
+        table = pd.read_csv(
+            io.BytesIO(gzip.decompress(zone.read(f"{month}/flights.csv.gz"))), dtype=str, keep_default_na=False
+        )
         changed = change(table)
         data = gzip.compress(changed.to_csv(index=False).encode(), mtime=0)
         manifest = zone.read_json(f"{month}/manifest.json")
@@ -61,7 +63,11 @@ class Loop:
         ended = self.airflow.wait(dag, run_id)
         tasks = self.airflow.tasks(dag, run_id)
         if ended["state"] != expect:
-            words = [self.airflow.log(dag, run_id, n, t["try_number"])[-3000:] for n, t in tasks.items() if t["state"] == "failed"]
+            words = [
+                self.airflow.log(dag, run_id, n, t["try_number"])[-3000:]
+                for n, t in tasks.items()
+                if t["state"] == "failed"
+            ]
             raise AssertionError(f"{dag} {run_id} ended as {ended['state']}:\n" + "\n".join(words))
         return tasks
 
@@ -73,7 +79,9 @@ class Loop:
             if len(found) >= nth:
                 return str(found[nth - 1]["dag_run_id"])
             time.sleep(0.5)
-        raise AssertionError(f"no run {nth} of {dag} for {month} within {seconds} s: {[r['dag_run_id'] for r in self.airflow.runs()]}")
+        raise AssertionError(
+            f"no run {nth} of {dag} for {month} within {seconds} s: {[r['dag_run_id'] for r in self.airflow.runs()]}"
+        )
 
     def partition_runs(self, dag: str, month: str) -> list[dict[str, Any]]:
         """Runs of ``dag`` that asset events started for ``month``."""

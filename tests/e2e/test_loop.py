@@ -55,10 +55,17 @@ def test_a_backfill_of_the_warm_up_makes_the_first_champion(loop: Loop) -> None:
 
 def backfill(airflow: Airflow) -> None:
     """As `airflow backfill create --dag-id ingest --from-date 2013-01-01 --to-date 2013-03-31` does."""
-    airflow._call("POST", "/backfills", json={
-        "dag_id": "ingest", "from_date": "2013-01-01T00:00:00Z", "to_date": "2013-03-31T00:00:00Z",
-        "reprocess_behavior": "completed", "max_active_runs": 1,
-    })
+    airflow._call(
+        "POST",
+        "/backfills",
+        json={
+            "dag_id": "ingest",
+            "from_date": "2013-01-01T00:00:00Z",
+            "to_date": "2013-03-31T00:00:00Z",
+            "reprocess_behavior": "completed",
+            "max_active_runs": 1,
+        },
+    )
 
 
 def test_a_month_that_goes_wrong_triggers_and_its_challenger_is_promoted(loop: Loop) -> None:
@@ -135,11 +142,21 @@ def test_a_rollback_is_one_dag_trigger(loop: Loop) -> None:
 
 
 def test_of_a_prediction_everything_can_be_asked(loop: Loop) -> None:
-    answer = httpx.post(f"{environment().online_url}/predict", json={
-        "carrier": "UA", "flight": 1545, "origin": "EWR", "destination": "IAH", "scheduled_time": "2013-04-05T17:00",
-    }, timeout=30).json()["predictions"][0]
+    answer = httpx.post(
+        f"{environment().online_url}/predict",
+        json={
+            "carrier": "UA",
+            "flight": 1545,
+            "origin": "EWR",
+            "destination": "IAH",
+            "scheduled_time": "2013-04-05T17:00",
+        },
+        timeout=30,
+    ).json()["predictions"][0]
     time.sleep(2)  # the log is written once a second
-    said = subprocess.run(["python", "-m", "tasks.lineage", answer["prediction_id"]], capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        ["python", "-m", "tasks.lineage", answer["prediction_id"]], capture_output=True, text=True, check=False
+    )
     assert said.returncode == 0, said.stderr
     entry = loop.ledger()[0]
     for words in (f"v{entry.to_version}", entry.evidence.model, entry.evidence.run, "2013-03", "rollback", "promote"):
