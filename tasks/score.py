@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from tasks.common import landed, ledger
-from tasks.common.artefacts import Store, sha256
+from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.environment import store
 from tasks.common.errors import DataError, run_main
 from tasks.common.files import parquet_bytes
@@ -25,6 +26,9 @@ from tasks.common.results import emit
 from tasks.flights.definitions import KEY
 
 Batches = Iterator[pa.RecordBatch]
+Models = dict[int, tuple[bytes, bytes, str]]
+"""Version to ONNX bytes, contract bytes and the sha256 of the former."""
+
 SCHEMA = "version int, prediction_id string, date date, scheduled_at bigint, carrier string, flight int, origin string, probability float"
 
 
@@ -34,10 +38,10 @@ def prediction_id(month: str, version: int, key: tuple[Any, ...]) -> str:
     return f"{month}.v{version}.{hashlib.sha256(f'{month}|v{version}|{text}'.encode()).hexdigest()[:16]}"
 
 
-def scorer(month: str, models: dict[int, tuple[bytes, bytes, str]]) -> Callable[[Batches], Batches]:
+def scorer(month: str, models: Models) -> Callable[[Batches], Batches]:
     """A function for mapInArrow: batches of features to batches of predictions, one row a flight and version.
 
-    ``models``: version to ONNX bytes, contract bytes and the sha256 of the former; each worker loads them itself.
+    Each worker verifies and loads the models itself, with one thread: Spark's partitions are the parallel part.
     """
 
     def score(batches: Batches) -> Batches:
@@ -57,15 +61,17 @@ def scorer(month: str, models: dict[int, tuple[bytes, bytes, str]]) -> Callable[
     return score
 
 
-def predict(month: str, features: Path, models: dict[int, tuple[bytes, bytes, str]]) -> dict[int, pa.Table]:
-    """Version to its predictions of ``features``, sorted by the key."""
-    from tasks.common.spark import session
+def predict(month: str, features: Path, models: Models) -> dict[int, pa.Table]:
+    """Version to its predictions of ``features``, sorted by the key; all versions in one Spark job."""
+    from tasks.common.spark import read, session  # a month without a model needs no Spark
 
     spark = session(f"score {month}")
-    found = spark.read.parquet(str(features)).mapInArrow(scorer(month, models), SCHEMA).toArrow()
+    # No more partitions than Spark makes of the file: loading a model costs a worker more than scoring a month.
+    rows = read(spark, [features], pq.read_schema(features))
+    found = rows.mapInArrow(scorer(month, models), SCHEMA).toArrow()
     spark.stop()
     order = [(name, "ascending") for name in KEY]
-    tables = {v: found.filter(pa.compute.equal(found["version"], v)).drop_columns(["version"]) for v in models}
+    tables = {v: found.filter(pc.equal(found["version"], v)).drop_columns(["version"]) for v in models}
     return {version: table.sort_by(order).combine_chunks() for version, table in tables.items()}
 
 
@@ -87,7 +93,11 @@ def put(name: str, data: bytes, target: Store) -> str:
 
 
 def score(month: str, root: Path, target: Store) -> dict[str, Any]:
-    """Score ``month`` into the store; returns scored.json."""
+    """Score ``month`` of the workspace ``root`` into the store; returns scored.json.
+
+    scored.json is written last, so that it only ever names predictions that are there. Before the first model there is
+    nothing to score with, which is recorded too.
+    """
     entries = ledger.Ledger(target).entries()
     champion, shadow = ledger.live_at(entries, month), ledger.previous_at(entries, month)
     record = landed.read(target, month)
@@ -96,13 +106,29 @@ def score(month: str, root: Path, target: Store) -> dict[str, Any]:
     result: dict[str, Any] = {"month": month, "features": record.features, "status": "warming up", "champion": None,
                               "previous": None, "predictions": {}}  # fmt: skip
     if champion is not None:
+        features = root / f"data/features/{month}.parquet"
+        check_features(features, record)
         live = {e.to_version: read_model(e, target) for e in (champion, shadow) if e is not None and e.to_version}
-        predictions = predict(month, root / f"data/features/{month}.parquet", live)
-        digests = {f"v{v}": put(f"predictions/{month}/v{v}.parquet", parquet_bytes(t), target) for v, t in predictions.items()}
-        result |= {"status": "scored", "champion": champion.to_version, "rows": predictions[champion.to_version or 0].num_rows,
-                   "previous": shadow.to_version if shadow else None, "predictions": digests}  # fmt: skip
-    put(f"predictions/{month}/scored.json", (json.dumps(result, sort_keys=True, indent=1) + "\n").encode(), target)
+        tables = predict(month, features, live)
+        digests = {v: put(f"predictions/{month}/v{v}.parquet", parquet_bytes(t), target) for v, t in tables.items()}
+        result |= {
+            "status": "scored", "champion": champion.to_version, "previous": shadow.to_version if shadow else None,
+            "rows": max(t.num_rows for t in tables.values()), "predictions": {f"v{v}": d for v, d in digests.items()},
+        }  # fmt: skip
+    put(f"predictions/{month}/scored.json", to_json(result), target)
     return result
+
+
+def check_features(features: Path, record: landed.Landed) -> None:
+    """DataError unless ``features`` is the file that the record of the landed month names."""
+    if not features.is_file():
+        raise DataError(f"{features} is missing; run the score DAG for {record.month}, which fetches it.")
+    found = hashlib.md5(features.read_bytes(), usedforsecurity=False).hexdigest()  # the digest that dvc.lock has
+    if found != record.features:
+        raise DataError(
+            f"{features} has md5 {found[:12]}..., and {record.month} landed with {record.features[:12]}...: the month has "
+            f"landed again since. Run the score DAG for {record.month} again."
+        )
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from tasks.common.artefacts import write_atomic
 
-
 _CANONICAL: dict[str, Any] = {"compression": "zstd", "version": "2.6"}
 
 
@@ -35,7 +34,7 @@ def copy_parquet(source: Path, target: Path) -> None:
         schema = rows.schema_arrow.remove_metadata()
         with pq.ParquetWriter(file, schema, **_CANONICAL) as writer:
             for batch in rows.iter_batches(batch_size=2**20):
-                writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+                writer.write_batch(batch.replace_schema_metadata(None))
         file.flush()
         os.fsync(file.fileno())
 

@@ -2,27 +2,143 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from pyspark.sql import SparkSession
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from tasks.common import jvm
+from tasks.common.environment import environment
+from tasks.common.errors import DataError
+from tasks.common.files import copy_parquet
+
+SETTINGS = {
+    "spark.log.level": "ERROR",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.catalogImplementation": "in-memory",  # no metastore_db beside the script
+    # A window's rows stay in memory to this count, then spill; the default of 4096 sends every busy airport to a sorter.
+    "spark.sql.windowExec.buffer.in.memory.threshold": "1000000",
+    # Compiling a month's query as one takes longer than running it; data that is not small turns it on again.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
+}
+
+SMALL = 256 * 2**20
+"""Bytes of Parquet up to which one task is quicker than any exchange between several."""
 
 
 def session(app: str) -> SparkSession:
-    """A session for ``app``; spark-submit's master, where there is one, stays as it is, else local[*]."""
+    """A session for ``app``: what spark-submit was told of master, cores and memory stands; without it, local[*] and 1 GB.
+
+    Temporary files of a plain run go to a folder of its own that goes when Python does; spark-submit's go where
+    SPARK_LOCAL_DIRS says.
+    """
     builder = SparkSession.builder.appName(app)
-    if "SPARK_ENV_LOADED" not in os.environ and "PYSPARK_GATEWAY_PORT" not in os.environ:
-        builder = builder.master("local[*]")
-    settings = {
-        "spark.ui.enabled": "false",
-        # A month has some 30,000 rows: more partitions only cost tasks.
-        "spark.sql.shuffle.partitions": "2",
-        "spark.sql.adaptive.enabled": "false",
-        "spark.sql.session.timeZone": "UTC",
-        "spark.sql.catalogImplementation": "in-memory",  # no metastore_db beside the script
-        "mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
-    }
-    for name, value in settings.items():
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:  # which spark-submit sets for the script it runs
+        os.environ.setdefault(jvm.VARIABLE, jvm.options(environment().home.resolve()))
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        folder = tempfile.mkdtemp(prefix="airloop-spark-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        builder = builder.master(os.environ.get("AIRLOOP_SPARK_MASTER", "local[*]"))
+        builder = builder.config("spark.driver.memory", "1g").config("spark.local.dir", folder)
+        builder = builder.config("spark.sql.warehouse.dir", f"{folder}/warehouse")
+    for name, value in SETTINGS.items():
         builder = builder.config(name, value)
-    spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
-    return spark
+    return builder.getOrCreate()
+
+
+def read(spark: SparkSession, paths: Sequence[Path], schema: pa.Schema) -> DataFrame:
+    """The rows of these Parquet files; DataError when one is absent or has not the columns of ``schema``.
+
+    Checked here and not left to Spark, which spends a job on finding the schema out, and reads a column that is not there as
+    nulls when it is told.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{path} is missing; run `dvc repro` for its month first.")
+        found = pq.read_schema(path)
+        if wrong := [f.name for f in schema if f.name not in found.names or found.field(f.name).type != f.type]:
+            raise DataError(
+                f"{path} lacks {', '.join(wrong)}, or has another type there than this code expects; "
+                "another version of the code made it. Run `dvc repro` for its month again."
+            )
+    kinds = from_arrow_schema(schema)
+    if not paths:
+        return spark.createDataFrame([], kinds)
+    return spark.read.schema(kinds).parquet(*(path.resolve().as_uri() for path in paths))
+
+
+def size_for(spark: SparkSession, files: list[Path]) -> bool:
+    """Set ``spark`` up for the size of its input; whether that is small, and best done by one task."""
+    small = sum(file.stat().st_size for file in files) <= SMALL
+    spark.conf.set("spark.sql.adaptive.enabled", str(not small).lower())  # it replans between exchanges: small has none
+    spark.conf.set("spark.sql.codegen.wholeStage", str(not small).lower())
+    return small
+
+
+def write_single(frame: DataFrame, order: tuple[str, ...], target: Path, temporary: Path) -> None:
+    """Write ``frame`` as one Parquet file ``target``, sorted by ``order``, in one step and without Spark's litter.
+
+    One task writes: a month is a megabyte or two, and readers want one file of one name. ``temporary`` is a folder on the
+    same disk; what a killed run left there is replaced.
+
+    Spark's own file is copied by the writer of all other stages: parquet-mr lists a column's encodings in the order of a
+    hash that differs from JVM to JVM, so its bytes change from run to run.
+    """
+    shutil.rmtree(temporary, ignore_errors=True)
+    spark_file = temporary / "spark"
+    frame.coalesce(1).sortWithinPartitions(*order).write.parquet(spark_file.resolve().as_uri(), compression="none")
+    (part,) = spark_file.glob("part-*.parquet")
+    copy_parquet(part, temporary / target.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (temporary / target.name).replace(target)
+    shutil.rmtree(temporary)
+
+
+REHEARSAL = """
+WITH both AS (SELECT * FROM events UNION ALL SELECT at + 5, k, s, NULL, NULL FROM events WHERE x IS NOT NULL),
+one AS (SELECT /*+ COALESCE(1) */ * FROM both),
+summed AS (SELECT *, SUM(k) OVER (PARTITION BY s, k ORDER BY at ROWS UNBOUNDED PRECEDING) AS n FROM one)
+SELECT summed.at, summed.s, CASE WHEN n > 0 THEN CAST(summed.k AS DOUBLE) / CAST(n AS DOUBLE) END AS r,
+  CAST(unix_date(summed.day) % 7 AS TINYINT) AS dow
+FROM summed LEFT JOIN events ON events.at = summed.at AND events.s = summed.s WHERE summed.k < 6
+"""
+
+
+def _rehearse() -> None:
+    """Do a little of all that the Spark scripts do, so that the JVM loads the classes that jvm.prepare archives."""
+    spark = session("rehearsal")
+    gateway = spark.sparkContext._gateway  # noqa: SLF001 - only the end of its process says that the archive is written
+    assert gateway is not None, "this process started the JVM"
+    process = gateway.proc
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "source.parquet"), Path(folder, "target.parquet")
+        events = spark.range(2000).selectExpr(
+            "id AS at", "id % 7 AS k", "CAST(id % 11 AS STRING) AS s", "CAST(id AS DOUBLE) AS x", "DATE'2013-01-01' AS day"
+        )  # fmt: skip
+        write_single(events, ("at",), source, Path(folder, "one"))
+        size_for(spark, [source])
+        read(spark, [source], pq.read_schema(source)).coalesce(1).createOrReplaceTempView("events")
+        counted = spark.sql(REHEARSAL)
+        write_single(counted.mapInArrow(_same, counted.schema), ("at", "s", "r"), target, Path(folder, "two"))
+    spark.stop()
+    process.stdin.close()
+    process.wait()
+
+
+def _same(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    return batches
+
+
+if __name__ == "__main__":
+    _rehearse()

@@ -1,0 +1,78 @@
+"""How Spark's JVM is started for jobs of seconds, where starting is most of the work.
+
+The flags go into SPARK_SUBMIT_OPTS, which every way of starting Spark's driver reads. The largest share of a short job
+is loading and linking some 15,000 classes; a class-data archive, made once (``python -m tasks.common.jvm``), has them
+ready to map into memory. A JVM to which the archive does not apply ignores it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from tasks.common.environment import environment
+from tasks.common.errors import AirloopError, run_main
+
+VARIABLE = "SPARK_SUBMIT_OPTS"
+
+FLAGS = (
+    "-XX:TieredStopAtLevel=1",  # the optimising compiler never earns back what it costs a job of seconds
+    "-XX:+UseSerialGC",  # no collector threads beside two cores of work
+    "-XX:-UsePerfData",  # every JVM leaves its counters in the system's temporary folder
+)
+
+
+def options(home: Path) -> str:
+    """JVM flags for SPARK_SUBMIT_OPTS; with the archive in ``home`` when it has been made for this Java and Spark."""
+    made = archive(home)
+    return " ".join((*FLAGS, *((f'-XX:SharedArchiveFile="{made}"',) if made.is_file() else ())))
+
+
+def archive(home: Path) -> Path:
+    """Where the class-data archive for this Java, this PySpark and these flags lies, whether it exists or not."""
+    java = Path(os.environ["JAVA_HOME"], "bin", "java") if os.environ.get("JAVA_HOME") else shutil.which("java") or ""
+    pyspark = find_spec("pyspark")
+    parts = (Path(java).resolve(), version("pyspark"), pyspark.origin if pyspark else "", *FLAGS)
+    return home / "jvm" / f"{hashlib.sha256('|'.join(map(str, parts)).encode()).hexdigest()[:16]}.jsa"
+
+
+def prepare(home: Path) -> Path:
+    """Make the archive unless it is there; AirloopError when the JVM cannot write one."""
+    made = archive(home)
+    if made.is_file():
+        return made
+    made.parent.mkdir(parents=True, exist_ok=True)
+    partial = made.with_suffix(f".{os.getpid()}.partial")
+    flags = [*FLAGS, f'-XX:ArchiveClassesAtExit="{partial}"', "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
+    command = [sys.executable, "-m", "tasks.common.spark"]
+    try:
+        done = subprocess.run(
+            command, env=os.environ | {VARIABLE: " ".join(flags)}, capture_output=True, text=True, check=False
+        )
+        if done.returncode or not partial.is_file():
+            raise AirloopError(
+                f"No class-data archive could be made at {made}: {(done.stderr or done.stdout).strip()[-300:]} "
+                "Spark works without it, some seconds slower a job."
+            )
+        partial.replace(made)
+    finally:
+        partial.unlink(missing_ok=True)
+    return made
+
+
+def main() -> None:
+    """Make the archive in AIRLOOP_HOME."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    made = prepare(environment().home.resolve())
+    print(f"Spark's classes are archived in {made} ({made.stat().st_size / 2**20:.0f} MiB)")
+
+
+if __name__ == "__main__":
+    run_main(main)
