@@ -1,6 +1,6 @@
 """What a DAG file costs to parse, beyond Airflow's own SDK: CPU-seconds, each in a fork of a process that has the SDK.
 
-    python -m bench.dag_parse
+    python -m bench.dag_parse     in a process of its own; prints JSON
 
 Prints one JSON object: for each DAG, `first` (with what it imports: the package airloop and the operators of the place
 in use), `again` (the file alone), and for each task `task` (as Airflow parses it to start that task).
@@ -18,7 +18,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.frame import Row
+    from bench.home import Home
 
 ROOT = Path(__file__).parents[1]
 REPEATS = 5
@@ -54,7 +58,7 @@ def parse(path: Path) -> float:
     return round(time.process_time() - start, 4)
 
 
-def measure(path: Path) -> dict[str, Any]:
+def figures_of(path: Path) -> dict[str, Any]:
     """All figures of one DAG file; to be called in a fork of a process that has loaded no DAG yet."""
 
     def whole() -> dict[str, Any]:
@@ -74,6 +78,36 @@ def measure(path: Path) -> dict[str, Any]:
     return {**figures, "task": {task: in_a_fork(partial(for_task, task)) for task in tasks}}
 
 
+def measure(home: Home, repeats: int) -> list[Row]:
+    """Rows of each DAG: its file first and again, and the dearest of its tasks."""
+    from bench.frame import Row, run
+
+    del home
+    said = [run([sys.executable, "-m", "bench.dag_parse"], ROOT).output for _ in range(repeats)]
+    seen = [json.loads(text[text.index("{\n") :]) for text in said]
+    rows = [
+        Row(
+            "Airflow's SDK itself",
+            "CPU-s",
+            tuple(s["sdk"] for s in seen),
+            "imported before; not part of the rows below",
+        )
+    ]
+    for name in seen[0]["dags"]:
+        dags = [s["dags"][name] for s in seen]
+        rows += [
+            Row(f"{name}: first parse", "CPU-s", tuple(d["first"] for d in dags), "with what it imports"),
+            Row(f"{name}: parsed again", "CPU-s", tuple(d["again"] for d in dags), "beyond imports"),
+            Row(
+                f"{name}: for its dearest task",
+                "CPU-s",
+                tuple(max(d["task"].values()) for d in dags),
+                "with its operator",
+            ),
+        ]
+    return rows
+
+
 def main() -> None:
     """Print the figures of every DAG."""
     with tempfile.TemporaryDirectory() as home:
@@ -85,7 +119,7 @@ def main() -> None:
         for name in SDK:
             getattr(airflow.sdk, name)
         sdk = round(time.process_time() - start, 3)
-        dags = {path.stem: measure(path) for path in sorted((ROOT / "dags").glob("*.py"))}
+        dags = {path.stem: figures_of(path) for path in sorted((ROOT / "dags").glob("*.py"))}
     print(json.dumps({"sdk": sdk, "dags": dags}, indent=1))
 
 

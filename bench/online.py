@@ -10,6 +10,7 @@ import datetime as dt
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,28 +24,24 @@ from typing import Any
 import httpx
 import numpy as np
 import psutil
-import pyarrow as pa
+import pyarrow.parquet as pq
 
-from tasks import ingest, publish, train, validate
-from tasks.common import landed, ledger, params
-from tasks.common.artefacts import Store, sha256
+from bench.frame import Row
+from bench.home import LAST, Home
+from tasks.common.artefacts import Store
 from tasks.common.environment import CODE
-from tasks.common.landing_zone import MANIFEST, parse_manifest
 from tasks.common.model import Contract
-from tasks.flights import landing
-from tasks.flights.asof import Flight, State
-from tasks.flights.definitions import FEATURES, KEY, LABEL
-from tasks.flights.state import read_state, state_tables
+from tasks.flights.definitions import FEATURES
 
-MONTHS = ("2013-01", "2013-02", "2013-03")
 REQUESTS = 5000
 SECONDS = 8.0
 CONNECTIONS = (1, 16)
+FIGURES = {"server_cpu_us": "us/request", "per_second": "requests/s", "p50_ms": "ms", "p99_ms": "ms"}
 
 
 @dataclass
 class Arena:
-    """A store with landed months and a live model, and requests to send."""
+    """A store with landed months and a live model, the model itself, and requests to send."""
 
     store: Store
     onnx: bytes
@@ -54,66 +51,18 @@ class Arena:
     """The same flights as finished features, for MLflow's server."""
 
 
-def prepare(root: Path) -> Arena:
-    """Land, validate and publish real months, train on the last, put the model live."""
-    settings, zone, store = (
-        params.load(CODE / "params.yaml"),
-        Store((root / "landing").as_uri()),
-        Store((root / "store").as_uri()),
-    )
-    tables, kept = landing.read_tables(landing.source()), {}
-    for month in MONTHS:
-        landing.land(month, tables, zone)
-        kept[month] = _kept(month, zone)
-        state = publish.put_state(month, state_tables(**{f"kept_{k}": t for k, t in kept[month].items()}), store)
-        record = landed.Landed(
-            month=month, previous=month, run="bench", manifest="", features="", counts={}, lock={}, state=state
-        )
-        landed.write(store, record)
-    state = State(
-        {m: read_state(store, record.state) for m, record in landed.read_all(store).items()}, settings.features
-    )
-    rows = kept[MONTHS[-1]]["flights"].to_pylist()
-    features = _features(state, rows, settings.features.late_minutes)
-    fit, stop = train.split(features, settings.holdout, settings.train.validation)
-    contract = train.learn_contract(fit)
-    onnx = train.to_onnx(train.boost(fit, stop, contract, settings.train), len(FEATURES))
-    contract = contract.model_copy(update={"onnx_sha256": sha256(onnx)})
-    _promote(store, onnx, contract)
-    few = list(range(0, len(rows), len(rows) // REQUESTS))[:REQUESTS]
+def prepare(home: Home, root: Path) -> Arena:
+    """Requests for landed flights, in both servers' words; ``root`` is where they are kept."""
+    data = home.ingested(LAST) / "data"
+    rows = pq.read_table(data / f"kept/{LAST}/flights.parquet").to_pylist()
+    features = pq.read_table(data / f"features/{LAST}.parquet")
+    onnx, contract, _ = home.model()
+    few = list(range(0, len(rows), max(1, len(rows) // REQUESTS)))[:REQUESTS]
     ours, mlflows = root / "ours.jsonl", root / "mlflows.jsonl"
     ours.write_text("\n".join(json.dumps(_body(rows[n])) for n in few))
-    x = np.nan_to_num(contract.encode(features.take(few))).tolist()
+    x = np.nan_to_num(Contract.parse(contract).encode(features.take(few))).tolist()
     mlflows.write_text("\n".join(json.dumps({"inputs": [row]}) for row in x))
-    return Arena(store, onnx, ours, mlflows)
-
-
-def _kept(month: str, zone: Store) -> dict[str, pa.Table]:
-    os.environ["AIRLOOP_LANDING"] = zone.url  # where ingest reads
-    ingest.environment.cache_clear()
-    manifest = parse_manifest(zone.read(f"{month}/{MANIFEST}"), month, zone.uri(month))
-    return {name: validate.judge(raw, name, month).kept for name, raw in ingest.ingest(month, manifest).items()}
-
-
-def _features(state: State, rows: list[dict[str, Any]], late_minutes: int) -> pa.Table:
-    """What the features stage would make of ``rows``, by the service's own lookup (equal by the parity test)."""
-    columns = ("carrier", "flight", "origin", "dest", "date", "hour", "minute", "scheduled_at")
-    known = [state.known(Flight(*(row[c] for c in columns))).features for row in rows]
-    late = [None if row["arr_delay"] is None else int(row["arr_delay"] >= late_minutes) for row in rows]
-    days = [(row["date"] - dt.date(2013, 1, 1)).days for row in rows]
-    numbers = {f: pa.array([k[f] for k in known]) for f in FEATURES}
-    keys = {k: pa.array([row[k] for row in rows]) for k in KEY if k not in numbers}
-    return pa.table({**keys, **numbers, "day": pa.array(days, pa.int32()), LABEL: pa.array(late, pa.int8())})
-
-
-def _promote(store: Store, onnx: bytes, contract: Contract) -> None:
-    folder = f"models/{sha256(onnx)}"
-    store.write(f"{folder}/model.onnx", onnx)
-    digest = store.write(f"{folder}/contract.json", contract.to_bytes())
-    evidence = ledger.Evidence(model=sha256(onnx), contract=digest, gate=None, run="bench", data_through=MONTHS[-1])
-    ledger.Ledger(store).append(
-        action="promote", to_version=1, effective_from=MONTHS[-1], who="bench", why="to be measured", evidence=evidence
-    )
+    return Arena(home.store, onnx, ours, mlflows)
 
 
 def _body(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,16 +136,32 @@ def save_for_mlflow(onnx_bytes: bytes, target: Path) -> None:
     mlflow.onnx.save_model(onnx.load_from_string(onnx_bytes), str(target), signature=signature, pip_requirements=[])
 
 
-def compare() -> dict[tuple[str, int], dict[str, float]]:
-    """Numbers of each server ("airloop", "mlflow") at each number of connections."""
-    found = {}
+def measure(home: Home, repeats: int) -> list[Row]:
+    """CPU-microseconds of the server a request, requests/s, p50 and p99 of both, at each number of connections."""
+    found = compare(home, repeats)
+    rows = []
+    for (name, connections), seen in found.items():
+        where = f"{name}, {connections} connection{'s' * (connections > 1)}"
+        more = {"client_cpu_us": statistics.median(one["client_cpu_us"] for one in seen)}
+        for figure, unit in FIGURES.items():
+            rows.append(Row(f"{where}: {figure}", unit, tuple(one[figure] for one in seen), "", more))
+    return rows
+
+
+def compare(home: Home, repeats: int = 1) -> dict[tuple[str, int], list[dict[str, float]]]:
+    """Numbers of each server ("airloop", "mlflow") at each number of connections, one for each repeat."""
+    found: dict[tuple[str, int], list[dict[str, float]]] = {}
+
+    def drive(name: str, path: str, bodies: Path, port: int, process: psutil.Process) -> None:
+        for connections in CONNECTIONS:
+            found[name, connections] = [load(port, path, bodies, connections, process) for _ in range(repeats)]
+
     with tempfile.TemporaryDirectory() as folder:
-        arena = prepare(Path(folder))
+        arena = prepare(home, Path(folder))
         port = free_port()
         command = [sys.executable, "-m", "uvicorn", "serving.app:app", "--port", str(port), "--no-access-log"]
         with server(command, port, "/readyz", AIRLOOP_STORE=arena.store.url) as process:
-            for connections in CONNECTIONS:
-                found["airloop", connections] = load(port, "/predict", arena.ours, connections, process)
+            drive("airloop", "/predict", arena.ours, port, process)
         save_for_mlflow(arena.onnx, Path(folder) / "mlflow")
         port = free_port()
         command = [
@@ -211,6 +176,5 @@ def compare() -> dict[tuple[str, int], dict[str, float]]:
             "local",
         ]
         with server([*command, "--host", "127.0.0.1", "--port", str(port)], port, "/ping") as process:
-            for connections in CONNECTIONS:
-                found["mlflow", connections] = load(port, "/invocations", arena.mlflows, connections, process)
+            drive("mlflow", "/invocations", arena.mlflows, port, process)
     return found

@@ -1,0 +1,131 @@
+"""The features by Spark and by DuckDB: the same SQL on the same Parquet files, to one sorted Parquet file of equal rows.
+
+    python -m bench.features ENGINE OUTPUT REPEATS DATA...     one engine, in a process of its own; prints JSON
+
+DATA are workspaces' `data` folders, one a month; the last also gives the tail of the month before, where there is one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from bench.frame import Row, run
+from bench.home import MONTHS, Home
+from tasks.common import params
+from tasks.common.artefacts import sha256
+from tasks.common.environment import CODE
+from tasks.common.files import parquet_bytes
+from tasks.common.params import FeatureParams
+from tasks.flights.definitions import KEY
+from tasks.flights.schema import KEPT
+
+ENGINES = ("spark", "duckdb")
+
+
+def measure(home: Home, repeats: int) -> list[Row]:
+    """Rates of both engines, warm, for one month and for all at once; ValueError unless their tables are equal."""
+    rows = []
+    for name, months in (("one month", MONTHS[-1:]), (f"{len(MONTHS)} months at once", MONTHS)):
+        with tempfile.TemporaryDirectory() as folder:
+            seen = {
+                engine: _in_a_process(engine, folder, repeats, [home.ingested(m) / "data" for m in months])
+                for engine in ENGINES
+            }
+        digests = {engine: found["digest"] for engine, found in seen.items()}
+        if len(set(digests.values())) != 1:
+            raise ValueError(f"the engines' features of {name} differ: {digests}")
+        for engine, found in seen.items():
+            more = {k: found[k] for k in ("rows", "peak_mb", "cpu_s", "start_s")}
+            values = tuple(found["rows"] / seconds for seconds in found["seconds"])
+            rows.append(
+                Row(f"{engine}, {name}", "rows/s", values, f"warm; digest {found['digest'][:12]} of both", more)
+            )
+    return rows
+
+
+def _in_a_process(engine: str, folder: str, repeats: int, data: list[Path]) -> dict[str, Any]:
+    argv: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "bench.features",
+        engine,
+        f"{folder}/{engine}.parquet",
+        str(repeats),
+        *data,
+    ]
+    usage = run(argv, CODE)
+    found: dict[str, Any] = json.loads(usage.output.splitlines()[-1])
+    return found | {"peak_mb": usage.peak_mb, "cpu_s": usage.cpu_s}
+
+
+def inputs(data: list[Path]) -> dict[str, list[Path]]:
+    """Files of each table that ``features_sql`` reads."""
+    tails = sorted((data[0] / "tail").glob("*"))
+    before = [tail for tail in tails if tail.name < (data[0].parent.name.removeprefix("ingest-"))]
+    kept = [max((folder / "kept").glob("*")) for folder in data]
+    return {
+        "flights": [folder / "flights.parquet" for folder in kept],
+        "lookback": [folder / "flights.parquet" for folder in before],
+        "weather": [folder / "weather.parquet" for folder in (*kept, *before)],
+    }
+
+
+def spark(files: dict[str, list[Path]], settings: FeatureParams, target: Path) -> Callable[[], object]:
+    """Work to be timed: read, compute, write, in a running session."""
+    from tasks.common.spark import read, session, size_for, write_single
+    from tasks.features import build_features
+
+    running = session("bench features")
+
+    def work() -> None:
+        flights, lookback = (read(running, files[name], KEPT["flights"]) for name in ("flights", "lookback"))
+        weather = read(running, files["weather"], KEPT["weather"])
+        small = size_for(running, [file for some in files.values() for file in some])
+        frame = build_features(flights, lookback, weather, settings, one_task=small)
+        write_single(frame, KEY, target, target.with_suffix(".partial"))
+
+    return work
+
+
+def duckdb(files: dict[str, list[Path]], settings: FeatureParams, target: Path) -> Callable[[], object]:
+    """The same in DuckDB, on all cores."""
+    import duckdb as engine
+
+    from tasks.flights.features_sql import DUCKDB_MACROS, features_sql
+
+    connection = engine.connect()
+    connection.execute(DUCKDB_MACROS)
+    for name, paths in files.items():
+        source = f"read_parquet({[str(p) for p in paths or files['flights']]})"
+        connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {source}{'' if paths else ' WHERE false'}")  # noqa: S608 - our own names
+    query = f"SELECT * FROM ({features_sql(settings)}) ORDER BY {', '.join(KEY)}"  # noqa: S608 - our own text
+    return lambda: connection.execute(f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
+
+
+def main() -> None:
+    """Measure one engine."""
+    engine, output, repeats, *folders = sys.argv[1:]
+    target, begun, seconds = Path(output), time.perf_counter(), []
+    settings = params.load(CODE / "params.yaml").features
+    work = {"spark": spark, "duckdb": duckdb}[engine](inputs([Path(f) for f in folders]), settings, target)
+    work()
+    started = time.perf_counter() - begun
+    for _ in range(int(repeats)):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    table = pq.read_table(target)
+    digest = sha256(parquet_bytes(table.combine_chunks()))
+    print(json.dumps({"rows": table.num_rows, "digest": digest, "seconds": seconds, "start_s": started}))
+
+
+if __name__ == "__main__":
+    main()

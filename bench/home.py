@@ -1,0 +1,149 @@
+"""A home of the bench's own, with real months landed, a model trained and put live: what all measurements share.
+
+Made with the commands that Airflow's tasks run (dags/*.py), less Airflow. MLflow's registry is a file in it, and there is
+no online service to reconcile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from bench.frame import Usage, run
+from local.env import environment
+from tasks.common import ledger
+from tasks.common.artefacts import Store
+from tasks.common.environment import CODE
+from tasks.common.environment import environment as tasks_environment
+from tasks.flights import landing
+
+MONTHS = ("2013-01", "2013-02", "2013-03")
+LAST = MONTHS[-1]
+INGEST = (("stage", "manifest", "ingest"), ("stage", "validate"), ("stage", "features"), ("act", "publish"))
+TRAIN = (
+    ("stage", "golden"),
+    ("stage", "train"),
+    ("stage", "resolve"),
+    ("stage", "evaluate"),
+    ("stage", "gate"),
+    ("act", "register"),
+)
+READY = "bench-ready"
+
+
+@dataclass(frozen=True)
+class Home:
+    """A prepared home; this process's environment names it."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Store:
+        """Its artefact store."""
+        return Store(tasks_environment().store_url)
+
+    def workspace(self, run_key: str) -> Path:
+        """Folder of a run."""
+        return self.folder / "runs" / run_key
+
+    def ingested(self, month: str) -> Path:
+        """The workspace that took ``month`` in."""
+        return self.workspace(f"ingest-{month}")
+
+    @property
+    def trained(self) -> Path:
+        """The workspace of the training."""
+        return self.workspace(f"train-{LAST}")
+
+    def model(self) -> tuple[bytes, bytes, str]:
+        """ONNX bytes, contract bytes and digest of the live model."""
+        entry = ledger.Ledger(self.store).champion_at(LAST)
+        assert entry is not None and entry.evidence is not None  # prepared
+        folder = f"models/{entry.evidence.model}"
+        return self.store.read(f"{folder}/model.onnx"), self.store.read(f"{folder}/contract.json"), entry.evidence.model
+
+    def call(self, action: str, names: Sequence[str], dag: str, run_key: str, month: str, **settings: object) -> Usage:
+        """``python -m tasks.common.workspace`` as the operators in plugins/ call it."""
+        argv = [
+            sys.executable,
+            "-m",
+            "tasks.common.workspace",
+            action,
+            *names,
+            "--dag",
+            dag,
+            "--run",
+            run_key,
+            "--month",
+            month,
+        ]
+        argv += [f"--set={name.replace('__', '.')}={value}" for name, value in settings.items()]
+        rest = ["--rest", "--month", month] if action == "act" and names[0] != "register" else []
+        return run([*argv, *rest], CODE, {"PYTHONPATH": str(CODE), "AIRLOOP_RUN": run_key})
+
+    def bare(self, stage: str, month: str, workspace: Path) -> Usage:
+        """The command that dvc.yaml has for ``stage``, or an act's script, in a workspace that has what it reads."""
+        argv = command(stage, month)
+        env = {"PYTHONPATH": str(workspace), "AIRLOOP_RUN": workspace.name}
+        return run([sys.executable, *argv[1:]], workspace, env)
+
+
+def command(stage: str, month: str) -> list[str]:
+    """``python tasks/<stage>.py …`` for ``month``."""
+    stages = yaml.safe_load((CODE / "dvc.yaml").read_text())["stages"]
+    if stage not in stages:
+        return ["python", f"tasks/{stage}.py", *([] if stage == "register" else ["--month", month])]
+    body = stages[stage].get("do", stages[stage])
+    return [part.replace("${key}", month) for part in body["cmd"].split()]
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[Home]:
+    """Let this process's environment name a home in ``folder``, and prepare it unless that was done before."""
+    for name in [n for n in os.environ if n.startswith(("AIRLOOP_", "AIRFLOW")) and n != "AIRLOOP_SOURCE"]:
+        del os.environ[name]
+    os.environ["AIRLOOP_HOME"] = str(folder)
+    os.environ.update(environment())
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'registry.db'}"
+    os.environ["AIRLOOP_ONLINE_URL"] = ""
+    tasks_environment.cache_clear()
+    home = Home(folder)
+    if not (folder / READY).exists():
+        _prepare(home)
+    yield home
+
+
+def _prepare(home: Home) -> None:
+    zone = Store(tasks_environment().landing_url)
+    tables = landing.read_tables(landing.source(), MONTHS)
+    for month in MONTHS:
+        _say(f"{month}: landing and the ingest DAG's commands")
+        landing.land(month, tables, zone)
+        for action, *names in INGEST:
+            home.call(action, names, "ingest", f"ingest-{month}", month)
+    for action, *names in TRAIN:
+        _say(f"{LAST}: {' '.join(names)}")
+        home.call(action, names, "train", f"train-{LAST}", LAST)
+    _say(f"{LAST}: deploy, score, monitor")
+    run(
+        [sys.executable, "-m", "tasks.deploy", "--month", LAST], CODE, {"PYTHONPATH": str(CODE), "AIRLOOP_RUN": "bench"}
+    )
+    for act in ("score", "monitor"):
+        home.call("act", [act], act, f"{act}-{LAST}", LAST)
+    (home.folder / READY).touch()
+
+
+def forget(workspace: Path) -> None:
+    """Delete a run's workspace."""
+    shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _say(what: str) -> None:
+    print(f"  preparing: {what}", file=sys.stderr, flush=True)
