@@ -1,6 +1,8 @@
 """`make bench`: measure on this machine, print a table and store it as JSON.
 
-python -m bench [NAME...] [--repeats 3] [--out reports/bench.json] [--home FOLDER]
+    python -m bench [NAME...] [--repeats 3] [--out reports/bench.json] [--home FOLDER]
+
+A measurement that fails does not take the others with it; the exit code says so.
 """
 
 from __future__ import annotations

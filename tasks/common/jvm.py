@@ -13,11 +13,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import MutableMapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from tasks.common.environment import environment
 from tasks.common.errors import AirloopError, run_main
 
 VARIABLE = "SPARK_SUBMIT_OPTS"
@@ -29,23 +29,36 @@ FLAGS = (
 )
 
 
-def options(home: Path) -> str:
-    """JVM flags for SPARK_SUBMIT_OPTS; with the archive in ``home`` when it has been made for this Java and Spark."""
-    made = archive(home)
+def options() -> str:
+    """JVM flags for SPARK_SUBMIT_OPTS; with the archive when it has been made for this Java and this Spark."""
+    made = archive()
     return " ".join((*FLAGS, *((f'-XX:SharedArchiveFile="{made}"',) if made.is_file() else ())))
 
 
-def archive(home: Path) -> Path:
-    """Where the class-data archive for this Java, this PySpark and these flags lies, whether it exists or not."""
+def configure(environ: MutableMapping[str, str]) -> None:
+    """Add ``options`` to what ``environ`` says of Spark's JVM, unless flags of ours are there already."""
+    given = environ.get(VARIABLE, "")
+    if FLAGS[0] not in given:
+        environ[VARIABLE] = f"{given} {options()}".strip()
+
+
+def archive() -> Path:
+    """Where the class-data archive for this Java, this PySpark and these flags lies, whether it exists or not.
+
+    It is part of the Python environment: as old as its PySpark, and gone with it.
+    """
     java = Path(os.environ["JAVA_HOME"], "bin", "java") if os.environ.get("JAVA_HOME") else shutil.which("java") or ""
     pyspark = find_spec("pyspark")
     parts = (Path(java).resolve(), version("pyspark"), pyspark.origin if pyspark else "", *FLAGS)
-    return home / "jvm" / f"{hashlib.sha256('|'.join(map(str, parts)).encode()).hexdigest()[:16]}.jsa"
+    return (
+        Path(sys.prefix, "share", "airloop")
+        / f"{hashlib.sha256('|'.join(map(str, parts)).encode()).hexdigest()[:16]}.jsa"
+    )
 
 
-def prepare(home: Path) -> Path:
+def prepare() -> Path:
     """Make the archive unless it is there; AirloopError when the JVM cannot write one."""
-    made = archive(home)
+    made = archive()
     if made.is_file():
         return made
     made.parent.mkdir(parents=True, exist_ok=True)
@@ -68,9 +81,9 @@ def prepare(home: Path) -> Path:
 
 
 def main() -> None:
-    """Make the archive in AIRLOOP_HOME."""
+    """Make the archive."""
     argparse.ArgumentParser(description=__doc__).parse_args()
-    made = prepare(environment().home.resolve())
+    made = prepare()
     print(f"Spark's classes are archived in {made} ({made.stat().st_size / 2**20:.0f} MiB)")
 
 

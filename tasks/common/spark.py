@@ -15,7 +15,6 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from tasks.common import jvm
-from tasks.common.environment import environment
 from tasks.common.errors import DataError
 from tasks.common.files import copy_parquet
 
@@ -45,7 +44,7 @@ def session(app: str) -> SparkSession:
     """
     builder = SparkSession.builder.appName(app)
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # which spark-submit sets for the script it runs
-        os.environ.setdefault(jvm.VARIABLE, jvm.options(environment().home.resolve()))
+        jvm.configure(os.environ)
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         folder = tempfile.mkdtemp(prefix="airloop-spark-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)

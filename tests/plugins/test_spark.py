@@ -27,6 +27,8 @@ Path(os.environ["AIRLOOP_RESULT"]).write_text(json.dumps(answer))
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = Path(__file__).parents[2]
     (tmp_path / "tasks/common").mkdir(parents=True)
+    for package in ("tasks", "tasks/common"):  # or the installed packages of these names would be found first
+        (tmp_path / package / "__init__.py").touch()
     (tmp_path / "run/tasks").mkdir(parents=True)
     (tmp_path / "dvc.yaml").write_text((root / "dvc.yaml").read_text())
     (tmp_path / "tasks/common/workspace.py").write_text(WORKSPACE)

@@ -27,6 +27,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout whose workspace command only says what it was asked."""
     root = Path(__file__).parents[2]
     (tmp_path / "tasks/common").mkdir(parents=True)
+    for package in ("tasks", "tasks/common"):  # or the installed packages of these names would be found first
+        (tmp_path / package / "__init__.py").touch()
     (tmp_path / "dvc.yaml").write_text((root / "dvc.yaml").read_text())
     (tmp_path / "tasks/common/workspace.py").write_text(WORKSPACE)
     (tmp_path / "tasks/rescore.py").write_text(
