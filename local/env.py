@@ -15,6 +15,7 @@ from local import airflow_settings, keys
 from local.errors import LocalError
 from local.paths import ROOT, STAMP, home_from, scripts
 from local.place import HOST, PORTS, Place
+from tasks.common import jvm
 
 
 def place() -> Place:
@@ -88,7 +89,7 @@ def _tools(where: Place) -> dict[str, str]:
         "SPARK_LOCAL_IP": HOST,  # the driver's and the block manager's ports
         "SPARK_LOCAL_DIRS": str(home / "tmp"),
         # A Spark that is killed leaves its files where the JVM keeps temporary ones, and every JVM leaves its counters.
-        "SPARK_SUBMIT_OPTS": f'-Djava.io.tmpdir="{home / "tmp"}" -XX:-UsePerfData',
+        "SPARK_SUBMIT_OPTS": f'-Djava.io.tmpdir="{home / "tmp"}" {" ".join(jvm.FLAGS)}',
     }
 
 
