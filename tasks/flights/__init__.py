@@ -1,7 +1,13 @@
 """The worked example: everything that knows it is about flights. Replace this package to bring your own data.
 
-definitions  key, label, features: read by Spark and by the online service
-schema       columns and value rules of what lands
-landing      plays the airline: drops the months into the landing zone
-golden       which rows make the golden set
+landing       plays the airline: drops the months into the landing zone
+schema        columns and types of what lands
+feed, clock   text cells to typed columns, local wall clocks to UTC
+rules, tail   value rules; what the next month's look-back can still see
+definitions   key, label, features: read by Spark and by the online service
+features_sql  the features as one SQL text, for Spark and for DuckDB
+golden        which rows make the golden set
+state, asof   what the online service needs of a month, and how it answers as of T
+request       what a traveller asks
+drift         which columns Evidently draws
 """
