@@ -117,17 +117,6 @@ def timed(name: str, work: Callable[[], Usage], repeats: int, note: str = "") ->
     return Row(name, "s", tuple(u.seconds for u in found), note, more)
 
 
-def rate(name: str, rows: int, work: Callable[[], object], repeats: int, note: str = "", warm_up: int = 1) -> Row:
-    """``rows`` over the seconds of ``work``, after ``warm_up`` runs that do not count."""
-    values = []
-    for turn in range(warm_up + repeats):
-        start = time.perf_counter()
-        work()
-        if turn >= warm_up:
-            values.append(rows / (time.perf_counter() - start))
-    return Row(name, "rows/s", tuple(values), note, {"rows": rows})
-
-
 @dataclass
 class Machine:
     """What the numbers are taken on, and how busy it was meanwhile; no name and no address."""

@@ -12,11 +12,13 @@ from bench.frame import Row, timed
 from bench.home import LAST, LEARNT, Home
 
 INGEST = ("manifest", "ingest", "validate", "features", "publish")
-TRAIN = ("golden", "train", "resolve", "evaluate", "gate", "register")
+TRAIN = ("golden", "train", "resolve", "evaluate", "gate")
 NOTES = {
     **dict.fromkeys(("features", "score"), "with the start of its JVM"),
-    "monitor": "without MLflow's server",
-    "register": "the registry is a file",
+    "monitor": "the registry is a file",
+    "evaluate": "candidate and champion",
+    "register": "once, with its workspace; the registry is a file",
+    "deploy": "once; no online service to reconcile",
 }
 
 
@@ -25,7 +27,8 @@ def measure(home: Home, repeats: int) -> list[Row]:
     places: dict[str, tuple[str, Path]] = dict.fromkeys(INGEST, (LAST, home.ingested(LAST)))
     places |= dict.fromkeys(TRAIN, (LEARNT, home.trained))
     places |= {act: (LAST, home.workspace(f"{act}-{LAST}")) for act in ("score", "monitor")}
-    return [
+    rows = [
         timed(stage, partial(home.bare, stage, month, workspace), repeats, NOTES.get(stage, ""))
         for stage, (month, workspace) in places.items()
     ]
+    return rows + [timed(act, partial(home.once().__getitem__, act), 1, NOTES[act]) for act in ("register", "deploy")]

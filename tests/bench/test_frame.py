@@ -12,7 +12,7 @@ import pytest
 
 from bench import frame
 from bench.__main__ import MEASUREMENTS, table
-from bench.frame import Machine, Row, rate, run, timed
+from bench.frame import Machine, Row, run, timed
 
 
 def python(tmp_path, code):
@@ -56,13 +56,6 @@ def test_rows_keep_every_repeat_and_the_spread():
     assert (found["min"], found["median"], found["max"], found["values"]) == (1.0, 2.0, 3.0, [3.0, 1.0, 2.0])
     assert (found["cpu_s"], found["peak_mb"]) == (0.5, 100.0)
     json.dumps(found)
-
-
-def test_a_rate_leaves_out_the_warm_up():
-    calls = []
-    row = rate("loop", 1000, lambda: calls.append(1), repeats=2, warm_up=1)
-    assert len(calls) == 3
-    assert len(row.values) == 2
 
 
 def test_a_busy_machine_is_named(monkeypatch):
