@@ -1,0 +1,245 @@
+"""Batch scoring in a real Spark, with models that were really trained."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks import score, train
+from tasks.common import landed
+from tasks.common.artefacts import Store, sha256
+from tasks.common.environment import CODE, environment
+from tasks.common.errors import DataError
+from tasks.common.ledger import Ledger
+from tasks.common.model import load
+from tasks.flights.definitions import KEY
+from tests.makers import Workspace, crown
+
+MONTH = "2013-04"
+
+pytestmark = pytest.mark.slow  # a JVM starts once
+
+
+@dataclass
+class World:
+    """A workspace with features, a store, and two models to put live."""
+
+    workspace: Workspace
+    store: Store
+    folder: Path
+    models: list[train.Trained]
+
+    def land(self, month: str = MONTH) -> None:
+        """Record ``month`` as landed with the features that are there."""
+        content = (self.workspace.root / f"data/features/{month}.parquet").read_bytes()
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        record = {
+            "month": month,
+            "previous": month,
+            "run": "r",
+            "manifest": "",
+            "features": digest,
+            "counts": {},
+            "lock": {},
+            "state": {},
+        }
+        landed.write(self.store, landed.Landed.model_validate(record))
+
+    def crown(self, *versions: int) -> None:
+        """Put these versions live, one after the other, from MONTH on."""
+        for version in versions:
+            crown(self.store, self.models[version - 1], data_through="2013-03", version=version)
+
+    def score(self, month: str = MONTH) -> dict[str, Any]:
+        return score.score(month, self.workspace.root, self.store)
+
+    def files(self) -> dict[str, tuple[bytes, int]]:
+        """Content and time of writing of all that scoring wrote."""
+        paths = sorted((self.folder / "predictions").rglob("*"))
+        return {
+            p.relative_to(self.folder).as_posix(): (p.read_bytes(), p.stat().st_mtime_ns) for p in paths if p.is_file()
+        }
+
+    def predictions(self, version: int) -> pa.Table:
+        return pq.read_table(io.BytesIO(self.store.read(f"predictions/{MONTH}/v{version}.parquet")))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, list[train.Trained]]:
+    workspace = Workspace(tmp_path_factory.mktemp("models"), rows_a_day=20)
+    models = []
+    for rounds in (5, 15):
+        workspace.raw["train"]["rounds"] = rounds
+        workspace.save()
+        models.append(workspace.train())
+    return workspace, models
+
+
+@pytest.fixture
+def world(tmp_path: Path, trained: tuple[Workspace, list[train.Trained]]) -> World:
+    workspace, models = trained
+    made = World(
+        workspace.copy(tmp_path / "workspace"), Store((tmp_path / "store").as_uri()), tmp_path / "store", models
+    )
+    made.land()
+    return made
+
+
+def no_spark(*_: object) -> None:
+    raise AssertionError("Spark was started for nothing")
+
+
+def test_before_the_first_model_the_month_is_warming_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    monkeypatch.setattr(score, "predict", no_spark)
+    monkeypatch.setenv("AIRLOOP_STORE", world.store.url)
+    monkeypatch.setenv("AIRLOOP_RESULT", str(tmp_path / "result.json"))
+    monkeypatch.setattr(sys, "argv", ["score", "--month", MONTH])
+    monkeypatch.chdir(world.workspace.root)
+    environment.cache_clear()
+    score.main()
+    environment.cache_clear()
+    assert capsys.readouterr().out == "2013-04: warming up, no model is live for this month yet\n"
+    scored = world.store.read_json(f"predictions/{MONTH}/scored.json")
+    assert (scored["status"], scored["champion"], scored["previous"], scored["predictions"]) == (
+        "warming up",
+        None,
+        None,
+        {},
+    )
+    assert json.loads((tmp_path / "result.json").read_text()) == scored
+    assert list(world.files()) == [f"predictions/{MONTH}/scored.json"]
+
+
+def test_a_model_that_is_live_later_scores_nothing_earlier(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(score, "predict", no_spark)
+    world.land("2013-03")
+    world.crown(1)
+    assert world.score("2013-03")["status"] == "warming up"
+
+
+def test_champion_and_shadow_in_one_go(world: World, monkeypatch: pytest.MonkeyPatch):
+    """Every flight once a version, with the bits of a plain ONNX Runtime loop; again, no byte changes or is written."""
+    world.crown(1, 2)
+    written: list[str] = []
+    put = score.put
+    monkeypatch.setattr(score, "put", lambda name, *rest: (written.append(name), put(name, *rest))[1])
+    result = world.score()
+    assert (result["status"], result["champion"], result["previous"]) == ("scored", 2, 1)
+    assert written[-1] == f"predictions/{MONTH}/scored.json", "it names what must be there"
+    assert world.store.read_json(written[-1]) == result
+    features = world.workspace.month(MONTH)
+    for version, made in enumerate(world.models, start=1):
+        table = world.predictions(version)
+        assert result["predictions"][f"v{version}"] == sha256(
+            world.store.read(f"predictions/{MONTH}/v{version}.parquet")
+        )
+        assert table.schema.names == ["prediction_id", *KEY, "probability"]
+        assert table.schema.field("probability").type == pa.float32()
+        assert table.select(KEY).equals(features.select(KEY)), "the same flights in the same order"
+        model = load(made.onnx, made.contract, sha256(made.onnx))
+        one_by_one = [model.score(features.slice(row, 1))[0] for row in range(features.num_rows)]
+        assert np.array_equal(table["probability"].to_numpy(), np.array(one_by_one, dtype=np.float32))
+    first = world.files()
+    assert world.score() == result
+    assert world.files() == first
+
+
+def test_ids_say_where_they_are_and_depend_on_nothing_else(world: World):
+    world.crown(1, 2)
+    world.score()
+    ids = {v: world.predictions(v)["prediction_id"].to_pylist() for v in (1, 2)}
+    for version, found in ids.items():
+        assert len(set(found)) == len(found) == world.workspace.month(MONTH).num_rows
+        assert all(re.fullmatch(rf"2013-04\.v{version}\.[0-9a-f]{{16}}", one) for one in found)
+    assert not {i.split(".")[2] for i in ids[1]} & {i.split(".")[2] for i in ids[2]}
+    row = world.predictions(1).slice(7, 1).to_pylist()[0]
+    assert row["prediction_id"] == score.prediction_id(MONTH, 1, tuple(row[k] for k in KEY))
+
+
+def test_an_id_never_changes():
+    """Ids are written down elsewhere: this one is for ever."""
+    key = (dt.date(2013, 4, 1), 1364810400, "UA", 1545, "EWR")
+    assert score.prediction_id("2013-04", 2, key) == "2013-04.v2.fca7fccf422987ce"
+
+
+def test_a_submitted_script_scores_to_the_same_bytes(world: World):
+    """As Airflow does it: from the workspace, the script's path, another JVM and master."""
+    world.crown(1, 2)
+    world.score()
+    first = world.files()
+    for path in (world.folder / "predictions").rglob("*.*"):
+        path.unlink()
+    done = subprocess.run(
+        [Path(sys.executable).with_name("spark-submit"), "--master", "local[1]", CODE / "tasks/score.py", "--month", MONTH],
+        env=os.environ | {"PYTHONPATH": str(CODE), "AIRLOOP_STORE": world.store.url, "PYSPARK_PYTHON": sys.executable,
+                          "PYSPARK_DRIVER_PYTHON": sys.executable},
+        cwd=world.workspace.root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"{MONTH}: 600 flights scored with v2, v1 beside it" in done.stdout
+    assert {n: content for n, (content, _) in world.files().items()} == {
+        n: content for n, (content, _) in first.items()
+    }
+    assert sorted(p.name for p in world.workspace.root.iterdir()) == ["data", "params.yaml"], "no litter"
+
+
+def damage_model(world: World) -> None:
+    digest = sha256(world.models[0].onnx)
+    path = world.folder / f"models/{digest}/model.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+def land_again(world: World) -> None:
+    table = world.workspace.month(MONTH)
+    world.workspace.put_month(MONTH, table.slice(1))
+
+
+def forget_landing(world: World) -> None:
+    (world.folder / f"landed/{MONTH}.json").unlink()
+
+
+def lose_features(world: World) -> None:
+    (world.workspace.root / f"data/features/{MONTH}.parquet").unlink()
+
+
+@pytest.mark.parametrize(("harm", "says"), [
+    (damage_model, "was changed or damaged"),
+    (land_again, "landed again since"),
+    (forget_landing, "2013-04 has not landed"),
+    (lose_features, r"2013-04\.parquet is missing"),
+])  # fmt: skip
+def test_what_cannot_be_trusted_is_not_scored(
+    world: World, monkeypatch: pytest.MonkeyPatch, harm: Callable[[World], None], says: str
+):
+    monkeypatch.setattr(score, "predict", no_spark)
+    world.crown(1)
+    harm(world)
+    with pytest.raises(DataError, match=says):
+        world.score()
+    assert not world.files()
+
+
+def test_nothing_live_any_more_is_recorded_as_such(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(score, "predict", no_spark)
+    world.crown(1)
+    Ledger(world.store).append(
+        action="rollback", to_version=None, effective_from=MONTH, who="test", why="test", evidence=None
+    )
+    assert world.score()["status"] == "warming up"
