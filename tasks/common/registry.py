@@ -77,11 +77,11 @@ def set_aliases(champion: int | None, previous: int | None, registry: MlflowClie
     try:
         current = registry.get_registered_model(MODEL).aliases
         for alias, wanted in ((CHAMPION, champion), (PREVIOUS, previous)):
-            have = current.get(alias)
+            have = current.get(alias)  # text from a server, a number from a database
             if wanted is None and have is not None:
                 registry.delete_registered_model_alias(MODEL, alias)
                 changes.append(f"{alias} removed")
-            elif wanted is not None and have != str(wanted):
+            elif wanted is not None and str(have) != str(wanted):
                 registry.set_registered_model_alias(MODEL, alias, str(wanted))
                 changes.append(f"{alias} -> v{wanted}")
     except MlflowException as error:

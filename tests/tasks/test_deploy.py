@@ -1,0 +1,191 @@
+"""deploy on a real ledger, a real MLflow registry (SQLite) and a real online service: promote, heal, take back, roll back."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import mlflow
+import pytest
+
+from tasks import deploy
+from tasks.common import environment as environment_module
+from tasks.common import ledger, registry
+from tasks.common.artefacts import Store, to_json
+from tasks.common.errors import AirloopError, DataError
+from tests.serving.world import CODE, World
+
+FLIGHT = {"carrier": "B6", "flight": 101, "origin": "JFK", "dest": "SFO"}
+AT = 1360848600  # 2013-02-14 08:30 in New York: before ten, where the model of the tests says 1 / (1 + e^score)
+
+
+class Place:
+    """A store with two landed months, an empty registry, a service that looks at the store only when told."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = Store((root / "store").as_uri())
+        self.world = World(self.store)
+        self.book = ledger.Ledger(self.store)
+        for month in ("2013-01", "2013-02"):
+            self.world.land(month)
+
+    def register(self, score: float, data_through: str, *, smoke: float | None = None) -> int:
+        """A version as `register` leaves it; ``smoke`` is the probability that its evaluation claims for one flight."""
+        evidence = self.world.put_model(score)
+        client = registry.client()
+        tags = {"onnx": evidence.model, "contract": evidence.contract, "gate": "g" * 64, "run": f"train-{score}",
+                "data_through": data_through, "why": "test"}  # fmt: skip
+        made = client.create_model_version(
+            registry.MODEL, self.store.uri(f"models/{evidence.model}"), tags={f"airloop.{k}": v for k, v in tags.items()}
+        )
+        answer = 1 / (1 + 2.718281828459045**score) if smoke is None else smoke
+        rows = [{**FLIGHT, "scheduled_at": AT, "probability": answer}]
+        self.store.write(f"models/{evidence.model}/smoke.json", to_json(rows))
+        return int(made.version)
+
+    def agreed(self) -> tuple[int | None, str, int | None]:
+        """What ledger, registry and service say is live."""
+        live = self.book.latest()
+        aliases = registry.client().get_registered_model(registry.MODEL).aliases
+        online = httpx.get(f"{environment_module.environment().online_url}/readyz", timeout=30).json()
+        return (live.to_version if live else None, str(aliases.get("champion")), online["model_version"])
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """The online service as a process, on a store that the tests fill."""
+    root = tmp_path_factory.mktemp("deploy")
+    (root / "store").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {**os.environ, "AIRLOOP_STORE": (root / "store").as_uri(), "AIRLOOP_CODE": str(CODE)}
+    command = [sys.executable, "-m", "uvicorn", "serving.app:app", "--port", str(port), "--log-level", "warning"]
+    process = subprocess.Popen(command, env=env, cwd=CODE)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/healthz")
+        yield root, f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_for(url: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(url, timeout=5)
+        except httpx.TransportError:
+            time.sleep(0.2)
+        else:
+            return
+    raise AssertionError(f"{url} did not answer within {seconds} s")
+
+
+@pytest.fixture
+def place(service: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    root, url = service
+    for old in (root / "store").rglob("*.json"):
+        old.unlink()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'registry.db'}")
+    monkeypatch.setenv("AIRLOOP_STORE", (root / "store").as_uri())
+    monkeypatch.setenv("AIRLOOP_ONLINE_URL", url)
+    environment_module.environment.cache_clear()
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    registry.client().create_registered_model(registry.MODEL)
+    yield Place(root)
+    environment_module.environment.cache_clear()
+
+
+def test_a_promotion_reaches_registry_and_service(place: Place) -> None:
+    place.register(0.5, "2013-02")
+    deploy.promote("2013-02", "test", place.book)
+    live = deploy.deploy(place.book, place.store)
+    assert (live.to_version, live.effective_from) == (1, "2013-03")
+    assert place.agreed() == (1, "1", 1)
+
+
+@pytest.mark.parametrize("killed_after", ["the ledger", "the aliases"])
+def test_a_kill_between_two_writes_heals_on_the_next_run(place: Place, killed_after: str) -> None:
+    place.register(0.5, "2013-02")
+    deploy.promote("2013-02", "test", place.book)
+    deploy.deploy(place.book, place.store)
+    place.register(0.8, "2013-03")
+    deploy.promote("2013-03", "test", place.book)
+    if killed_after == "the aliases":
+        registry.set_aliases(2, 1, registry.client())
+
+    deploy.promote("2013-03", "test", place.book)  # as the retried task does
+    deploy.deploy(place.book, place.store)
+    assert place.agreed() == (2, "2", 2)
+    assert [e.action for e in place.book.entries()] == ["promote", "promote"], "the retry added no entry"
+
+
+def test_a_model_that_answers_otherwise_online_is_taken_back(place: Place) -> None:
+    place.register(0.5, "2013-02")
+    deploy.promote("2013-02", "test", place.book)
+    deploy.deploy(place.book, place.store)
+    place.register(0.8, "2013-03", smoke=0.123)
+    deploy.promote("2013-03", "test", place.book)
+    with pytest.raises(AirloopError, match=r"v2 was taken back, v1 is live again: .*0\.123"):
+        deploy.deploy(place.book, place.store)
+    assert place.agreed() == (1, "1", 1)
+    assert [(e.action, e.to_version) for e in place.book.entries()] == [("promote", 1), ("promote", 2), ("revert", 1)]
+
+    deploy.promote("2013-03", "test", place.book)
+    deploy.deploy(place.book, place.store)
+    assert place.agreed() == (1, "1", 1), "running the deployment again does not bring back what was taken back"
+
+
+def test_a_damaged_model_never_serves(place: Place) -> None:
+    place.register(0.5, "2013-02")
+    deploy.promote("2013-02", "test", place.book)
+    deploy.deploy(place.book, place.store)
+    place.register(0.8, "2013-03")
+    entry = deploy.promote("2013-03", "test", place.book)
+    assert entry.evidence is not None
+    place.store.write(f"models/{entry.evidence.model}/model.onnx", b"not a model")
+    with pytest.raises(AirloopError, match="v1 is live again"):
+        deploy.deploy(place.book, place.store)
+    assert place.agreed() == (1, "1", 1)
+
+
+def test_a_rollback_takes_effect_in_months_that_have_not_landed(place: Place) -> None:
+    for score, month in ((0.5, "2013-01"), (0.8, "2013-02")):
+        place.register(score, month)
+        deploy.promote(month, "test", place.book)
+        deploy.deploy(place.book, place.store)
+    deploy.roll_back(1, "somebody", "the shadow was right", place.book, place.store)
+    live = deploy.deploy(place.book, place.store)
+    assert (live.action, live.from_version, live.to_version, live.effective_from) == ("rollback", 2, 1, "2013-03")
+    assert place.agreed() == (1, "1", 1)
+
+
+def test_what_did_not_come_through_the_gate_cannot_go_live(place: Place) -> None:
+    client = registry.client()
+    client.create_model_version(registry.MODEL, "somewhere", tags={"airloop.data_through": "2013-02"})
+    with pytest.raises(DataError, match="did not come through the gate"):
+        deploy.promote("2013-02", "mallory", place.book)
+    with pytest.raises(DataError, match="no version 7"):
+        deploy.roll_back(7, "mallory", "", place.book, place.store)
+    assert place.book.entries() == []
+
+
+def test_a_service_that_is_away_loses_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.register(0.5, "2013-02")
+    deploy.promote("2013-02", "test", place.book)
+    with monkeypatch.context() as away:
+        away.setenv("AIRLOOP_ONLINE_URL", "http://127.0.0.1:9")
+        environment_module.environment.cache_clear()
+        with pytest.raises(AirloopError, match=r"does not answer.*make up"):
+            deploy.deploy(place.book, place.store)
+    environment_module.environment.cache_clear()
+    deploy.deploy(place.book, place.store)
+    assert place.agreed() == (1, "1", 1)
+    assert len(place.book.entries()) == 1
