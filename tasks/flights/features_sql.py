@@ -122,7 +122,7 @@ def _events(kind: int, at: str, delay: str, sign: int, after: int, params: Featu
 
 def _running_sums(by: tuple[str, ...], counts: Iterable[str]) -> Iterable[str]:
     for count in counts:
-        over = f"PARTITION BY {_list(by)} ORDER BY instant, kind DESC ROWS UNBOUNDED PRECEDING"
+        over = f"PARTITION BY {_list(by)} ORDER BY instant, kind ROWS UNBOUNDED PRECEDING"
         yield f"SUM({count}) OVER ({over}) AS {_prefix(by)}_{count}"
 
 

@@ -71,7 +71,7 @@ class Loop:
             raise AssertionError(f"{dag} {run_id} ended as {ended['state']}:\n" + "\n".join(words))
         return tasks
 
-    def started(self, dag: str, month: str, nth: int = 1, seconds: float = 120) -> str:
+    def started(self, dag: str, month: str, nth: int = 1, seconds: float = 600) -> str:
         """Run id of the ``nth`` run of ``dag`` that an asset event started for ``month``."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
