@@ -41,7 +41,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     if unknown := [name for name in arguments.names if name not in MEASUREMENTS]:
         _parser().error(f"no measurement {', '.join(unknown)}; there are {', '.join(MEASUREMENTS)}")
-    console, machine = Console(), Machine()
+    console, machine = Console(width=None if sys.stdout.isatty() else 140), Machine()
     _warn(console, machine)
     try:
         with tempfile.TemporaryDirectory(prefix="airloop-bench-") as temporary:
