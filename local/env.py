@@ -40,7 +40,7 @@ def environment() -> dict[str, str]:
     java_home = said.get("JAVA_HOME") or _stamped_java()
     defaults = {**_airloop(where), **airflow_settings.tuning()}
     fixed = {
-        **_tools(where),
+        **_tools(where, java_home),
         **airflow_settings.fixed(where, keys.load(where.home)),
         "AIRLOOP_HOME": str(where.home),
         "AIRLOOP_CODE": str(where.code),
@@ -70,7 +70,7 @@ def _ports(where: Place) -> tuple[int, int, int]:
     return where.airflow_port, where.mlflow_port, where.online_port
 
 
-def _tools(where: Place) -> dict[str, str]:
+def _tools(where: Place, java_home: str) -> dict[str, str]:
     home = where.home
     python = str(scripts() / "python")
     return {
@@ -89,7 +89,7 @@ def _tools(where: Place) -> dict[str, str]:
         "SPARK_LOCAL_IP": HOST,  # the driver's and the block manager's ports
         "SPARK_LOCAL_DIRS": str(home / "tmp"),
         # A Spark that is killed leaves its files where the JVM keeps temporary ones, and every JVM leaves its counters.
-        "SPARK_SUBMIT_OPTS": f'-Djava.io.tmpdir="{home / "tmp"}" {" ".join(jvm.FLAGS)}',
+        "SPARK_SUBMIT_OPTS": f'-Djava.io.tmpdir="{home / "tmp"}" {jvm.options(java_home)}',
     }
 
 

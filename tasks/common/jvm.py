@@ -29,9 +29,9 @@ FLAGS = (
 )
 
 
-def options() -> str:
+def options(java_home: str = "") -> str:
     """JVM flags for SPARK_SUBMIT_OPTS; with the archive when it has been made for this Java and this Spark."""
-    made = archive()
+    made = archive(java_home)
     return " ".join((*FLAGS, *((f'-XX:SharedArchiveFile="{made}"',) if made.is_file() else ())))
 
 
@@ -42,12 +42,15 @@ def configure(environ: MutableMapping[str, str]) -> None:
         environ[VARIABLE] = f"{given} {options()}".strip()
 
 
-def archive() -> Path:
+def archive(java_home: str = "") -> Path:
     """Where the class-data archive for this Java, this PySpark and these flags lies, whether it exists or not.
+
+    The Java is that of ``java_home``, else of JAVA_HOME, else the one on the PATH.
 
     It is part of the Python environment: as old as its PySpark, and gone with it.
     """
-    java = Path(os.environ["JAVA_HOME"], "bin", "java") if os.environ.get("JAVA_HOME") else shutil.which("java") or ""
+    home = java_home or os.environ.get("JAVA_HOME")
+    java = Path(home, "bin", "java") if home else shutil.which("java") or ""
     pyspark = find_spec("pyspark")
     parts = (Path(java).resolve(), version("pyspark"), pyspark.origin if pyspark else "", *FLAGS)
     return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ def session(app: str) -> SparkSession:
     Temporary files of a plain run go to a folder of its own that goes when Python does; spark-submit's go where
     SPARK_LOCAL_DIRS says.
     """
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # or workers run whatever python3 is first on the PATH
     builder = SparkSession.builder.appName(app)
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # which spark-submit sets for the script it runs
         jvm.configure(os.environ)

@@ -27,7 +27,7 @@ def test_a_command_is_charged_for_its_children_also_those_nobody_waits_for(tmp_p
         grab = "import time; block = bytearray(300 * 2**20); end = time.process_time() + 0.5\\nwhile time.process_time() < end: pass\\n"
         child = subprocess.Popen([sys.executable, "-c", grab + "print('held', flush=True); time.sleep(60)"], stdout=subprocess.PIPE)
         child.stdout.readline()
-        time.sleep(0.3)
+        time.sleep(0.6)
         child.kill()  # and never waited for, as Python does with Spark's JVM
         print("done")
         """,
