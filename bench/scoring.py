@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ NOTES = {
     "loop": "encode and predict, one core, Parquet to array",
     "loop_ids": "the same with keys and prediction ids: all that the Spark job does, without Spark",
     "spark": "mapInArrow on all cores, as tasks/score.py does it",
+    "spark_bare": "mapInArrow on all cores, encode and predict, no ids: the loop's work, and more than MLflow's",
     "mlflow": "mlflow.pyfunc.spark_udf on all cores, on inputs encoded beforehand, no ids",
 }
 
@@ -80,7 +81,7 @@ def _model(folder: Path) -> tuple[bytes, bytes, str]:
     )
 
 
-def _batches(folder: Path) -> Any:
+def _batches(folder: Path) -> Iterator[pa.RecordBatch]:
     for path in sorted((folder / "features").glob("*.parquet")):
         yield from pq.ParquetFile(path).iter_batches(BATCH)
 
@@ -115,6 +116,24 @@ def spark(folder: Path) -> Callable[[], float]:
     return work
 
 
+def spark_bare(folder: Path) -> Callable[[], float]:
+    """mapInArrow that gives the probability and nothing else."""
+    from tasks.common.spark import session
+
+    running, parts = session("bench scoring"), _model(folder)
+
+    def probabilities(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        model = load(*parts)
+        for batch in batches:
+            yield pa.RecordBatch.from_arrays([pa.array(model.score(batch))], names=["probability"])
+
+    def work() -> float:
+        frame = running.read.parquet(str(folder / "features")).mapInArrow(probabilities, "probability float")
+        return _written(frame, "probability", folder / "bare.out")
+
+    return work
+
+
 def mlflow(folder: Path) -> Callable[[], float]:
     """spark_udf on the columns as one struct, which MLflow turns into the model's matrix."""
     from mlflow.pyfunc import spark_udf
@@ -143,7 +162,9 @@ def _written(frame: Any, column: str, target: Path) -> float:
 def main() -> None:
     """Measure one way of scoring: once to warm up, then ``repeats`` times."""
     engine, folder, repeats = sys.argv[1:]
-    work = {"loop": loop, "loop_ids": loop_ids, "spark": spark, "mlflow": mlflow}[engine](Path(folder))
+    work = {"loop": loop, "loop_ids": loop_ids, "spark": spark, "spark_bare": spark_bare, "mlflow": mlflow}[engine](
+        Path(folder)
+    )
     mean, seconds = work(), []
     for _ in range(int(repeats)):
         start = time.perf_counter()
