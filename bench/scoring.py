@@ -117,7 +117,7 @@ def spark(folder: Path) -> Callable[[], float]:
 
 
 def spark_bare(folder: Path) -> Callable[[], float]:
-    """mapInArrow that gives the probability and nothing else."""
+    """MapInArrow that gives the probability and nothing else."""
     from tasks.common.spark import session
 
     running, parts = session("bench scoring"), _model(folder)
