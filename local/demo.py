@@ -130,7 +130,7 @@ class Demo:
             yield lambda _: None
             return
         with self.console.status(what) as status:
-            yield lambda text: status.update(text)
+            yield status.update
 
 
 def _check(through: str) -> None:

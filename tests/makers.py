@@ -34,11 +34,20 @@ from tasks.flights.definitions import KEY, LATE_DEPARTURES, LATE_RATES, NUMBERS
 WARMUP = ("2013-01", "2013-02", "2013-03")
 WINDOW = (*WARMUP, "2013-04")
 
-SCHEMA = pa.schema([
-    ("date", pa.date32()), ("scheduled_at", pa.int64()), ("carrier", pa.string()), ("flight", pa.int32()),
-    ("origin", pa.string()), ("as_of", pa.int64()), ("day", pa.int32()), ("late", pa.int8()), ("dest", pa.string()),
-    *((name, pa.float64()) for name in NUMBERS),
-])
+SCHEMA = pa.schema(
+    [
+        ("date", pa.date32()),
+        ("scheduled_at", pa.int64()),
+        ("carrier", pa.string()),
+        ("flight", pa.int32()),
+        ("origin", pa.string()),
+        ("as_of", pa.int64()),
+        ("day", pa.int32()),
+        ("late", pa.int8()),
+        ("dest", pa.string()),
+        *((name, pa.float64()) for name in NUMBERS),
+    ]
+)
 
 
 def features(month: str, rows_a_day: int = 60, *, seed: int = 0, day_luck: float = 0.4) -> pa.Table:
@@ -53,29 +62,50 @@ def features(month: str, rows_a_day: int = 60, *, seed: int = 0, day_luck: float
     wet = (rng.random(days) < 0.3)[day]
     x = {name: np.clip(rng.beta(3, 9, n) + 0.02 * carrier, 0, 1) for name in LATE_RATES}
     x |= {
-        LATE_DEPARTURES: rng.beta(2, 7, n), "hour": hour, "dow": (day + first.weekday()) % 7,
-        "block_minutes": rng.integers(60, 400, n), "distance": rng.integers(90, 2500, n),
-        "temp": rng.normal(45, 12, n), "dewp": rng.normal(35, 12, n), "humid": rng.uniform(30, 100, n),
-        "wind_dir": rng.integers(0, 36, n) * 10, "wind_speed": rng.gamma(4, 2.5, n),
+        LATE_DEPARTURES: rng.beta(2, 7, n),
+        "hour": hour,
+        "dow": (day + first.weekday()) % 7,
+        "block_minutes": rng.integers(60, 400, n),
+        "distance": rng.integers(90, 2500, n),
+        "temp": rng.normal(45, 12, n),
+        "dewp": rng.normal(35, 12, n),
+        "humid": rng.uniform(30, 100, n),
+        "wind_dir": rng.integers(0, 36, n) * 10,
+        "wind_speed": rng.gamma(4, 2.5, n),
         "wind_gust": np.where(rng.random(n) < 0.7, np.nan, rng.uniform(20, 45, n)),
-        "precip": np.where(wet, rng.exponential(0.1, n), 0.0), "pressure": rng.normal(1015, 7, n),
+        "precip": np.where(wet, rng.exponential(0.1, n), 0.0),
+        "pressure": rng.normal(1015, 7, n),
         "visib": np.where(wet, rng.uniform(0.2, 10, n), 10.0),
     }
-    logit = (-3.2 + 0.06 * (hour - 13) + 3 * x["precip"] + 0.12 * (10 - x["visib"]) + 2.5 * x[LATE_DEPARTURES]
-             + 4 * x["late_rate_carrier"] + rng.normal(0, day_luck, days)[day])
+    logit = (
+        -3.2
+        + 0.06 * (hour - 13)
+        + 3 * x["precip"]
+        + 0.12 * (10 - x["visib"])
+        + 2.5 * x[LATE_DEPARTURES]
+        + 4 * x["late_rate_carrier"]
+        + rng.normal(0, day_luck, days)[day]
+    )
     late = rng.random(n) < 1 / (1 + np.exp(-logit))
     dates = [first + dt.timedelta(days=int(d)) for d in day]
     midnight = (day + (first - dt.date(1970, 1, 1)).days) * 86400 + 5 * 3600
-    columns: dict[str, Any] = {name: pa.array(np.asarray(v, dtype=np.float64), from_pandas=True) for name, v in x.items()}
+    columns: dict[str, Any] = {
+        name: pa.array(np.asarray(v, dtype=np.float64), from_pandas=True) for name, v in x.items()
+    }
     columns |= {
-        "date": dates, "scheduled_at": midnight + hour * 3600, "as_of": midnight + (hour - 3) * 3600,
-        "carrier": np.array(["9E", "AA", "B6", "DL", "UA"])[carrier], "flight": np.tile(np.arange(rows_a_day), days) + 1,
+        "date": dates,
+        "scheduled_at": midnight + hour * 3600,
+        "as_of": midnight + (hour - 3) * 3600,
+        "carrier": np.array(["9E", "AA", "B6", "DL", "UA"])[carrier],
+        "flight": np.tile(np.arange(rows_a_day), days) + 1,
         "origin": np.array(["EWR", "JFK", "LGA"])[origin],
         "dest": np.array(["ATL", "BOS", "IAH", "LAX", "ORD"])[rng.integers(0, 5, n)],
-        "day": day + calendar.day_number(first), "late": pa.array(late.astype(np.int8), mask=rng.random(n) < 0.03),
+        "day": day + calendar.day_number(first),
+        "late": pa.array(late.astype(np.int8), mask=rng.random(n) < 0.03),
     }
     return pa.table({name: pa.array(columns[name]).cast(SCHEMA.field(name).type) for name in SCHEMA.names}).sort_by(
-        [(column, "ascending") for column in KEY])
+        [(column, "ascending") for column in KEY]
+    )
 
 
 def settings(months: Sequence[str] = WINDOW) -> dict[str, Any]:
@@ -87,8 +117,10 @@ def settings(months: Sequence[str] = WINDOW) -> dict[str, Any]:
     raw["gate"] |= {
         "floors": {"auc": 0.62, "ece": 0.12},
         "slices": {"origin": {"min_rows": 1, "min_auc": 0.55}},
-        "behaviour": {"heavy rain": {"set": {"precip": 0.3}, "min_shift": 0.01},
-                      "one mile farther": {"add": {"distance": 1}, "min_shift": -0.01, "max_shift": 0.01}},
+        "behaviour": {
+            "heavy rain": {"set": {"precip": 0.3}, "min_shift": 0.01},
+            "one mile farther": {"add": {"distance": 1}, "min_shift": -0.01, "max_shift": 0.01},
+        },
     }
     raw["gate"]["promotion"]["resamples"] = 400
     return raw
@@ -163,8 +195,15 @@ def crown(store: Store, made: train.Trained, *, data_through: str, version: int 
     store.write(f"models/{digest}/model.onnx", made.onnx)
     store.write(f"models/{digest}/contract.json", made.contract)
     Ledger(store).append(
-        action="promote", to_version=version, effective_from=calendar.shift(data_through, 1), who="test", why="test",
-        evidence=Evidence(model=digest, contract=sha256(made.contract), gate=None, run="test", data_through=data_through))
+        action="promote",
+        to_version=version,
+        effective_from=calendar.shift(data_through, 1),
+        who="test",
+        why="test",
+        evidence=Evidence(
+            model=digest, contract=sha256(made.contract), gate=None, run="test", data_through=data_through
+        ),
+    )
 
 
 def nan_model(folder: Path) -> None:

@@ -61,8 +61,12 @@ def open_run(key: str, dag: Dag, month: str, overrides: Mapping[str, Any], store
     code.copy(source, root)
     (root / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     write_lock(root, {stage: entry for m in raw["months"] if m in records for stage, entry in records[m].lock.items()})
-    initialise(root, cache=environment().cache_dir, remote=environment().remote_url,
-               site_cache=environment().home.resolve() / "site-cache")
+    initialise(
+        root,
+        cache=environment().cache_dir,
+        remote=environment().remote_url,
+        site_cache=environment().home.resolve() / "site-cache",
+    )
     identity = code.identify(source)
     code.archive(root, identity, store)
     run = Run(key=key, dag=dag, month=month, overrides=dict(overrides), code=identity)

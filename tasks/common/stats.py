@@ -202,7 +202,9 @@ def _aucs(
     wins = np.empty((k, k))
     for j in range(k):
         negatives = np.sort(ranks[~positive & (cluster == j)])
-        below = np.searchsorted(negatives, ranks[positive], "left") + np.searchsorted(negatives, ranks[positive], "right")
+        below = np.searchsorted(negatives, ranks[positive], "left") + np.searchsorted(
+            negatives, ranks[positive], "right"
+        )
         wins[:, j] = np.bincount(cluster[positive], weights=below / 2, minlength=k)
     up = weights @ np.bincount(cluster[positive], minlength=k)
     down = weights @ np.bincount(cluster[~positive], minlength=k)

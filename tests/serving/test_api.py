@@ -111,7 +111,11 @@ def test_every_problem_of_a_list_is_listed_with_its_place(world: World, run):
     missing = {k: v for k, v in FLIGHT.items() if k != "carrier"}
     (response,) = ask(world, run, {"flights": [FLIGHT, missing, 7, FLIGHT | {"flight": 0}]})
     assert response.status_code == 422
-    assert [p["where"] for p in response.json()["problems"]] == ["flights[1].carrier", "flights[2]", "flights[3].flight"]
+    assert [p["where"] for p in response.json()["problems"]] == [
+        "flights[1].carrier",
+        "flights[2]",
+        "flights[3].flight",
+    ]
 
 
 @pytest.mark.parametrize(

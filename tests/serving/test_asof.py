@@ -129,7 +129,10 @@ def test_the_schedule_before_is_preferred_to_one_from_the_future():
     first["block_minutes"], last["block_minutes"] = 100, 900
     state = build({"2013-01": rows}, {"2013-01": []})
     flight = as_flight(first)
-    asked = Flight(*(getattr(flight, c) for c in ("carrier", "flight", "origin", "dest", "date", "hour", "minute")), flight.scheduled_at + 60)
+    asked = Flight(
+        *(getattr(flight, c) for c in ("carrier", "flight", "origin", "dest", "date", "hour", "minute")),
+        flight.scheduled_at + 60,
+    )
     assert state.known(asked).features["block_minutes"] == 100
 
 

@@ -80,7 +80,9 @@ async def trickle(url: str, stop: asyncio.Event) -> list[tuple[int, int | None]]
         while not stop.is_set():
             response = await client.post("/predict", json=FLIGHT)
             answer = response.json()
-            seen.append((response.status_code, answer["predictions"][0]["model_version"] if response.is_success else None))
+            seen.append(
+                (response.status_code, answer["predictions"][0]["model_version"] if response.is_success else None)
+            )
     return seen
 
 
@@ -126,7 +128,9 @@ def test_the_store_is_followed_without_being_told(world: World):
         world.promote(2, 3.0)
         world.land("2013-03")
         deadline = time.monotonic() + 10
-        while (status := httpx.get(f"{url}/readyz").json())["model_version"] != 2 or len(status["state"]["months"]) != 3:
+        while (status := httpx.get(f"{url}/readyz").json())["model_version"] != 2 or len(
+            status["state"]["months"]
+        ) != 3:
             assert time.monotonic() < deadline, status
             time.sleep(0.1)
 

@@ -28,8 +28,22 @@ CARRIERS = {"B6": "JFK", "UA": "EWR", "AA": "LGA"}
 DESTS = {"SFO": 2586, "BOS": 187, "MIA": 1089}
 TEXT, WHOLE, SECONDS = pa.string(), pa.int32(), pa.int64()
 FLIGHTS = pa.schema(
-    {"carrier": TEXT, "flight": WHOLE, "origin": TEXT, "dest": TEXT, "date": pa.date32(), "hour": WHOLE, "minute": WHOLE}
-    | {"scheduled_at": SECONDS, "block_minutes": WHOLE, "distance": WHOLE, "departed_at": SECONDS, "arrived_at": SECONDS}
+    {
+        "carrier": TEXT,
+        "flight": WHOLE,
+        "origin": TEXT,
+        "dest": TEXT,
+        "date": pa.date32(),
+        "hour": WHOLE,
+        "minute": WHOLE,
+    }
+    | {
+        "scheduled_at": SECONDS,
+        "block_minutes": WHOLE,
+        "distance": WHOLE,
+        "departed_at": SECONDS,
+        "arrived_at": SECONDS,
+    }
     | {"dep_delay": WHOLE, "arr_delay": WHOLE}
 )
 OBSERVED = pa.schema([("origin", pa.string()), ("observed_at", pa.int64()), *((c, pa.float64()) for c in WEATHER)])

@@ -42,7 +42,9 @@ class Place:
         tags = {"onnx": evidence.model, "contract": evidence.contract, "gate": "g" * 64, "run": f"train-{score}",
                 "data_through": data_through, "why": "test"}  # fmt: skip
         made = client.create_model_version(
-            registry.MODEL, self.store.uri(f"models/{evidence.model}"), tags={f"airloop.{k}": v for k, v in tags.items()}
+            registry.MODEL,
+            self.store.uri(f"models/{evidence.model}"),
+            tags={f"airloop.{k}": v for k, v in tags.items()},
         )
         answer = 1 / (1 + 2.718281828459045**score) if smoke is None else smoke
         rows = [{**FLIGHT, "scheduled_at": AT, "probability": answer}]

@@ -58,7 +58,8 @@ def test_decision_rows_are_all_held_out_labelled_rows_of_the_window(run: makers.
     assert len(set(rows["day"].to_pylist())) == 30
     assert rows["p_candidate"].null_count == rows["p_champion"].null_count == 0
     assert rows.num_rows == sum(
-        t["late"].is_valid().to_numpy()[np.asarray(t["day"]) % 4 == 2].sum() for t in map(run.month, makers.WINDOW))
+        t["late"].is_valid().to_numpy()[np.asarray(t["day"]) % 4 == 2].sum() for t in map(run.month, makers.WINDOW)
+    )
     assert report(run)["decision"]["sha256"] == sha256((run.root / "evaluation/decision.parquet").read_bytes())
 
 
@@ -137,4 +138,8 @@ def test_a_feature_the_model_lacks_cannot_be_changed(fresh: makers.Workspace, mo
     monkeypatch.setattr(train, "FEATURES", tuple(n for n in train.FEATURES if n != "precip"))
     fresh.train()
     fresh.evaluate()
-    assert report(fresh)["candidate"]["behaviour"]["heavy rain"] == {"absent": ["precip"], "shift": None, "share_up": None}
+    assert report(fresh)["candidate"]["behaviour"]["heavy rain"] == {
+        "absent": ["precip"],
+        "shift": None,
+        "share_up": None,
+    }

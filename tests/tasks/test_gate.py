@@ -88,8 +88,9 @@ def test_a_dropped_feature_is_refused(run: makers.Workspace, monkeypatch: pytest
 def test_a_feature_that_never_varied_is_refused(run: makers.Workspace) -> None:
     for month in makers.WINDOW:
         table = run.month(month)
-        run.put_month(month, table.set_column(
-            table.schema.get_field_index("precip"), "precip", pa.array([0.0] * table.num_rows)))
+        run.put_month(
+            month, table.set_column(table.schema.get_field_index("precip"), "precip", pa.array([0.0] * table.num_rows))
+        )
     run.train()
     run.evaluate()
     refused(run, "behaviour heavy rain, mean shift: 0.0000")
@@ -137,7 +138,9 @@ def test_an_unpinned_golden_set_says_what_to_pin(run: makers.Workspace) -> None:
     refused(run, f"not pinned; set golden.digest: {digest}")
 
 
-@pytest.mark.parametrize("path", ["floors.auc", "floors", "promotion.min_days", "promotion", "max_parity_gap", "slices"])
+@pytest.mark.parametrize(
+    "path", ["floors.auc", "floors", "promotion.min_days", "promotion", "max_parity_gap", "slices"]
+)
 def test_a_missing_threshold_is_refused_by_name(run: makers.Workspace, path: str) -> None:
     section = run.raw["gate"]
     *parents, last = path.split(".")
@@ -193,8 +196,14 @@ def days_of_luck(
         return 1 / (1 + np.exp(-(truth + rng.normal(0, by_day, days)[day] + rng.normal(0, row_error, len(day)))))
 
     late = rng.random(len(day)) < 1 / (1 + np.exp(-truth))
-    return pa.table({"day": pa.array(day * 4 + 2, pa.int32()), "late": pa.array(late.astype(np.int8)),
-                     "p_candidate": blurred(ours), "p_champion": blurred(theirs)})
+    return pa.table(
+        {
+            "day": pa.array(day * 4 + 2, pa.int32()),
+            "late": pa.array(late.astype(np.int8)),
+            "p_candidate": blurred(ours),
+            "p_champion": blurred(theirs),
+        }
+    )
 
 
 def report(**changes: Any) -> dict[str, Any]:
@@ -202,10 +211,18 @@ def report(**changes: Any) -> dict[str, Any]:
     measured = {"n": 600, "positives": 150, "nan": 0, "auc": 0.8, "ece": 0.02, "log_loss": 0.4, "brier": 0.1}
     found: dict[str, Any] = {
         "candidate": {
-            "model": "c" * 64, "contract": "d" * 64, "data_through": "2013-04", "golden": measured, "decision": measured,
-            "parity_gap": 1e-7, "slices": {"origin": {"EWR": measured, "JFK": measured}},
-            "behaviour": {name: {"absent": [], "shift": 0.02 if name == "heavy rain" else 0.0, "share_up": 1.0}
-                          for name in SETTINGS.gate.behaviour}},
+            "model": "c" * 64,
+            "contract": "d" * 64,
+            "data_through": "2013-04",
+            "golden": measured,
+            "decision": measured,
+            "parity_gap": 1e-7,
+            "slices": {"origin": {"EWR": measured, "JFK": measured}},
+            "behaviour": {
+                name: {"absent": [], "shift": 0.02 if name == "heavy rain" else 0.0, "share_up": 1.0}
+                for name in SETTINGS.gate.behaviour
+            },
+        },
         "champion": {"version": 1, "seq": 1, "model": "e" * 64, "data_through": "2013-03"},
         "golden": {"digest": "a" * 64, "rows": 600, "without_features": 0, "relabelled_since": 0},
         "decision": {"sha256": "f" * 64},
@@ -292,17 +309,29 @@ def test_a_champion_without_scores_of_the_same_rows_is_refused() -> None:
 
 
 def test_everything_that_failed_is_listed() -> None:
-    found = verdict(days_of_luck(2, 0.9, 0.1), report(
-        candidate__golden__auc=0.5, candidate__golden__ece=0.3, candidate__parity_gap=0.1, golden__without_features=2,
-        candidate__slices__origin__JFK={"n": 99, "auc": 0.51}, candidate__decision__nan=1))
+    found = verdict(
+        days_of_luck(2, 0.9, 0.1),
+        report(
+            candidate__golden__auc=0.5,
+            candidate__golden__ece=0.3,
+            candidate__parity_gap=0.1,
+            golden__without_features=2,
+            candidate__slices__origin__JFK={"n": 99, "auc": 0.51},
+            candidate__decision__nan=1,
+        ),
+    )
     assert len(found["failures"]) >= 7
     assert found["verdict"] == "refused"
 
 
-@pytest.mark.parametrize(("path", "sentence"), [
-    ("candidate__golden__auc", "golden auc"), ("candidate__golden__ece", "golden ece"),
-    ("candidate__parity_gap", "onnx parity gap"),
-])
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("candidate__golden__auc", "golden auc"),
+        ("candidate__golden__ece", "golden ece"),
+        ("candidate__parity_gap", "onnx parity gap"),
+    ],
+)
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf"), "0.9", True])
 def test_what_is_no_number_does_not_pass(path: str, sentence: str, value: Any) -> None:
     found = verdict(days_of_luck(1, 0.1, 0.9), report(**{path: value}))
@@ -311,9 +340,12 @@ def test_what_is_no_number_does_not_pass(path: str, sentence: str, value: Any) -
 
 
 def test_a_slice_without_rows_and_a_check_without_limits_are_refused() -> None:
-    gate = SETTINGS.gate.model_copy(update={
-        "slices": {"carrier": SETTINGS.gate.slices["origin"]},
-        "behaviour": {"heavy rain": params.Behaviour(set={"precip": 0.3})}})
+    gate = SETTINGS.gate.model_copy(
+        update={
+            "slices": {"carrier": SETTINGS.gate.slices["origin"]},
+            "behaviour": {"heavy rain": params.Behaviour(set={"precip": 0.3})},
+        }
+    )
     found = stage.judge(report(), days_of_luck(1, 0.1, 0.9), gate, SETTINGS.golden)
     assert [f.split(":")[0] for f in found.unfit] == ["slices by carrier", "behaviour heavy rain"]
 
@@ -330,6 +362,8 @@ def test_equal_models_are_rarely_promoted_and_rows_drawn_alone_would_promote_man
         extra = stats.losses(late, ours) - stats.losses(late, theirs)
         by_rows += bool(extra.mean() + norm.ppf(0.975) * extra.std(ddof=1) / np.sqrt(len(extra)) < 0)
     interval = binomtest(promoted, 400).proportion_ci()
-    print(f"equal models promoted: {promoted / 400:.3f} [{interval.low:.3f}, {interval.high:.3f}]; by rows {by_rows / 400:.3f}")
+    print(
+        f"equal models promoted: {promoted / 400:.3f} [{interval.low:.3f}, {interval.high:.3f}]; by rows {by_rows / 400:.3f}"
+    )
     assert promoted / 400 <= 0.05, "more than twice the nominal rate: the bootstrap no longer resamples days"
     assert by_rows / 400 >= 0.12, "the simulated days share no luck, so this test would not notice a bootstrap of rows"

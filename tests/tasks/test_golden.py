@@ -48,7 +48,10 @@ def test_keeps_the_proportions_of_origin_and_label(table: pa.Table) -> None:
 
 
 def test_every_carrier_has_its_rows_where_there_are_as_many(table: pa.Table) -> None:
-    rows = [row | {"carrier": "HA" if row["flight"] == 7 and row["day"] < 24 else row["carrier"]} for row in table.to_pylist()]
+    rows = [
+        row | {"carrier": "HA" if row["flight"] == 7 and row["day"] < 24 else row["carrier"]}
+        for row in table.to_pylist()
+    ]
     table = pa.Table.from_pylist(rows, table.schema)
     there = sum(r["carrier"] == "HA" and r["day"] % 4 == 2 and r["late"] is not None for r in rows)
     assert 4 <= there <= 6

@@ -38,7 +38,12 @@ def test_the_newest_entry_is_the_champion_with_its_files(store: Store, tmp_path:
     stage.write(stage.resolve(store), tmp_path / "champion")
     digest = sha256(made.onnx)
     assert json.loads((tmp_path / "champion/champion.json").read_bytes()) == {
-        "version": 1, "seq": 1, "effective_from": "2013-04", "model": digest, "data_through": "2013-03"}
+        "version": 1,
+        "seq": 1,
+        "effective_from": "2013-04",
+        "model": digest,
+        "data_through": "2013-03",
+    }
     assert sha256((tmp_path / "champion/model.onnx").read_bytes()) == digest
     assert (tmp_path / "champion/contract.json").read_bytes() == made.contract
 
@@ -64,7 +69,9 @@ def test_a_champion_that_cannot_be_read_fails(store: Store, made: train.Trained,
 def test_a_champion_that_is_recorded_but_no_model_fails(store: Store, made: train.Trained) -> None:
     """Digests in order, content not: no candidate is judged against what cannot be loaded."""
     contract = Contract.parse(made.contract).model_copy(update={"onnx_sha256": sha256(b"no model")})
-    makers.crown(store, dataclasses.replace(made, onnx=b"no model", contract=contract.to_bytes()), data_through="2013-03")
+    makers.crown(
+        store, dataclasses.replace(made, onnx=b"no model", contract=contract.to_bytes()), data_through="2013-03"
+    )
     with pytest.raises(DataError, match="cannot be read, so no candidate"):
         stage.resolve(store)
 

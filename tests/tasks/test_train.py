@@ -73,14 +73,20 @@ def test_validation_days_are_stopped_on_and_not_trained_on(table: pa.Table) -> N
 
 
 def test_labels_of_training_days_do_matter(table: pa.Table, trained: stage.Trained) -> None:
-    assert stage.train(relabel(table, pa.array(np.asarray(table["day"]) % 4 == 1)), settings(), HOLDOUT).onnx != trained.onnx
+    assert (
+        stage.train(relabel(table, pa.array(np.asarray(table["day"]) % 4 == 1)), settings(), HOLDOUT).onnx
+        != trained.onnx
+    )
 
 
 def test_onnx_says_what_xgboost_says_also_of_unknown_and_null(table: pa.Table, trained: stage.Trained) -> None:
     model = models.load(trained.onnx, trained.contract, sha256(trained.onnx))
     strange = table.slice(0, 500).set_column(
-        table.schema.get_field_index("carrier"), "carrier", pa.array(["ZZ", None] * 250, pa.string()))
-    x = np.concatenate([model.contract.encode(table), model.contract.encode(strange), np.full((1, len(FEATURES)), np.nan, np.float32)])
+        table.schema.get_field_index("carrier"), "carrier", pa.array(["ZZ", None] * 250, pa.string())
+    )
+    x = np.concatenate(
+        [model.contract.encode(table), model.contract.encode(strange), np.full((1, len(FEATURES)), np.nan, np.float32)]
+    )
     booster = xgb.Booster()
     booster.load_model(bytearray(trained.native))
     native = booster.predict(xgb.DMatrix(x, feature_names=booster.feature_names))
@@ -90,7 +96,9 @@ def test_onnx_says_what_xgboost_says_also_of_unknown_and_null(table: pa.Table, t
 def test_a_row_scores_alike_alone_and_in_a_batch(table: pa.Table, trained: stage.Trained) -> None:
     model = models.load(trained.onnx, trained.contract, sha256(trained.onnx))
     together = model.score(table.slice(0, 200))
-    alone = np.concatenate([model.predict(model.contract.encode_rows([row])) for row in table.slice(0, 200).to_pylist()])
+    alone = np.concatenate(
+        [model.predict(model.contract.encode_rows([row])) for row in table.slice(0, 200).to_pylist()]
+    )
     assert alone.tobytes() == together.tobytes()
 
 
@@ -108,7 +116,9 @@ def test_contract_and_metrics_say_what_was_learned(trained: stage.Trained) -> No
 
 
 def test_stops_early_at_the_best_round(table: pa.Table) -> None:
-    patient = json.loads(stage.train(table, settings(rounds=400, eta=0.5, max_depth=8, min_child_weight=1.0), HOLDOUT).metrics)
+    patient = json.loads(
+        stage.train(table, settings(rounds=400, eta=0.5, max_depth=8, min_child_weight=1.0), HOLDOUT).metrics
+    )
     assert patient["rounds"] < 400
 
 
