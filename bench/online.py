@@ -36,7 +36,13 @@ from tasks.flights.definitions import FEATURES
 REQUESTS = 5000
 SECONDS = 8.0
 CONNECTIONS = (1, 16)
-FIGURES = {"server_cpu_us": "us/request", "per_second": "requests/s", "p50_ms": "ms", "p99_ms": "ms"}
+FIGURES = {
+    "server_cpu_us": ("CPU", "us/request"),
+    "per_second": ("rate", "requests/s"),
+    "p50_ms": ("p50", "ms"),
+    "p99_ms": ("p99", "ms"),
+}
+"""What is reported of each load, and as what."""
 
 
 @dataclass
@@ -143,8 +149,8 @@ def measure(home: Home, repeats: int) -> list[Row]:
     for (name, connections), seen in found.items():
         where = f"{name}, {connections} connection{'s' * (connections > 1)}"
         more = {"client_cpu_us": statistics.median(one["client_cpu_us"] for one in seen)}
-        for figure, unit in FIGURES.items():
-            rows.append(Row(f"{where}: {figure}", unit, tuple(one[figure] for one in seen), "", more))
+        for figure, (label, unit) in FIGURES.items():
+            rows.append(Row(f"{where}: {label}", unit, tuple(one[figure] for one in seen), "", more))
     return rows
 
 
