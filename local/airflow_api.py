@@ -63,6 +63,21 @@ class Airflow:
             time.sleep(0.5)
         return run
 
+    def backfill(self, dag: str, first_day: str, last_day: str) -> None:
+        """Start a backfill of ``dag``, oldest interval first, as `airflow backfill create --reprocess-behavior completed`."""
+        body = {
+            "dag_id": dag,
+            "from_date": f"{first_day}T00:00:00Z",
+            "to_date": f"{last_day}T00:00:00Z",
+            "reprocess_behavior": "completed",
+            "max_active_runs": 1,
+        }
+        self._call("POST", "/backfills", json=body)
+
+    def pause(self, dag: str) -> None:
+        """Start no further runs of ``dag``."""
+        self._call("PATCH", f"/dags/{dag}", json={"is_paused": True})
+
     def knows(self, dag: str) -> bool:
         """Whether ``dag`` has been parsed and can be triggered."""
         return self._http_call("GET", f"/dags/{dag}").status_code == 200

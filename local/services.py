@@ -108,9 +108,10 @@ def _beats(part: str) -> Callable[[object, datetime], bool]:
     """A heartbeat newer than the process: the row of an earlier scheduler in the same database says nothing."""
 
     def healthy(body: object, since: datetime) -> bool:
+        found = body.get(part, {}) if isinstance(body, dict) else {}
         try:
-            beat = body[part][f"latest_{part}_heartbeat"]  # type: ignore[index]
-            return body[part]["status"] == "healthy" and datetime.fromisoformat(beat) > since  # type: ignore[index]
+            beat = found[f"latest_{part}_heartbeat"]
+            return bool(found["status"] == "healthy" and datetime.fromisoformat(beat) > since)
         except (KeyError, TypeError, ValueError):
             return False
 

@@ -16,7 +16,6 @@ import pandas as pd
 import psutil
 import pytest
 
-from local.airflow_api import Airflow
 from tasks.common.environment import environment
 
 from .loop import Loop
@@ -37,7 +36,7 @@ def later_afternoons(flights: pd.DataFrame) -> pd.DataFrame:
 def test_a_backfill_of_the_warm_up_makes_the_first_champion(loop: Loop) -> None:
     for month in WARM_UP:
         loop.land(month)
-    backfill(loop.airflow)
+    loop.airflow.backfill("ingest", "2013-01-01", "2013-03-31")
     for month in WARM_UP:
         loop.follow("score", loop.started("score", month, seconds=900))
         tasks = loop.follow("monitor", loop.started("monitor", month))
@@ -51,21 +50,6 @@ def test_a_backfill_of_the_warm_up_makes_the_first_champion(loop: Loop) -> None:
     assert (entry.action, entry.to_version, entry.effective_from) == ("promote", 1, "2013-04")
     assert loop.aliases() == {"champion": "1"}
     assert loop.online()["model_version"] == 1
-
-
-def backfill(airflow: Airflow) -> None:
-    """As `airflow backfill create --dag-id ingest --from-date 2013-01-01 --to-date 2013-03-31` does."""
-    airflow._call(
-        "POST",
-        "/backfills",
-        json={
-            "dag_id": "ingest",
-            "from_date": "2013-01-01T00:00:00Z",
-            "to_date": "2013-03-31T00:00:00Z",
-            "reprocess_behavior": "completed",
-            "max_active_runs": 1,
-        },
-    )
 
 
 def test_a_month_that_goes_wrong_triggers_and_its_challenger_is_promoted(loop: Loop) -> None:
