@@ -98,8 +98,10 @@ class Store:
         if not self._local:
             try:
                 self._fs.pipe_file(self._path(name), data, mode="create")
-            except FileExistsError:
-                return False
+            except OSError as error:
+                if isinstance(error, FileExistsError) or _precondition_failed(error):
+                    return False
+                raise
             return True
         path = Path(self._path(name))
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
@@ -121,3 +123,12 @@ class Store:
         cut = len(self._root) + 1
         found = (path[cut:] for path in self._fs.find(base))
         return sorted(name for name in found if not name.endswith(".partial"))
+
+
+def _precondition_failed(error: OSError) -> bool:
+    """Whether an S3 store answered 412.
+
+    s3fs makes it a FileExistsError only where the answer names the condition that failed: AWS does, SeaweedFS does not.
+    """
+    answer = getattr(error.__cause__, "response", None) or {}
+    return bool(answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412)

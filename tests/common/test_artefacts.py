@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,32 @@ def test_create_does_not_overwrite(store: Store) -> None:
     assert store.create("l/1", b"first")
     assert not store.create("l/1", b"second")
     assert (store.read("l/1"), store.names("l")) == (b"first", ["l/1"])
+
+
+class RefusalError(Exception):
+    """botocore's ClientError, as far as s3fs hands it on."""
+
+    def __init__(self, status: int) -> None:
+        self.response = {"ResponseMetadata": {"HTTPStatusCode": status}}
+
+
+@pytest.mark.parametrize(("status", "first"), [(412, False), (503, None)])
+def test_a_store_that_does_not_name_the_failed_condition_lost_the_race_all_the_same(
+    status: int, first: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store("memory://race")
+
+    def pipe_file(*_: object, **__: object) -> None:
+        raise OSError(errno.EINVAL, "At least one of the pre-conditions you specified did not hold") from RefusalError(
+            status
+        )
+
+    monkeypatch.setattr(store._fs, "pipe_file", pipe_file)
+    if first is None:
+        with pytest.raises(OSError, match="pre-conditions"):
+            store.create("l/1", b"mine")
+    else:
+        assert store.create("l/1", b"mine") is first
 
 
 def test_absent_is_file_not_found(store: Store) -> None:
