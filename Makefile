@@ -8,10 +8,10 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 	--custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test bench lint format lock lineage rebuild rollback shell clean
+.PHONY: help setup demo up down status test test-cluster bench lint format lock lineage rebuild rollback shell clean
 
 help: ## say what each target does
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make .venv from the locks, and find or fetch a Java
 	@$(PYTHON) -m local.bootstrap
@@ -34,6 +34,12 @@ status: $(READY) ## say which services are well
 
 test: $(READY) ## prove it: unit, property, contract and end-to-end tests (ARGS="-k name" for some)
 	@$(RUN) -m pytest $(ARGS)
+
+# KUBECONFIG=<file> IMAGE_PREFIX=<registry/path/>; IMAGE_TAG (local); S3_ENDPOINT=<url> with AWS_* keys in the environment, or a
+# store on this machine for a single node (HOST_ADDRESS where it cannot be told); KEEP=1 leaves the namespace.
+test-cluster: $(READY) ## the loop and its faults on a real cluster: KUBECONFIG=<file> IMAGE_PREFIX=<registry/path/>
+	@$(foreach name,KUBECONFIG IMAGE_PREFIX IMAGE_TAG S3_ENDPOINT HOST_ADDRESS KEEP,AIRLOOP_TEST_$(name)="$($(name))") \
+		$(RUN) -m pytest tests/cluster $(ARGS)
 
 bench: $(READY) ## measure seconds, memory and rates, and store them as JSON
 	@$(RUN) -m bench $(ARGS)
