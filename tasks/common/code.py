@@ -8,10 +8,11 @@ import io
 import shutil
 import subprocess
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tasks.common.artefacts import Store
 from tasks.common.environment import environment
+from tasks.common.errors import DataError
 from tasks.common.params import Frozen
 
 PIPELINE = ("dvc.yaml", "tasks")
@@ -78,9 +79,21 @@ def archive(root: Path, code: Code, store: Store) -> None:
 
 
 def unpack(code: Code, store: Store, target: Path) -> None:
-    """Put the archived pipeline files of ``code`` below ``target``, replacing what is there."""
-    with tarfile.open(fileobj=io.BytesIO(store.read(archive_name(code.tree))), mode="r:gz") as tar:
-        tar.extractall(target, filter="data")
+    """Put the archived pipeline files of ``code`` below ``target``, replacing what is there.
+
+    DataError when the archive holds anything but files below it.
+    """
+    name = archive_name(code.tree)
+    with tarfile.open(fileobj=io.BytesIO(store.read(name)), mode="r:gz") as tar:
+        # Not extractall: its filters came with Python 3.11.4, and Debian 12 has 3.11.2.
+        for member in tar:
+            path, content = PurePosixPath(member.name), tar.extractfile(member) if member.isfile() else None
+            if content is None or path.is_absolute() or ".." in path.parts:
+                raise DataError(
+                    f"{store.uri(name)} holds {member.name!r}, which is no file of a pipeline; do not use it."
+                )
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            (target / path).write_bytes(content.read())
 
 
 def archive_name(tree: str) -> str:
