@@ -47,7 +47,12 @@ def measure(home: Home, repeats: int) -> list[Row]:
     shares = [run - command for run, command in zip(runs, commands, strict=True)]
     return [
         Row("ingest run, all cached", "s", tuple(runs), f"{TASKS} tasks, from its start to its end"),
-        Row("its commands", "s", tuple(commands), f"sum of the processes that its tasks started, each seen within {LOOK_SECONDS} s"),
+        Row(
+            "its commands",
+            "s",
+            tuple(commands),
+            f"sum of the processes that its tasks started, each seen within {LOOK_SECONDS} s",
+        ),
         Row("Airflow's own share", "s", tuple(shares), "the rest"),
         Row("Airflow's own share a task", "s", tuple(share / TASKS for share in shares)),
     ]

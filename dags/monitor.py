@@ -38,7 +38,7 @@ def monitor() -> None:
             raise AirflowSkipException(decision["reason"])
         announce(context["outlet_events"], RETRAIN_REQUESTED, decision, month_of(context))
 
-    watch = act("monitor", arguments=lambda context: ["--month", str(month_of(context))])
+    watch = act("monitor", cpu=1, memory="3Gi", arguments=lambda context: ["--month", str(month_of(context))])
     request_retrain(watch.output)
 
 

@@ -28,7 +28,14 @@ from airloop import DEFAULT_ARGS, LANDED, RESCORE, SCORED, act, by_month, month_
 )
 def score() -> None:
     """One task."""
-    act("score", engine="spark", outlets=[SCORED], arguments=lambda context: ["--month", str(month_of(context))])
+    act(
+        "score",
+        engine="spark",
+        cpu=2,
+        memory="4Gi",
+        outlets=[SCORED],
+        arguments=lambda context: ["--month", str(month_of(context))],
+    )
 
 
 score()

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tasks.common import params
+from tasks.common import params, pod_record
 from tasks.common.artefacts import Store, sha256, sha256_file
 from tasks.common.environment import environment, store
 from tasks.common.errors import AirloopError, DataError, Skip, run_main
@@ -97,7 +97,7 @@ def register(root: Path, run: Run) -> int:
                 return int(known.version)
         mlflow.set_experiment(EXPERIMENT)
         with mlflow.start_run(run_name=run.key, tags=wanted):
-            created = mlflow.register_model(_log(root), MODEL, tags=wanted)
+            created = mlflow.register_model(_log(root, run), MODEL, tags=wanted)
         return int(created.version)
     except (MlflowException, OSError) as error:
         raise AirloopError(
@@ -106,7 +106,7 @@ def register(root: Path, run: Run) -> int:
         ) from error
 
 
-def _log(root: Path) -> str:
+def _log(root: Path, run: Run) -> str:
     """Log parameters, metrics, reports and the ONNX model with signature and example; returns the model's URI."""
     import mlflow
     import numpy as np
@@ -118,6 +118,8 @@ def _log(root: Path) -> str:
     mlflow.log_params({f"train.{key}": value for key, value in settings.train.model_dump().items()})
     mlflow.log_param("months", ",".join(settings.months))
     mlflow.log_metrics(_numbers("golden", evaluation.get("candidate", {}).get("golden", {})))
+    if used := pod_record.usage(run.key, store()):
+        mlflow.log_metrics(_numbers("pods", pod_record.cost(used, settings.pods.prices)))
     for folder, file in (
         ("rebuild", "params.yaml"),
         ("rebuild", "dvc.lock"),

@@ -33,7 +33,8 @@ class Place(StrEnum):
 COLUMNS: dict[str, dict[Engine, Place]] = {
     "embedded": {Engine.PYTHON: Place.PROCESS, Engine.SPARK: Place.SPARK},
     "containers": {Engine.PYTHON: Place.PROCESS, Engine.SPARK: Place.SPARK},
-    "cluster": {Engine.PYTHON: Place.POD, Engine.SPARK: Place.SPARK},
+    # A month fits one pod, whose Spark needs no volume that others see; AIRLOOP_PLACE_FEATURES=spark takes executors.
+    "cluster": {Engine.PYTHON: Place.POD, Engine.SPARK: Place.POD},
 }
 """AIRLOOP_PLACE picks a column; what differs between embedded and containers is outside Airflow's tasks."""
 

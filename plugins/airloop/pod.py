@@ -1,142 +1,231 @@
-"""Stages as Kubernetes pods: the stage's own argv and resources; the image's entrypoint does the workspace around it."""
+"""Stages and heavy acts as Kubernetes pods: `python -m tasks.common.pod` around the stage's own argv, in its own image.
+
+KubernetesPodOperator builds, finds, kills and defers; what counts as success, as a loss and as an error is decided here,
+because it has called vanished pods successes before (apache/airflow#71202, #59626, #53015). Success is the result that the
+pod recorded in the store under its own name, and nothing else.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from kubernetes.client import models as k8s
 
-from airloop.keys import require_month, variables
-from airloop.places import ConfigError, variable
+from airloop.keys import require_month, run_key
+from airloop.pod_end import End, Kind, Patience, end_of
+from airloop.pod_spec import EVICTIONS, SINCE, environment, place_on_nodes, settings, usage
+from airloop.pod_watch import PodWatch
+from airloop.process import EXIT_SKIP, Command, CommandError, Listener
+from airloop.workspace import Arguments, announce_all, begins_run, call, code, workspace_argv
 
 if TYPE_CHECKING:
     from airloop.stage import StageSpec
 
-STORES = (
-    "AIRLOOP_STORE",
-    "AIRLOOP_LANDING",
-    "AIRLOOP_DVC_REMOTE",
-    "AIRLOOP_CODE_REVISION",
-    "AIRLOOP_ONLINE_URL",
-    "MLFLOW_TRACKING_URI",
-    "AWS_ENDPOINT_URL",
-    "AWS_DEFAULT_REGION",
-)
-"""Addresses that a pod gets from the worker's environment. Secrets come from AIRLOOP_POD_SECRET, never through Airflow."""
-SPOT = {"airloop.io/capacity": "spot"}
-"""Node label, and taint, of machines that may be taken away."""
-GPU = "nvidia.com/gpu"
-GRACE_SECONDS = 30
+LOG_SECONDS = 60
+"""How often a deferred task wakes up to show what its pod wrote meanwhile."""
 
 
 class StagePodOperator(KubernetesPodOperator):
-    """One stage in one pod; arguments and environment follow from the run, when the pod is built."""
+    """One stage or act in one pod after another, until one records a result or a budget is spent.
 
-    def __init__(self, *, stages: Sequence[StageSpec], **kwargs: Any) -> None:
-        self.stages = list(stages)
-        self.names = [spec.name for spec in stages]
-        main = self.stages[-1]
-        super().__init__(**{**_pod(main), **kwargs})
+    Evictions, preemptions, lost nodes and images that could not be pulled count against `pods.evictions` of params.yaml,
+    and the task starts the next pod itself, on demand after `pods.on_demand_after` losses on spot. Errors of the code are
+    what Airflow sees: a refusal fails for good, a crash is tried again up to `pods.errors` times unless it says the same
+    as before.
+
+    Args:
+        spec: the stage of dvc.yaml, or the act.
+        before: light stages that run on the worker first.
+        arguments: further arguments for an act's script.
+    """
+
+    def __init__(
+        self, *, spec: StageSpec, before: Sequence[str] = (), arguments: Arguments | None = None, **kwargs: Any
+    ) -> None:
+        self.spec = spec
+        self.before = list(before)
+        self.further = arguments
+        self.patience = Patience()
+        self._command = Command()
+        self._evictions = 0
+        self._created = 0.0
+        self._begins = False
+        defaults: dict[str, Any] = {
+            "durable": True,  # a worker that dies leaves the pod, and the next try finds it
+            "deferrable": os.environ.get("AIRLOOP_DEFERRABLE", "").lower() in {"1", "true", "yes"},
+            "do_xcom_push": True,  # of what execute returns: names and digests
+            "on_finish_action": "delete_pod",
+            "on_kill_action": "delete_pod",
+            "get_logs": True,
+            "logging_interval": LOG_SECONDS,
+            "schedule_timeout_seconds": int(self.patience.schedule),
+            "startup_timeout_seconds": int(self.patience.pull),  # then the task wakes up and looks at the pod itself
+        }
+        super().__init__(**{**settings(spec), **defaults, **kwargs})
 
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> k8s.V1Pod:
-        """The pod for this run: the stage's command line, and in its environment what the run is about."""
+        """The pod for this run and this many losses."""
         if context is not None:
-            try:
-                month = require_month(context)
-            except ValueError as error:
-                raise AirflowFailException(str(error)) from None
-            self.arguments = self.stages[-1].argv(month)
-            self.env_vars = _environment([spec.item(month) for spec in self.stages], context)
-            self.labels = {**self.labels, "airloop.io/month": month}
-        return super().build_pod_request_obj(context, dry_run=dry_run)
+            month = _month(context)
+            self.arguments = [*self.spec.argv(month), *(self.further(context) if self.further else [])]
+            self.env_vars = environment(self.spec, context, begins=self._begins)
+            self.labels = {**self.labels, "airloop.io/month": month, "airloop.io/run": run_key(context)}
+        # The sidecar for XCom dies first at times and hides the real error; results go to the store by name.
+        push, self.do_xcom_push = self.do_xcom_push, False
+        try:
+            pod = super().build_pod_request_obj(context, dry_run=dry_run)
+        finally:
+            self.do_xcom_push = push
+        pod.metadata.labels[EVICTIONS] = str(self._evictions)
+        place_on_nodes(pod, self.spec, spot=self._on_spot())
+        return pod
+
+    def _on_spot(self) -> bool:
+        return self.spec.spot and self._evictions < int(budgets()["on_demand_after"])
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Follow the pod that an earlier try left; else take the result from the cache, else start a pod."""
+        self.name = self._set_name(self.name)
+        if self._find(context):
+            return self._follow(context)
+        begins = begins_run(self)
+        if self.before:
+            self._workspace("stage", self.before, context, begins=begins)
+            begins = False
+        if not self.spec.act:
+            known = self._workspace("adopt", [self.spec.name], context, begins=begins)
+            begins = False
+            if known.get("cached"):
+                self.log.info("%s: nothing changed since it was made; no pod is needed", self.spec.name)
+                return self._report(known, context)
+        self._begins = begins
+        return self._start(context)
+
+    def trigger_reentry(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on where the triggerer left off, whatever it believes to have seen."""
+        self._evictions, self._created = int(event[EVICTIONS]), float(event[SINCE])
+        self.pod = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name=event["name"], namespace=event["namespace"]))
+        watch = self._watch(since=event.get("last_log_time"))
+        pod = watch.read()
+        end = end_of(pod, self.base_container_name, self.patience)
+        if end is None and event["status"] == "timeout" and pod is not None and pod.status.phase != "Pending":
+            self.on_kill()
+            raise AirflowFailException(f"{event['message']} Raise `timeout_minutes` of {self.spec.name} in dvc.yaml.")
+        watch.show(pod)
+        return self._concluded(end, watch, context) if end else self._follow(context)
+
+    def on_kill(self) -> None:
+        """End what runs now: the worker's own process, and the pod."""
+        self._command.stop()
+        super().on_kill()
+
+    def _find(self, context: Any) -> bool:
+        """Whether an earlier try, whose worker died, left a pod that is still at work."""
+        self.pod_request_obj = self.build_pod_request_obj(context)
+        namespace = self.pod_request_obj.metadata.namespace
+        found = self._watch().patiently(lambda: self.find_pod(namespace, context))
+        if found is None or end_of(found, self.base_container_name, self.patience):
+            return False
+        self.pod = found
+        self._created = found.metadata.creation_timestamp.timestamp()
+        self._evictions = int(found.metadata.labels.get(EVICTIONS, 0))
+        self.log.info("%s is still at work in pod %s", self.spec.name, found.metadata.name)
+        return True
+
+    def _start(self, context: Any) -> dict[str, Any]:
+        request = self.pod_request_obj = self.build_pod_request_obj(context)
+        self.pod = self._watch().patiently(lambda: self.get_or_create_pod(request, context))
+        self._created = time.time()
+        self.log.info("%s works in pod %s", self.spec.name, self.pod.metadata.name)
+        return self._follow(context)
+
+    def _follow(self, context: Any) -> dict[str, Any]:
+        if self.deferrable:
+            self.trigger_kwargs = {EVICTIONS: self._evictions, SINCE: self._created}
+            self.invoke_defer_method(context=context)  # does not return, unless the pod has ended already
+        watch = self._watch()
+        return self._concluded(watch.to_the_end(self.patience), watch, context)
+
+    def _concluded(self, end: End, watch: PodWatch, context: Any) -> dict[str, Any]:
+        """Return the result, start the next pod, or raise what tells Airflow to skip, to fail for good or to try again."""
+        assert self.pod is not None
+        name = self.pod.metadata.name
+        said = self._outcome(name, end, watch, context)
+        if not self._killed:
+            watch.patiently(lambda: self.process_pod_deletion(self.pod))
+        if result := said["result"]:
+            return self._report(result, context)
+        if self._killed:
+            raise AirflowFailException(f"{self.spec.name} was killed, and its pod with it.")
+        if end.kind is Kind.LOST:
+            return self._again(end, context)
+        raise self._failure(end, watch.listener, said["errors"])
+
+    def _again(self, end: End, context: Any) -> dict[str, Any]:
+        allowed = int(budgets()["evictions"])
+        if self._evictions >= allowed:
+            raise AirflowFailException(
+                f"{self.spec.name} lost {self._evictions + 1} pods, and pods.evictions in params.yaml allows {allowed}; the "
+                f"last one: {end.why}. Clear the task when the cluster is well again."
+            )
+        self._evictions += 1
+        self.log.warning("Pod lost (%s of %s): %s. Starting another.", self._evictions, allowed, end.why)
+        self.pod = self.pod_request_obj = None
+        return self._start(context)
+
+    def _failure(self, end: End, listener: Listener, before: list[str]) -> Exception:
+        """What to raise for an end that recorded nothing; ``before`` are earlier errors of this task in this run."""
+        if end.kind is Kind.HOPELESS:
+            return AirflowFailException(f"{self.spec.name}: {end.why}.")
+        outcome = listener.outcome(end.code or 0)
+        if end.code == EXIT_SKIP:
+            return AirflowSkipException(outcome.last.removeprefix("skipped: ") or "nothing to do")
+        if outcome.refused:
+            return AirflowFailException(outcome.reason)
+        reason = outcome.reason if end.code else "the pod ended well but recorded no result"
+        if reason in before:
+            return AirflowFailException(f"The same error as before, so trying again would not help: {reason}")
+        allowed = int(budgets()["errors"])
+        if len(before) >= allowed:
+            return AirflowFailException(f"Error {len(before) + 1}, and pods.errors allows {allowed}: {reason}")
+        return CommandError(f"{end.why}: {reason}")
+
+    def _outcome(self, name: str, end: End, watch: PodWatch, context: Any) -> dict[str, Any]:
+        """Keep what the pod used, and ask what it recorded and what went wrong before."""
+        used = usage(self.spec, watch.seconds(self._created), spot=self._on_spot())
+        used |= {"outcome": end.kind, "why": end.why}
+        if end.kind is Kind.ENDED and end.code not in {0, EXIT_SKIP}:
+            used["error"] = watch.listener.outcome(end.code or 0).reason
+        return self._workspace("outcome", [self.spec.name], context, [name, json.dumps(used)])
+
+    def _report(self, result: dict[str, Any], context: Any) -> dict[str, Any]:
+        announce_all(self.outlets, result, context)
+        return result
+
+    def _watch(self, since: str | None = None) -> PodWatch:
+        return PodWatch(self, since)
+
+    def _workspace(
+        self, action: str, names: Sequence[str], context: Any, rest: Sequence[str] = (), *, begins: bool = False
+    ) -> dict[str, Any]:
+        argv = workspace_argv(action, names, context, rest, begins=begins)
+        return call(self._command, argv, context, self.log)
 
 
-def image_of(name: str, environ: Mapping[str, str] = os.environ) -> str:
-    """AIRLOOP_IMAGE_<STAGE>, else AIRLOOP_IMAGE; ConfigError when neither is set."""
-    setting = variable("AIRLOOP_IMAGE", name)
-    image = environ.get(setting) or environ.get("AIRLOOP_IMAGE")
-    if not image:
-        raise ConfigError(
-            f"{setting} and AIRLOOP_IMAGE are not set, so there is no image to run {name} in; set one to the image that "
-            f"docker/ builds, or run it on the worker with {variable('AIRLOOP_PLACE', name)}=process."
-        )
-    return image
+def budgets() -> dict[str, Any]:
+    """The section `pods` of params.yaml, which tasks/common/params.py explains and checks."""
+    return dict(yaml.safe_load((code() / "params.yaml").read_text())["pods"])
 
 
-def _pod(spec: StageSpec) -> dict[str, Any]:
-    """Everything of the pod that does not depend on the run."""
-    secret = os.environ.get("AIRLOOP_POD_SECRET")
-    return {
-        "name": f"airloop-{spec.name}",
-        "image": image_of(spec.name),
-        "namespace": os.environ.get("AIRLOOP_NAMESPACE") or None,
-        "service_account_name": os.environ.get("AIRLOOP_SERVICE_ACCOUNT") or "airloop-stage",
-        "automount_service_account_token": False,  # a stage has no business with the cluster
-        "labels": {"app.kubernetes.io/part-of": "airloop", "airloop.io/stage": spec.name},
-        "container_resources": _resources(spec),
-        "node_selector": SPOT if spec.spot else {},
-        "tolerations": _tolerations(spec),
-        "security_context": {
-            "runAsNonRoot": True,
-            "fsGroup": 10001,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "container_security_context": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        # The root is read-only; workspace, DVC cache and temporary files live and die with the pod.
-        "volumes": [k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource())],
-        "volume_mounts": [
-            k8s.V1VolumeMount(name="scratch", mount_path="/scratch"),
-            k8s.V1VolumeMount(name="scratch", mount_path="/tmp", sub_path="tmp"),  # noqa: S108 - the pod's own
-        ],
-        "env_from": [k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=secret))] if secret else [],
-        "durable": True,  # a worker that dies leaves the pod, and the next try attaches to it
-        "deferrable": os.environ.get("AIRLOOP_DEFERRABLE", "").lower() in {"1", "true", "yes"},
-        "get_logs": True,
-        "do_xcom_push": False,  # a sidecar that dies first hides the real error; results go to the store by name
-        "skip_on_exit_code": 99,
-        "on_finish_action": "delete_pod",
-        "on_kill_action": "delete_pod",
-        "termination_grace_period": GRACE_SECONDS,
-        "active_deadline_seconds": spec.timeout_minutes * 60,  # also ends a pod that Airflow has lost sight of
-        "schedule_timeout_seconds": 900,  # a node, perhaps with a GPU, may have to be started first
-        "startup_timeout_seconds": 600,
-    }
-
-
-def _resources(spec: StageSpec) -> k8s.V1ResourceRequirements:
-    # Requests equal limits: the class that is evicted last, and memory that is there when it is needed.
-    amounts = {"cpu": str(spec.cpu), "memory": spec.memory, **({GPU: str(spec.gpus)} if spec.gpus else {})}
-    return k8s.V1ResourceRequirements(requests=amounts, limits=dict(amounts))
-
-
-def _tolerations(spec: StageSpec) -> list[k8s.V1Toleration]:
-    taints = [*(SPOT.items() if spec.spot else [])]
-    found = [k8s.V1Toleration(key=key, operator="Equal", value=value, effect="NoSchedule") for key, value in taints]
-    if spec.gpus:
-        found.append(k8s.V1Toleration(key=GPU, operator="Exists", effect="NoSchedule"))
-    return found
-
-
-def _environment(items: Sequence[str], context: Any) -> list[k8s.V1EnvVar]:
-    """``AIRLOOP_STAGE`` names the stage last; what stands before it, the entrypoint runs first."""
-    values = {
-        **{name: value for name in STORES if (value := os.environ.get(name))},
-        **variables(context),
-        "AIRLOOP_STAGE": " ".join(items),
-        "AIRLOOP_HOME": "/scratch",
-        "HOME": "/scratch",
-    }
-    overrides = (context.get("params") or {}).get("overrides")
-    if overrides:
-        import json
-
-        values["AIRLOOP_OVERRIDES"] = json.dumps(overrides)
-    return [k8s.V1EnvVar(name=name, value=value) for name, value in values.items()]
+def _month(context: Any) -> str:
+    try:
+        return require_month(context)
+    except ValueError as error:
+        raise AirflowFailException(str(error)) from None

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowException
 
 from airloop.keys import variables
 from airloop.process import Command, Listener, conclude
-from airloop.workspace import Arguments, announce_all, call, workspace_argv
+from airloop.workspace import Arguments, announce_all, begins_run, call, workspace_argv
 
 EXIT_CODE = re.compile(r"Error code is: (\d+)")
 
@@ -51,9 +51,11 @@ class WorkspaceSparkOperator(SparkSubmitOperator):
     def execute(self, context: Any) -> Any:
         """Prepare, submit, commit; skip, fail or retry as the script's end says."""
         *before, last = self.names
+        begins = begins_run(self)
         if before:
-            self._workspace("stage", before, context)
-        ready = self._workspace("prepare" if self.action == "stage" else "ready", [last], context)
+            self._workspace("stage", before, context, begins=begins)
+            begins = False
+        ready = self._workspace("prepare" if self.action == "stage" else "ready", [last], context, begins=begins)
         if ready.get("cached"):
             self.log.info("%s: nothing changed since it was made; taken from the cache", last)
             return self._report(ready, context)
@@ -82,8 +84,8 @@ class WorkspaceSparkOperator(SparkSubmitOperator):
                 super().execute(context)
             return dict(json.loads(result.read_text())) if result.exists() else {}
 
-    def _workspace(self, action: str, names: Sequence[str], context: Any) -> dict[str, Any]:
-        return call(self._command, workspace_argv(action, names, context), context, self.log)
+    def _workspace(self, action: str, names: Sequence[str], context: Any, *, begins: bool = False) -> dict[str, Any]:
+        return call(self._command, workspace_argv(action, names, context, begins=begins), context, self.log)
 
     def _report(self, result: dict[str, Any], context: Any) -> dict[str, Any]:
         announce_all(self.outlets, result, context)

@@ -16,6 +16,10 @@ from airflow.sdk import Asset, BaseOperator, get_parsing_context
 from airloop.places import ConfigError, Engine, Place, place_of
 from airloop.workspace import Arguments, WorkspaceOperator, code
 
+ACT_MINUTES = 60
+"""Deadline of an act's pod."""
+LAUNCH_MINUTES = 15
+"""What a pod may take to be scheduled, besides."""
 META = frozenset({"engine", "cpu", "memory", "gpus", "spot", "timeout_minutes"})
 
 
@@ -36,6 +40,8 @@ class StageSpec:
     gpus: int = 0
     spot: bool = False
     """Whether it may run on machines that can be taken away."""
+    act: bool = False
+    """Whether it acts on the world and so is no stage of dvc.yaml."""
 
     def item(self, month: str) -> str:
         """Its name in dvc.lock for ``month``."""
@@ -69,9 +75,7 @@ def stage(*names: str, outlets: Sequence[Asset] = (), **kwargs: Any) -> BaseOper
             memory = spark_memory(main.memory)
             return WorkspaceSparkOperator(action="stage", names=names, memory=memory, pool_slots=main.cpu, **settings)
         case Place.POD:
-            from airloop.pod import StagePodOperator
-
-            return StagePodOperator(stages=specs, **settings)
+            return _pod(main, **{**settings, "before": list(names[:-1])})
 
 
 def act(
@@ -81,6 +85,8 @@ def act(
     engine: Engine | str = Engine.PYTHON,
     workspace: bool = True,
     arguments: Arguments | None = None,
+    cpu: int = 1,
+    memory: str | None = None,
     **kwargs: Any,
 ) -> BaseOperator:
     """The task that runs tasks/<name>.py, which acts on the world and so is no stage of dvc.yaml.
@@ -91,16 +97,36 @@ def act(
         engine: ``spark`` for a script that spark-submit runs.
         workspace: False for one that reads no data of a run.
         arguments: from the task's context to the script's arguments.
+        cpu: cores.
+        memory: for one that is heavy, as Kubernetes writes it: it runs where heavy stages do. One without is small, talks
+            to services, and runs beside Airflow whatever the place.
         kwargs: further settings of the task.
     """
     settings: dict[str, Any] = {"task_id": name, "outlets": list(outlets), "arguments": arguments, **kwargs}
     engine = Engine(engine)
-    if engine is Engine.SPARK and _needed(place_of(name, engine), str(kwargs.get("task_id", name))) is Place.SPARK:
-        from airloop.spark import WorkspaceSparkOperator
+    place = _needed(place_of(name, engine), str(kwargs.get("task_id", name))) if memory else Place.PROCESS
+    match place:
+        case Place.PROCESS:
+            return WorkspaceOperator(action="act" if workspace else "direct", names=[name], pool_slots=cpu, **settings)
+        case Place.SPARK:
+            from airloop.spark import WorkspaceSparkOperator
 
-        return WorkspaceSparkOperator(action="act", names=[name], memory=None, pool_slots=2, **settings)
-    # An act is small and talks to services: it runs beside Airflow, whatever the place of the heavy stages.
-    return WorkspaceOperator(action="act" if workspace else "direct", names=[name], **settings)
+            return WorkspaceSparkOperator(action="act", names=[name], memory=None, pool_slots=cpu, **settings)
+        case Place.POD:
+            assert memory is not None
+            work = StageSpec(
+                name=name, cmd=f"python tasks/{name}.py", by_month=False, engine=engine, cpu=cpu, memory=memory,
+                timeout_minutes=ACT_MINUTES, act=True,
+            )  # fmt: skip
+            return _pod(work, **settings)
+
+
+def _pod(spec: StageSpec, **settings: Any) -> BaseOperator:
+    from airloop.pod import StagePodOperator, budgets
+
+    # Each pod has its own deadline; the task has to last for all that may be lost.
+    minutes = (spec.timeout_minutes + LAUNCH_MINUTES) * (int(budgets()["evictions"]) + 1)
+    return StagePodOperator(spec=spec, **{**settings, "execution_timeout": timedelta(minutes=minutes)})
 
 
 def spec(name: str) -> StageSpec:

@@ -38,8 +38,13 @@ def call(command: Command, argv: Sequence[str], context: Mapping[str, Any], log:
         return dict(json.loads(result.read_text())) if result.exists() else {}
 
 
+def begins_run(task: BaseOperator) -> bool:
+    """Whether ``task`` is where its DAG's runs begin, also when they are cleared and begin again."""
+    return not task.upstream_task_ids
+
+
 def workspace_argv(
-    action: str, names: Sequence[str], context: Mapping[str, Any], rest: Sequence[str] = ()
+    action: str, names: Sequence[str], context: Mapping[str, Any], rest: Sequence[str] = (), *, begins: bool = False
 ) -> list[str]:
     """Command line of ``tasks.common.workspace`` for this run; AirflowFailException when the run has no month."""
     try:
@@ -48,6 +53,8 @@ def workspace_argv(
         raise AirflowFailException(str(error)) from None
     argv = ["-m", "tasks.common.workspace", action, *names]
     argv += ["--dag", context["dag_run"].dag_id, "--run", run_key(context), "--month", month]
+    if begins:
+        argv.append("--begins")
     for name, value in ((context.get("params") or {}).get("overrides") or {}).items():
         argv += ["--set", f"{name}={json.dumps(value)}"]
     return [*argv, *(["--rest", *rest] if rest else [])]
@@ -77,7 +84,7 @@ class WorkspaceOperator(BaseOperator):
         if self.action == "direct":
             argv = ["-m", f"tasks.{self.names[0]}", *rest]
         else:
-            argv = workspace_argv(self.action, self.names, context, rest)
+            argv = workspace_argv(self.action, self.names, context, rest, begins=begins_run(self))
         return self.report(call(self._command, argv, context, self.log), context)
 
     def report(self, result: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -13,9 +13,13 @@ from typing import Any
 
 import yaml
 from dvc.exceptions import DvcException
+from dvc.fs import generic
 from dvc.repo import Repo
 from dvc.stage import Stage
-from dvc.stage.cache import RunCacheNotFoundError
+from dvc.stage.cache import RunCacheNotFoundError, _get_cache_hash
+from dvc.stage.serialize import to_single_stage_lockfile
+from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.tree import Tree
 
 from tasks.common.errors import AirloopError, DataError
 
@@ -53,7 +57,12 @@ def read_lock(root: Path) -> dict[str, Any]:
 
 def write_lock(root: Path, stages: dict[str, Any]) -> None:
     """Write ``root``'s dvc.lock with these entries."""
-    (root / LOCK).write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False))
+    (root / LOCK).write_bytes(lock_bytes(stages))
+
+
+def lock_bytes(stages: dict[str, Any]) -> bytes:
+    """These entries as a dvc.lock."""
+    return yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False).encode()
 
 
 class Project:
@@ -129,11 +138,76 @@ class Project:
         """
         stage = self._stage(name)
         stage.save_deps()
+        self._fetch_known(stage)
         try:
             self._repo.stage_cache.restore(stage, dry=True)
         except RunCacheNotFoundError:
             return False
         return True
+
+    def adopt(self, name: str) -> bool:
+        """Whether the result of ``name`` is known; if so, its entry is in dvc.lock afterwards.
+
+        Neither inputs nor outputs need be here: inputs that are absent count with the digests that dvc.lock has for them,
+        and outputs must be in the remote.
+        """
+        stage = self._stage(name)
+        self._know_inputs(stage)
+        self._fetch_known(stage)
+        entry = self._known(stage)
+        if entry is None or not all(self._in_remote(out["md5"]) for out in entry["outs"]):
+            return False
+        write_lock(self._root, {**read_lock(self._root), name: entry})
+        return True
+
+    def _known(self, stage: Stage) -> dict[str, Any] | None:
+        """The newest entry of the run cache on ``stage`` with these inputs."""
+        key = _run_key(stage)
+        cache = self._repo.stage_cache
+        folder = Path(cache._get_cache_dir(key)) if key else None  # noqa: SLF001 - no public way to one entry
+        if folder is None or not folder.exists():
+            return None
+        newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime)
+        entry: dict[str, Any] | None = cache._load_cache(key, newest.name)  # noqa: SLF001 - likewise
+        return entry
+
+    def _know_inputs(self, stage: Stage) -> None:
+        """Hash the inputs that are here; of those that are not, take the digest from dvc.lock."""
+        outs = {out["path"]: out["md5"] for entry in read_lock(self._root).values() for out in entry.get("outs", [])}
+        for dep in stage.deps:
+            path = dep.def_path
+            parts = {out: md5 for out, md5 in outs.items() if path and _overlap(out, path)}
+            if all((self._root / out).exists() for out in parts):
+                dep.save()
+            elif path in parts:
+                dep.hash_info = HashInfo("md5", parts[path])
+            else:
+                tree = Tree()  # type: ignore[no-untyped-call] # dvc-data is not typed through
+                for out, md5 in parts.items():
+                    tree.add(tuple(Path(out).relative_to(path).parts), None, HashInfo("md5", md5))
+                tree.digest()
+                dep.hash_info = tree.hash_info
+
+    def _in_remote(self, md5: str) -> bool:
+        odb = self._repo.cloud.get_remote_odb()
+        return bool(odb.exists(md5))
+
+    def _fetch_known(self, stage: Stage) -> None:
+        """Bring the run cache's entries on this stage with these inputs from the remote, where there are any."""
+        self._copy_known(stage, self._remote_run_cache(), self._repo.cache.legacy)
+
+    def _remote_run_cache(self) -> Any:
+        return self._repo.cloud.get_remote_odb(None, "run cache", hash_name="md5-dos2unix")
+
+    def _copy_known(self, stage: Stage, source: Any, target: Any) -> None:
+        key = _run_key(stage)
+        if key is None or not source.fs.exists(folder := source.fs.join(source.path, "runs", key[:2], key)):
+            return
+        for path in source.fs.find(folder):
+            copy = target.fs.join(target.path, "runs", key[:2], key, source.fs.name(path))
+            if not target.fs.exists(copy):
+                target.fs.makedirs(target.fs.parent(copy), exist_ok=True)
+                generic.copy(source.fs, path, target.fs, copy)
 
     def inputs(self, name: str) -> dict[str, str]:
         """Path to digest of everything stage ``name`` depends on, hashed now."""
@@ -150,8 +224,11 @@ class Project:
         self._repo.commit(target=name, force=True)
 
     def push(self, names: Iterable[str]) -> None:
-        """Upload the recorded outputs of these stages to the remote."""
-        self._repo.push(targets=list(names))
+        """Upload the recorded outputs of these stages to the remote, then what the run cache knows of them."""
+        targets = list(names)
+        self._repo.push(targets=targets)
+        for name in targets:
+            self._copy_known(self._stage(name), self._repo.cache.legacy, self._remote_run_cache())
 
     def argv(self, name: str) -> list[str]:
         """The stage's command from dvc.yaml as an argument list."""
@@ -172,6 +249,13 @@ class Project:
             return self._repo.stage.load_one(name=name)
         except DvcException as error:
             raise StageError(f"dvc.yaml has no stage {name}: {_sentence(error)}") from None
+
+
+def _run_key(stage: Stage) -> str | None:
+    """What the run cache knows the stage by: command, inputs, settings and names of outputs; None if it never does."""
+    if stage.is_callback or stage.always_changed:
+        return None
+    return str(_get_cache_hash(to_single_stage_lockfile(stage), key=True))
 
 
 def _lost(what: list[str]) -> DataError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import yaml
 
 from tasks.common import code, landed, months, params
 from tasks.common.artefacts import Store, to_json, write_atomic
-from tasks.common.dvc_repo import LOCK, initialise, read_lock, write_lock
+from tasks.common.dvc_repo import LOCK, initialise, lock_bytes, read_lock, write_lock
 from tasks.common.environment import environment
 from tasks.common.errors import ConfigError, DataError
 from tasks.common.params import Frozen, Month
@@ -24,6 +25,8 @@ Dag = Literal["ingest", "train", "deploy", "score", "monitor"]
 class Run(Frozen):
     """What was asked for, and with which code."""
 
+    opened: str = ""
+    """Random id of this beginning of the run: a run that is cleared and starts again has the same key."""
     key: str
     """Name of the run, its workspace and its record: no colons, since Hadoop paths reject them."""
     dag: Dag
@@ -39,16 +42,27 @@ def workspace(key: str) -> Path:
     return environment().home.resolve() / "runs" / key
 
 
-def open_run(key: str, dag: Dag, month: str, overrides: Mapping[str, Any], store: Store) -> Path:
-    """Make the workspace of a run, or find it as an earlier task or try left it; returns its folder.
+def open_run(
+    key: str, dag: Dag, month: str, overrides: Mapping[str, Any], store: Store, *, begins: bool = False
+) -> Path:
+    """Make the workspace of a run, or find it as an earlier task or try left it, here or on another machine.
 
-    ConfigError or DataError when the settings are wrong or months it needs have not landed.
+    The run's first task ``begins`` it: afresh, with the present code, settings and landed months, which every later task
+    keeps. Returns the folder. ConfigError or DataError when the settings are wrong or months it needs have not landed.
     """
     root = workspace(key)
-    if (root / RECORD).exists():
-        return root
-    if root.exists():
-        shutil.rmtree(root)  # a try that was killed before it could say it was ready
+    record = f"runs/{key}/{RECORD}"
+    if not begins and store.exists(record):
+        if not (root / RECORD).exists() or (root / RECORD).read_bytes() != store.read(record):
+            _restore(root, key, store)
+        _take_lock(root, key, store)
+    else:
+        _create(root, key, dag, month, overrides, store)
+        save_record(root, store)
+    return root
+
+
+def _create(root: Path, key: str, dag: Dag, month: str, overrides: Mapping[str, Any], store: Store) -> None:
     source = environment().code
     raw = yaml.safe_load((source / "params.yaml").read_text())
     for setting, value in overrides.items():
@@ -57,21 +71,44 @@ def open_run(key: str, dag: Dag, month: str, overrides: Mapping[str, Any], store
     raw["months"] = months.window(_window(dag, month, records, params.parse(raw)))
     params.parse(raw, "params.yaml with this run's overrides")
 
+    if root.exists():
+        shutil.rmtree(root)
     root.mkdir(parents=True)
     code.copy(source, root)
     (root / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     write_lock(root, {stage: entry for m in raw["months"] if m in records for stage, entry in records[m].lock.items()})
+    _initialise(root)
+    identity = code.identify(source)
+    code.archive(root, identity, store)
+    run = Run(opened=uuid.uuid4().hex, key=key, dag=dag, month=month, overrides=dict(overrides), code=identity)
+    write_atomic(root / RECORD, to_json(run.model_dump()))
+
+
+def _restore(root: Path, key: str, store: Store) -> None:
+    """Make the workspace again from the run's record; outputs are brought when a stage asks for them."""
+    if root.exists():
+        shutil.rmtree(root)  # of an earlier beginning of this run, or half made
+    root.mkdir(parents=True)
+    record = store.read(f"runs/{key}/{RECORD}")
+    code.unpack(Run.model_validate_json(record).code, store, root)
+    (root / "params.yaml").write_bytes(store.read(f"runs/{key}/params.yaml"))
+    _initialise(root)
+    write_atomic(root / RECORD, record)
+
+
+def _take_lock(root: Path, key: str, store: Store) -> None:
+    """Add what other machines recorded in this run."""
+    theirs = yaml.safe_load(store.read(f"runs/{key}/{LOCK}"))["stages"]
+    write_lock(root, {**read_lock(root), **theirs})
+
+
+def _initialise(root: Path) -> None:
     initialise(
         root,
         cache=environment().cache_dir,
         remote=environment().remote_url,
         site_cache=environment().home.resolve() / "site-cache",
     )
-    identity = code.identify(source)
-    code.archive(root, identity, store)
-    run = Run(key=key, dag=dag, month=month, overrides=dict(overrides), code=identity)
-    write_atomic(root / RECORD, to_json(run.model_dump()))
-    return root
 
 
 def read_run(root: Path) -> Run:
@@ -79,11 +116,19 @@ def read_run(root: Path) -> Run:
     return Run.model_validate_json((root / RECORD).read_bytes())
 
 
-def save_record(root: Path, store: Store) -> None:
-    """Keep the run's record in the store: small, and enough to replay it."""
+def save_record(root: Path, store: Store, stages: Iterable[str] | None = None) -> None:
+    """Keep the run's record in the store: small, and enough to replay it.
+
+    With ``stages``, only their entries are added to the dvc.lock that is kept, which others may have written to.
+    """
     key = read_run(root).key
-    for name in (RECORD, "params.yaml", "dvc.yaml", LOCK):
-        store.write(f"runs/{key}/{name}", (root / name).read_bytes())
+    kept = read_lock(root)
+    if stages is not None and store.exists(f"runs/{key}/{LOCK}"):
+        kept = {**yaml.safe_load(store.read(f"runs/{key}/{LOCK}"))["stages"], **{name: kept[name] for name in stages}}
+    store.write(f"runs/{key}/{LOCK}", lock_bytes(kept))
+    for name in (RECORD, "params.yaml", "dvc.yaml"):
+        if not store.exists(f"runs/{key}/{name}") or store.read(f"runs/{key}/{name}") != (root / name).read_bytes():
+            store.write(f"runs/{key}/{name}", (root / name).read_bytes())
 
 
 def landed_lock(root: Path, month: str) -> dict[str, Any]:

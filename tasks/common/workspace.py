@@ -21,27 +21,38 @@ from typing import Any
 import yaml
 
 from tasks.common.artefacts import to_json, write_atomic
-from tasks.common.dvc_repo import Project, StageError
+from tasks.common.dvc_repo import Project, StageError, read_lock
 from tasks.common.environment import store
 from tasks.common.errors import EXIT_SKIP, ConfigError, run_main
+from tasks.common.pod_record import keep_usage, recorded, usage
 from tasks.common.results import emit
 from tasks.common.runs import open_run, save_record
 
 ATTEST = ".airloop"
-NEEDS = {"score": ["features@{month}"], "publish": ["validate@{month}"], "monitor": ["features"]}
+NEEDS = {
+    "publish": ["manifest@{month}", "validate@{month}"],
+    "register": ["train", "evaluate", "gate"],
+    "score": ["features@{month}"],
+    "monitor": ["features"],
+}
 """Outputs that an act reads: stages, or all months of one, in its run's window."""
 
 
 def main() -> None:
     """Parse the command line and run one stage or act."""
     arguments = _parser().parse_args()
-    root = open_run(arguments.run, arguments.dag, arguments.month, dict(arguments.set), store())
-    # Stages say `python`: that is this interpreter, and `import tasks` is the run's own copy.
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    os.environ["PYTHONPATH"] = str(root)
-    os.environ.setdefault("AIRLOOP_RUN", arguments.run)
+    overrides = dict(arguments.set)
+    root = open_run(arguments.run, arguments.dag, arguments.month, overrides, store(), begins=arguments.begins)
+    settle(root, arguments.run)
     with contextlib.chdir(root):
         arguments.action(root, arguments)
+
+
+def settle(root: Path, run: str) -> None:
+    """Make this process's environment that of the run: `python` is this interpreter, `import tasks` the run's own copy."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    os.environ["PYTHONPATH"] = str(root)
+    os.environ.setdefault("AIRLOOP_RUN", run)
 
 
 def stage(root: Path, arguments: argparse.Namespace) -> None:
@@ -49,10 +60,10 @@ def stage(root: Path, arguments: argparse.Namespace) -> None:
     names = [_item(name, arguments.month) for name in arguments.names]
     with _project(root) as project:
         for name in names:
-            project.materialise(_missing(root, project.producers(name)))
+            project.materialise(missing(root, project.producers(name)))
             project.reproduce([name])
         project.push(names)
-    save_record(root, store())
+    save_record(root, store(), names)
     emit({"month": arguments.month, "run": arguments.run, "stages": names})
 
 
@@ -60,12 +71,12 @@ def prepare(root: Path, arguments: argparse.Namespace) -> None:
     """Get the workspace ready for somebody else to run the stage; prints where, what, and whether there is need to."""
     name = _item(arguments.names[0], arguments.month)
     with _project(root) as project:
-        project.materialise(_missing(root, project.producers(name)))
+        project.materialise(missing(root, project.producers(name)))
         cached = project.probe(name)
         if cached:
             project.reproduce([name])
             project.push([name])
-            save_record(root, store())
+            save_record(root, store(), [name])
         else:
             write_atomic(root / ATTEST / f"{name}.json", to_json(project.inputs(name)))
         answer = {"workspace": str(root), "cached": cached, "argv": project.argv(name), "month": arguments.month}
@@ -90,14 +101,33 @@ def commit(root: Path, arguments: argparse.Namespace) -> None:
             )
         project.commit(name)
         project.push([name])
-    save_record(root, store())
+    save_record(root, store(), [name])
     emit({"month": arguments.month, "run": arguments.run, "stages": [name]})
+
+
+def adopt(root: Path, arguments: argparse.Namespace) -> None:
+    """Record a stage whose result is known without running it or fetching a byte of data; says whether it is known."""
+    name = _item(arguments.names[0], arguments.month)
+    with _project(root) as project:
+        known = project.adopt(name)
+    if known:
+        save_record(root, store(), [name])
+    emit({"cached": known, "stage": name, "month": arguments.month, "run": arguments.run})
+
+
+def outcome(_: Path, arguments: argparse.Namespace) -> None:
+    """Keep what a pod used (``--rest POD USAGE``); say what it recorded, and the errors of this work's earlier pods."""
+    pod, used = arguments.rest
+    keep_usage(arguments.run, {"pod": pod, **json.loads(used)}, store())
+    earlier = [use for use in usage(arguments.run, store()) if use["stage"] == arguments.names[0] and use["pod"] != pod]
+    errors = [use["error"] for use in earlier if "error" in use]
+    emit({"result": recorded(arguments.run, pod, store()), "errors": errors})
 
 
 def act(root: Path, arguments: argparse.Namespace) -> None:
     """Run a script that acts on the world (register, deploy, ...) in the workspace, with the data it reads there."""
     name, *rest = arguments.names
-    _bring(root, name, arguments.month)
+    bring(root, name, arguments.month)
     done = subprocess.run([sys.executable, f"tasks/{name}.py", *rest, *arguments.rest], check=False)
     if done.returncode == EXIT_SKIP:
         raise SystemExit(EXIT_SKIP)
@@ -107,27 +137,24 @@ def act(root: Path, arguments: argparse.Namespace) -> None:
 
 def ready(root: Path, arguments: argparse.Namespace) -> None:
     """Bring what an act reads into the workspace, for somebody else (spark-submit) to run it; prints where."""
-    _bring(root, arguments.names[0], arguments.month)
+    bring(root, arguments.names[0], arguments.month)
     answer = {"workspace": str(root), "month": arguments.month}
     emit(answer)
     print(json.dumps(answer), flush=True)
 
 
-def _bring(root: Path, act_name: str, month: str) -> None:
+def bring(root: Path, act_name: str, month: str) -> None:
+    """Put what the act reads into the workspace."""
     wanted = [need.format(month=month) for need in NEEDS.get(act_name, [])]
     if not wanted:
         return
     with _project(root) as project:
-        from tasks.common.dvc_repo import read_lock
-
         locked = [s for s in read_lock(root) if s in wanted or s.split("@")[0] in wanted]
-        project.materialise(_missing(root, locked))
+        project.materialise(missing(root, locked))
 
 
-def _missing(root: Path, producers: list[str]) -> list[str]:
+def missing(root: Path, producers: list[str]) -> list[str]:
     """Of these stages, those with an output that is not in the workspace yet."""
-    from tasks.common.dvc_repo import read_lock
-
     lock = read_lock(root)
     return [p for p in producers if not all((root / out["path"]).exists() for out in lock[p]["outs"])]
 
@@ -162,12 +189,17 @@ def _setting(text: str) -> tuple[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for action in (stage, prepare, commit, act, ready):
+    for action in (stage, prepare, commit, adopt, outcome, act, ready):
         command = commands.add_parser(action.__name__, help=(action.__doc__ or "").splitlines()[0])
         command.add_argument("names", nargs="+", help="stages of dvc.yaml (the month is added), or one act's name")
         command.add_argument("--dag", required=True, help="ingest, train, deploy, score or monitor")
         command.add_argument("--run", required=True, help="key of the run; its workspace is AIRLOOP_HOME/runs/KEY")
         command.add_argument("--month", required=True, help="YYYY-MM")
+        command.add_argument(
+            "--begins",
+            action="store_true",
+            help="the run's first task: begin it afresh, with the present code and data",
+        )
         command.add_argument(
             "--set",
             action="append",

@@ -81,7 +81,7 @@ def test_a_stage_says_where_it_likes_to_run(name: str) -> None:
 def test_every_section_of_params_belongs_to_a_stage() -> None:
     sections = set(yaml.safe_load((ROOT / "params.yaml").read_text()))
     used = {str(p).split(".")[0] for stage in stages().values() for p in stage.get("params", [])}
-    acts = {"monitor", "feed"}  # read by the monitor and by whoever opens a run
+    acts = {"monitor", "feed", "pods"}  # read by the monitor, by whoever opens a run, by the pod operator
     assert sections - used - acts == set(), "add the section to the params of the stage that reads it in dvc.yaml"
 
 

@@ -7,6 +7,7 @@ follows from the labels.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -50,6 +51,23 @@ def test_a_backfill_of_the_warm_up_makes_the_first_champion(loop: Loop) -> None:
     assert (entry.action, entry.to_version, entry.effective_from) == ("promote", 1, "2013-04")
     assert loop.aliases() == {"champion": "1"}
     assert loop.online()["model_version"] == 1
+
+
+def test_the_same_backfill_again_leaves_the_same_digests_and_asks_for_nothing(loop: Loop) -> None:
+    """Manifest, every stage's entry in dvc.lock, state: made anew, since workspaces and cache are gone."""
+    before = [loop.landed(month) for month in WARM_UP]
+    done = {dag: len(loop.airflow.runs(dag)) for dag in ("monitor", "train")}
+    for folder in ("runs", "cache"):
+        shutil.rmtree(loop.home / folder)
+    loop.airflow.backfill("ingest", "2013-01-01", "2013-03-31")
+    for month in WARM_UP:
+        loop.follow("score", loop.started("score", month, nth=2, seconds=900))
+        loop.follow("monitor", loop.started("monitor", month, nth=2))
+    after = [loop.landed(month) for month in WARM_UP]
+    for old, new in zip(before, after, strict=True):
+        assert (new.manifest, new.lock, new.state) == (old.manifest, old.lock, old.state)
+    assert len(loop.airflow.runs("monitor")) == done["monitor"] + len(WARM_UP)
+    assert len(loop.airflow.runs("train")) == done["train"]
 
 
 def test_a_month_that_goes_wrong_triggers_and_its_challenger_is_promoted(loop: Loop) -> None:

@@ -76,7 +76,7 @@ def test_a_script_that_refuses_under_spark_submit_is_not_retried_and_nothing_is_
     (checkout / "run/tasks/score.py").write_text(
         "import sys\nprint('error: 2013-04 has not landed.', file=sys.stderr)\nsys.exit(1)\n"
     )
-    task = act("score", engine="spark", arguments=lambda _: ["--month", "2013-04"])
+    task = act("score", engine="spark", memory="4Gi", arguments=lambda _: ["--month", "2013-04"])
     with pytest.raises(AirflowFailException, match=r"^2013-04 has not landed\."):
         task.execute(context("score"))
     assert (checkout / "asked").read_text().splitlines() == ["ready score"]

@@ -50,7 +50,7 @@ def test_a_stage_is_run_in_the_run_s_workspace_and_reports(context, checkout) ->
     told = run(stage("manifest", "ingest"), context("ingest"))
     assert told["argv"][:3] == ["stage", "manifest", "ingest"]
     assert told["argv"][3:5] == ["--dag", "ingest"]
-    assert told["argv"][-2:] == ["--month", "2013-04"]
+    assert told["argv"][-3:] == ["--month", "2013-04", "--begins"]
     assert told["cwd"] == told["path"] == str(checkout)
     assert told["who"].startswith("airflow: ingest ")
 
