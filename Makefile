@@ -8,7 +8,7 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 	--custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-cluster bench lint format lock lineage rebuild rollback shell clean
+.PHONY: help setup demo up down status test test-cluster bench lint format lock images lineage rebuild rollback shell clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,8 +51,12 @@ format: $(READY) ## let ruff mend what it can
 	@$(RUN) -m ruff check --fix --quiet . ; $(RUN) -m ruff format .
 
 lock: $(READY) ## resolve requirements/*.in anew, keeping what still fits (ARGS=--upgrade for the newest)
-	@cd requirements && for name in boot main dev gpu containers; do \
-		echo "$$name.txt"; ../.venv/bin/$(LOCK) $(ARGS) $$name.in -o $$name.txt || exit 1; done
+	@cd requirements && for name in boot main dev gpu airflow train spark serve mlflow; do \
+		without=; if [ -e $$name.without ]; then without="--excludes $$name.without"; fi; \
+		echo "$$name.txt"; ../.venv/bin/$(LOCK) $(ARGS) $$without $$name.in -o $$name.txt || exit 1; done
+
+images: ## build the images of docker/ (ARGS=train for one)
+	@$(PYTHON) docker/build.py $(ARGS)
 
 lineage: $(READY) ## say where a prediction comes from: PREDICTION=<id>
 	@$(RUN) -m tasks.lineage $(call given,PREDICTION)

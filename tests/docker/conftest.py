@@ -1,7 +1,6 @@
-"""The compose file and the Dockerfile as data, and the docker command where there is one."""
+"""The compose file as data, the scripts of docker/, and the docker command where there is one."""
 
 import importlib.util
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -53,27 +52,6 @@ def compose() -> dict:
 @pytest.fixture(scope="session")
 def services(compose) -> dict:
     return compose["services"]
-
-
-@pytest.fixture(scope="session")
-def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile's instructions, continued lines joined, comments left out."""
-    lines = (ROOT / "docker/airflow.Dockerfile").read_text().splitlines()
-    joined = "\n".join(line for line in lines if not line.startswith("#")).replace("\\\n", " ")
-    return [(word, rest.strip()) for line in joined.splitlines() if line for word, _, rest in [line.partition(" ")]]
-
-
-@pytest.fixture(scope="session")
-def stages(instructions) -> dict[str, list[tuple[str, str]]]:
-    """The Dockerfile's build stages by name, in order, with what stands before the first under ""."""
-    found: dict[str, list[tuple[str, str]]] = {"": []}
-    name = ""
-    for word, rest in instructions:
-        if word == "FROM":
-            name = re.split(r"\s+AS\s+", rest)[1]
-            found[name] = []
-        found[name].append((word, rest))
-    return found
 
 
 @pytest.fixture(scope="session")
