@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.common.dvc_repo import Project, StageError, initialise, read_lock
+from tasks.common.dvc_repo import Project, StageError, initialise, read_lock, write_lock
 from tasks.common.errors import DataError
 
 PIPELINE = """
@@ -134,4 +134,33 @@ def test_a_failing_command_is_one_sentence(root: Path) -> None:
         project.reproduce(["part@a"])
     with pytest.raises(StageError, match="no stage"):
         project.argv("nonsense")
+    project.close()
+
+
+def test_a_result_is_adopted_without_a_byte_of_data(root: Path, tmp_path: Path) -> None:
+    """On a machine that has neither inputs, outputs nor a cache: what the remote and dvc.lock say is enough."""
+    stages = ["part@a", "part@b", "whole"]
+    project = Project(root)
+    project.reproduce(stages)
+    project.push(stages)
+    project.close()
+    made = read_lock(root)
+
+    other = tmp_path / "two"
+    lay(other, tmp_path / "elsewhere")
+    initialise(
+        other, cache=tmp_path / "elsewhere/cache", remote=str(tmp_path / "remote"), site_cache=tmp_path / "site2"
+    )
+    write_lock(other, {name: made[name] for name in stages[:2]})
+    os.chdir(other)
+    project = Project(other)
+    assert project.adopt("whole")
+    assert read_lock(other) == made
+    assert not (other / "parts").exists() and not (other / "whole").exists()
+    (other / "whole.py").write_text(WHOLE + "\n")
+    assert not project.adopt("whole"), "another program's result is not known"
+    (other / "whole.py").write_text(WHOLE)
+    md5 = made["whole"]["outs"][0]["md5"]
+    (tmp_path / "remote/files/md5" / md5[:2] / md5[2:]).unlink()
+    assert not project.adopt("whole"), "a result that is nowhere is not known"
     project.close()

@@ -1,0 +1,92 @@
+"""Runs that begin on one machine and go on on another, as pods and workers do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tasks.common.artefacts import Store
+from tasks.common.code import tree_digest
+from tasks.common.dvc_repo import read_lock, write_lock
+from tasks.common.environment import CODE, environment
+from tasks.common.runs import open_run, read_run, save_record
+
+KEY, MONTH = "ingest-2013-01-12345678", "2013-01"
+
+
+class Machines:
+    """Several machines, one store, one checkout."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.checkout = folder / "checkout"
+        shutil.copytree(CODE / "tasks", self.checkout / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("dvc.yaml", "params.yaml"):
+            shutil.copy(CODE / name, self.checkout)
+        self.store = Store((folder / "store").as_uri())
+        self._folder, self._patch = folder, monkeypatch
+
+    def open(self, machine: str, *, begins: bool = False, **overrides: object) -> Path:
+        """The run's workspace on ``machine``."""
+        self._patch.setenv("AIRLOOP_HOME", str(self._folder / machine))
+        self._patch.setenv("AIRLOOP_CODE", str(self.checkout))
+        environment.cache_clear()
+        return open_run(KEY, "ingest", MONTH, overrides, self.store, begins=begins)
+
+    def change_code(self) -> None:
+        (self.checkout / "tasks/new.py").write_text("NEW = True\n")
+
+
+@pytest.fixture
+def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machines:
+    return Machines(tmp_path, monkeypatch)
+
+
+def test_a_run_goes_on_elsewhere_with_its_own_code_and_settings(machines: Machines) -> None:
+    first = machines.open("a", begins=True, **{"features.trailing_days": 5})
+    machines.change_code()
+    second = machines.open("b")
+    assert first != second
+    assert (second / "params.yaml").read_bytes() == (first / "params.yaml").read_bytes()
+    assert b"trailing_days: 5" in (second / "params.yaml").read_bytes()
+    assert tree_digest(second) == tree_digest(first) == read_run(second).code.tree
+    assert not (second / "tasks/new.py").exists()
+
+
+def test_what_one_machine_records_the_others_know(machines: Machines) -> None:
+    a, b = machines.open("a", begins=True), machines.open("b")
+    for root, stage in ((a, "one@2013-01"), (b, "two@2013-01")):
+        write_lock(root, {**read_lock(root), stage: {"cmd": stage}})
+        save_record(root, machines.store, [stage])
+    for machine in "abc":
+        assert set(read_lock(machines.open(machine))) == {"one@2013-01", "two@2013-01"}
+
+
+def test_a_run_that_begins_again_forgets_what_it_was(machines: Machines) -> None:
+    """As a cleared run does: with the present code, and nothing of the former one anywhere."""
+    for machine in "ab":
+        root = machines.open(machine, begins=machine == "a")
+        (root / "data").mkdir(exist_ok=True)
+        (root / "data/old").touch()
+    machines.change_code()
+    a = machines.open("a", begins=True)
+    b = machines.open("b")
+    for root in (a, b):
+        assert (root / "tasks/new.py").exists() and not (root / "data/old").exists()
+    assert read_run(a) == read_run(b)
+
+
+def test_a_later_task_finds_its_workspace_as_it_was_left(machines: Machines) -> None:
+    root = machines.open("a", begins=True)
+    (root / "data").mkdir()
+    (root / "data/made").touch()
+    assert (machines.open("a") / "data/made").exists()
+
+
+def test_a_beginning_that_was_killed_is_made_whole(machines: Machines) -> None:
+    root = machines.open("a", begins=True)
+    (root / "run.json").unlink()
+    (root / "params.yaml").write_text("half made")
+    again = machines.open("a")
+    assert b"half made" not in (again / "params.yaml").read_bytes() and read_run(again).key == KEY
