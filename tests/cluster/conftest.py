@@ -15,10 +15,10 @@ from tasks.common.artefacts import Store
 from tests.e2e.conftest import _free_ports, _keep_logs, _local
 from tests.e2e.loop import Loop
 
-from . import s3, settings, table
+from . import online, s3, settings, table
 from .kube import Cluster
 
-SECRET = "airloop-pods"
+SECRET = "airloop-store"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -58,9 +58,12 @@ def loop(told: settings.Settings, cluster: Cluster, tmp_path_factory: pytest.Tem
         for name, value in keys.items():
             patch.setenv(name, value)
         url = stack.enter_context(s3.folder_in_bucket(cluster.namespace))
+        where = _stores(url)
         cluster.secret(SECRET, keys)
-        cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "airloop-stage"}})
-        for name, value in _place(told, cluster, url).items():
+        known = {name: keys[name] for name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")}
+        online.apply_base(cluster, told, tmp_path_factory.mktemp("overlay"), {**where, **known})
+        way_in = stack.enter_context(online.way_in(cluster))
+        for name, value in {**where, **_place(told, cluster, way_in)}.items():
             patch.setenv(name, value)
         patch.setenv("AIRLOOP_HOME", str(home))
         for name, port in zip(("AIRFLOW", "MLFLOW", "ONLINE"), _free_ports(3), strict=True):
@@ -75,15 +78,23 @@ def loop(told: settings.Settings, cluster: Cluster, tmp_path_factory: pytest.Tem
         yield Loop(Airflow(), Store(tasks_environment.environment().store_url), home)
 
 
-def _place(told: settings.Settings, cluster: Cluster, url: str) -> dict[str, str]:
-    """What an installation on a cluster sets: docs/kubernetes.md."""
+def _stores(url: str) -> dict[str, str]:
     return {
-        "AIRLOOP_PLACE": "cluster",
         "AIRLOOP_STORE": f"{url}/store",
         "AIRLOOP_LANDING": f"{url}/landing",
         "AIRLOOP_DVC_REMOTE": f"{url}/dvc",
+    }
+
+
+def _place(told: settings.Settings, cluster: Cluster, way_in: str) -> dict[str, str]:
+    """What an installation on a cluster sets for Airflow: docs/kubernetes.md."""
+    return {
+        "AIRLOOP_PLACE": "cluster",
         "AIRLOOP_IMAGE": told.image("{role}"),
         "AIRLOOP_NAMESPACE": cluster.namespace,
         "AIRLOOP_POD_SECRET": SECRET,
+        "AIRLOOP_SPOT_PRIORITY_CLASS": "airloop-training-spot",
+        "AIRLOOP_ONLINE_URL": way_in,
+        "AIRLOOP_ONLINE_DEPLOYMENT": f"{cluster.namespace}/{online.NAME}",
         "KUBECONFIG": cluster.kubeconfig,
     }

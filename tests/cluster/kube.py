@@ -13,8 +13,11 @@ from typing import Any
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
+from local.paths import ROOT
+
 NOT_FOUND = 404
 SPOT = "airloop.io/capacity"
+PRIORITIES = ROOT / "kubernetes/cluster"
 
 
 class Cluster:
@@ -29,6 +32,7 @@ class Cluster:
         self.namespace = f"airloop-test-{secrets.token_hex(4)}"
         self.core = client.CoreV1Api(config.new_client_from_config(self.kubeconfig))
         self._labelled = ""
+        self._made_priorities = False
 
     def create(self) -> None:
         """Make the namespace, with the restricted Pod Security Standard enforced."""
@@ -39,11 +43,16 @@ class Cluster:
             # Training asks for a spot node first. Where there is none, one node plays it while the tests run.
             self._labelled = self.core.list_node().items[0].metadata.name
             self._label_node("spot")
+        if "airloop-serving" not in self.kubectl("get", "priorityclasses", "--output", "name"):
+            self._made_priorities = True
+            self.kubectl("apply", "--kustomize", str(PRIORITIES))
 
     def remove(self) -> None:
         """Delete the namespace and wait until it has gone."""
         if self._labelled:
             self._label_node(None)
+        if self._made_priorities:
+            self.kubectl("delete", "--kustomize", str(PRIORITIES))
         self.core.delete_namespace(self.namespace)
         self.until(lambda: not self._exists(), f"the namespace {self.namespace} to go", 300)
 
