@@ -48,7 +48,7 @@ WORKDIR /scratch
 USER 10001:10001
 # A stage ends by itself and serves nobody: there is nothing to ask it.
 HEALTHCHECK NONE
-CMD ["python", "-m", "tasks.common.workspace", "--help"]
+CMD ["python", "-m", "tasks.common.pod"]
 
 # Last, because they change with every commit and end the cache's use.
 ARG PYTHON_IMAGE

@@ -117,3 +117,89 @@ def test_without_a_password_nothing_starts(init, monkeypatch, tmp_path):
     with pytest.raises(SystemExit, match=r"make_env\.py"):
         init.main()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def entrypoint(script):
+    return script("docker/spark_entrypoint.py")
+
+
+POD = {
+    "JAVA_HOME": "/opt/java",
+    "SPARK_HOME": "/opt/spark",
+    "SPARK_CONF_DIR": "/opt/spark/conf",
+    "SPARK_DRIVER_URL": "spark://CoarseGrainedScheduler@driver:7078",
+    "SPARK_EXECUTOR_ID": "3",
+    "SPARK_EXECUTOR_CORES": "2",
+    "SPARK_EXECUTOR_MEMORY": "1024m",
+    "SPARK_EXECUTOR_POD_IP": "10.0.0.7",
+    "SPARK_EXECUTOR_POD_NAME": "features-exec-3",
+    "SPARK_APPLICATION_ID": "spark-1",
+    "SPARK_RESOURCE_PROFILE_ID": "0",
+    "SPARK_DRIVER_BIND_ADDRESS": "10.0.0.6",
+    **{f"SPARK_JAVA_OPT_{number}": f"-Dnumber={number}" for number in (10, 2, 0)},
+}
+"""What Spark sets in the pods that it starts."""
+
+
+def test_spark_as_an_executor_registers_with_its_driver(entrypoint):
+    words = entrypoint.command(["executor"], POD)
+    java = words[: words.index("-cp")]
+    assert java == ["/opt/java/bin/java", *(f"-Dnumber={n}" for n in (0, 2, 10)), "-Xms1024m", "-Xmx1024m"]
+    assert words[len(java) + 1] == "/opt/spark/conf:/opt/spark/jars/*"
+    backend, *told = words[len(java) + 2 :]
+    assert backend.endswith(".k8s.KubernetesExecutorBackend")
+    assert dict(zip(told[::2], told[1::2], strict=True)) == {
+        "--driver-url": POD["SPARK_DRIVER_URL"], "--executor-id": "3", "--cores": "2", "--app-id": "spark-1",
+        "--hostname": "10.0.0.7", "--resourceProfileId": "0", "--podName": "features-exec-3",
+    }  # fmt: skip
+
+
+def test_spark_as_a_driver_submits_in_its_own_pod(entrypoint):
+    words = entrypoint.command(
+        ["driver", "--properties-file", "/opt/spark/conf/spark.properties", "local:///a.py"], POD
+    )
+    assert words[0] == "/opt/spark/bin/spark-submit"
+    assert "spark.driver.bindAddress=10.0.0.6" in words
+    assert words[-5:] == [
+        "--deploy-mode",
+        "client",
+        "--properties-file",
+        "/opt/spark/conf/spark.properties",
+        "local:///a.py",
+    ]
+
+
+def test_spark_without_its_variables_says_which_is_missing():
+    command = [sys.executable, "-IS", str(ROOT / "docker/spark_entrypoint.py"), "executor"]
+    done = subprocess.run(command, env={"JAVA_HOME": "/x"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "SPARK_EXECUTOR_MEMORY" in done.stderr
+
+
+def test_another_command_in_sparks_image_runs_as_it_is():
+    command = [sys.executable, "-IS", str(ROOT / "docker/spark_entrypoint.py"), "sh", "-c", "echo $0 $1; exit 7", "a b"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (7, "a b\n")
+
+
+def test_a_build_passes_on_what_the_environment_says_and_no_secret(script):
+    build = script("docker/build.py")
+    environ = {"AIRLOOP_IMAGE_PREFIX": "registry.example/team/", "AIRLOOP_IMAGE_TAG": "7", "AIRLOOP_PYTHON_IMAGE": "base:1",
+               "AIRLOOP_BUILD_CA": "/ca.pem", "UV_DEFAULT_INDEX": "https://index.example", "XGBOOST": "gpu", "JAVA_PACKAGE": "",
+               "AWS_SECRET_ACCESS_KEY": "s3cret"}  # fmt: skip
+    words = build.command("train", "abc", environ)
+    assert words[words.index("--tag") + 1] == "registry.example/team/airloop-train:7"
+    arguments = {words[i + 1] for i, word in enumerate(words) if word == "--build-arg"}
+    assert arguments == {
+        "AIRLOOP_CODE_REVISION=abc",
+        "PYTHON_IMAGE=base:1",
+        "UV_DEFAULT_INDEX=https://index.example",
+        "XGBOOST=gpu",
+    }
+    assert words[words.index("--secret") + 1] == "id=ca,src=/ca.pem"
+    assert "s3cret" not in " ".join(words)
+    assert not any("XGBOOST" in word for word in build.command("serve", "abc", environ)), "only train has that argument"
+
+
+def test_an_image_has_the_name_that_pods_and_compose_use(script):
+    assert script("docker/build.py").name("serve", {"AIRLOOP_IMAGE_TAG": ""}) == "airloop-serve:local"
