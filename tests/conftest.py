@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
@@ -12,3 +13,22 @@ from local.paths import STAMP
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 if STAMP.exists() and (java := json.loads(STAMP.read_text()).get("java_home")):
     os.environ.setdefault("JAVA_HOME", java)
+
+
+_status = [0]
+
+
+def _end() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(_status[0])
+
+
+# pytest's closing line is the last one: at the interpreter's own end DuckDB's and Spark's bindings would write fifty lines
+# about objects that are still alive. Registered first, so that it comes after what others registered.
+atexit.register(_end)
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Keep pytest's exit code for ``_end``."""
+    _status[0] = int(exitstatus)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,19 +19,27 @@ from tasks.common.artefacts import Store
 
 from .loop import Loop
 
+SOURCE = os.environ.get("AIRLOOP_SOURCE")
+
 
 @pytest.fixture(scope="session")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A started stack with nothing landed; stopped, and all of it deleted, at the end."""
-    home = tmp_path_factory.mktemp("e2e") / "home"
+    with started(tmp_path_factory.mktemp("e2e") / "home") as loop:
+        yield loop
+
+
+@contextlib.contextmanager
+def started(home: Path, more: Mapping[str, str] | None = None) -> Iterator[Loop]:
+    """A stack of its own at ``home``, with ``more`` in its environment."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("AIRLOOP_", "AIRFLOW"))]:
             patch.delenv(name)
         patch.setenv("AIRLOOP_HOME", str(home))
         for name, port in zip(("AIRFLOW", "MLFLOW", "ONLINE"), _free_ports(3), strict=True):
             patch.setenv(f"AIRLOOP_{name}_PORT", str(port))
-        if source := os.environ.get("AIRLOOP_SOURCE"):
-            patch.setenv("AIRLOOP_SOURCE", source)
+        for name, value in {**_source(), **(more or {})}.items():
+            patch.setenv(name, value)
         try:
             _local("up")
             from local.env import environment
@@ -43,6 +52,11 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
             _keep_logs(home)
             _local("down")
             tasks_environment.environment.cache_clear()
+
+
+def _source() -> dict[str, str]:
+    """Where the example's data is, if somebody said so."""
+    return {"AIRLOOP_SOURCE": SOURCE} if SOURCE else {}
 
 
 def _local(command: str) -> None:

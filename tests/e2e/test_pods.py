@@ -1,0 +1,98 @@
+"""A month through real DAG runs whose stages are pods, on an API server with faults, watched and deferred."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.common.dvc_repo import read_lock
+from tasks.common.environment import environment
+from tests.kube.cluster import Cluster
+
+from .conftest import started
+from .loop import Loop
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+MONTH = "2013-01"
+STAGES = ("manifest", "ingest", "validate", "features")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("cluster") / "nodes").running() as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["false", "true"], ids=["watched", "deferred"])
+def loop(request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    """A stack whose stages are pods of ``cluster``."""
+    environ = {
+        "AIRLOOP_PLACE": "cluster",
+        "AIRLOOP_IMAGE": "registry.example/airloop-{role}:1",
+        "AIRLOOP_NAMESPACE": "ml",
+        "AIRLOOP_DEFERRABLE": request.param,
+        "AIRFLOW_CONN_KUBERNETES_DEFAULT": cluster.connection,
+    }
+    with started(tmp_path_factory.mktemp("pods") / "home", environ) as loop:
+        yield loop
+
+
+def test_a_month_in_pods_of_which_some_are_lost_has_the_digests_of_a_month_in_processes(
+    loop: Loop, cluster: Cluster, tmp_path: Path
+) -> None:
+    """One pod is evicted, one vanishes, the API server is away meanwhile; Airflow sees no failed try."""
+    seen = len(cluster.created)
+    loop.land(MONTH)
+    run_id = loop.airflow.trigger("ingest", {"month": MONTH})
+    first = wait_for(cluster, "features", seen)
+    cluster.evict(first)
+    second = wait_for(cluster, "features", cluster.created.index(first) + 1)
+    cluster.away(5)
+    time.sleep(1)
+    cluster.vanish(second)
+    tasks = loop.follow("ingest", run_id)
+
+    assert {name: task["try_number"] for name, task in tasks.items()} == dict.fromkeys(tasks, 1)
+    assert [pod.stage for pod in cluster.created[seen:]] == ["ingest", "validate", *["features"] * 3]
+    assert cluster.left() == []
+    landed = loop.landed(MONTH)
+    assert landed.lock == in_processes(tmp_path)
+    scored = loop.follow("score", loop.started("score", MONTH))
+    assert scored["score"]["state"] == "success"
+    assert cluster.created[-1].stage in {"score", "monitor"}
+
+
+def wait_for(cluster: Cluster, stage: str, after: int, seconds: float = 300) -> object:
+    """The first pod of ``stage`` that works, among those created as number ``after`` or later."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for pod in cluster.created[after:]:
+            if pod.stage == stage and pod.phase == "Running":
+                return pod
+        time.sleep(0.05)
+    raise AssertionError(
+        f"no pod of {stage} at work within {seconds} s: {[(p.stage, p.phase) for p in cluster.created]}"
+    )
+
+
+def in_processes(folder: Path) -> dict[str, object]:
+    """dvc.lock of the same month, run here as processes, in a home and on a remote of its own."""
+    env = {
+        "AIRLOOP_HOME": str(folder / "home"),
+        "AIRLOOP_LANDING": environment().landing_url,
+        "AIRLOOP_STORE": (folder / "store").as_uri(),
+        "AIRLOOP_DVC_REMOTE": str(folder / "remote"),
+        "AIRLOOP_DVC_CACHE": str(folder / "cache"),
+    }
+    argv = ["-m", "tasks.common.workspace", "stage", *STAGES, "--dag", "ingest", "--run", "here", "--month", MONTH]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        subprocess.run([sys.executable, *argv, "--begins"], check=True, capture_output=True)
+    return read_lock(folder / "home/runs/here")
