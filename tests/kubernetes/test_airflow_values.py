@@ -119,3 +119,9 @@ def _keys(value: Any) -> set[str]:
 
 def _text() -> str:
     return "".join(file.read_text() for file in sorted(FOLDER.glob("values-*.yaml")))
+
+
+def test_the_chart_s_version_is_said_once() -> None:
+    """In the page, the values and the pipeline that checks them."""
+    places = [REPOSITORY / "docs/kubernetes.md", FOLDER / "values-base.yaml", REPOSITORY / ".github/workflows/ci.yml"]
+    assert len({version for place in places for version in re.findall(r"--version (\S+)", place.read_text())}) == 1
