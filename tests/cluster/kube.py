@@ -102,7 +102,8 @@ class Cluster:
 
     def log(self, pod: str) -> str:
         """What a pod wrote."""
-        return str(self.core.read_namespaced_pod_log(pod, self.namespace))
+        # The client would make text of the bytes with str(): "b'...'".
+        return self.core.read_namespaced_pod_log(pod, self.namespace, _preload_content=False).data.decode()
 
     def until(self, ask: Callable[[], Any], what: str, seconds: float) -> Any:
         """The first true answer of ``ask``; AssertionError with the pods' states when there is none in time."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.e2e.loop import Loop
@@ -18,11 +16,6 @@ TRAIN = ("golden", "train", "resolve", "evaluate", "gate")
 
 WHY_NOT = settings.missing(settings.read())
 MARKS = [pytest.mark.cluster, pytest.mark.timeout(3600), pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "-")]
-
-
-def told(used: list[dict[str, Any]]) -> str:
-    """What pods used, in a line for the table."""
-    return ", ".join(f"{use['outcome']} after {use['seconds']:.0f} s ({use['why']})" for use in used)
 
 
 def nothing_left(cluster: Cluster) -> None:

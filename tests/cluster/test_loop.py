@@ -38,16 +38,6 @@ def test_a_month_goes_through_the_whole_loop_in_pods(loop: Loop, cluster: Cluste
         nothing_left(cluster)
 
 
-def test_the_approved_model_is_rolled_out(loop: Loop, cluster: Cluster) -> None:
-    with table.fault("none: deploy", "v1 in the ledger and on every replica") as row:
-        loop.follow("deploy", loop.started("deploy", MONTH))
-        (entry,) = loop.ledger()
-        assert (entry.action, entry.to_version) == ("promote", 1)
-        online = loop.online()
-        assert online["model_version"] == 1, online
-        row.saw(f"{entry.action} v{entry.to_version}; online serves v{online['model_version']}")
-
-
 def test_the_month_has_the_digests_that_this_machine_gives_it(loop: Loop, tmp_path: Path) -> None:
     with table.fault("none: the same month in processes here", "the same digests") as row:
         here = in_processes(WARM_UP[0], tmp_path)

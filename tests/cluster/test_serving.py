@@ -14,7 +14,7 @@ from tests.e2e.loop import Loop
 from . import settings, table
 from .kube import Cluster
 from .online import NAME, Load
-from .story import MARKS
+from .story import MARKS, MONTH
 
 pytestmark = MARKS
 
@@ -26,6 +26,16 @@ def load(loop: Loop, cluster: Cluster, told: settings.Settings) -> Iterator[Load
     asking = Load(cluster, told)
     yield asking
     asking.remove()
+
+
+def test_the_approved_model_is_rolled_out(loop: Loop, cluster: Cluster) -> None:
+    with table.fault("none: deploy", "v1 in the ledger and on every replica") as row:
+        loop.follow("deploy", loop.started("deploy", MONTH))
+        (entry,) = loop.ledger()
+        assert (entry.action, entry.to_version) == ("promote", 1)
+        online = loop.online()
+        assert online["model_version"] == 1, online
+        row.saw(f"{entry.action} v{entry.to_version}; online serves v{online['model_version']}")
 
 
 def test_a_serving_pod_is_deleted_under_load(cluster: Cluster, load: Load) -> None:
