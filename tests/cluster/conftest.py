@@ -19,6 +19,8 @@ from . import online, s3, settings, table
 from .kube import Cluster
 
 SECRET = "airloop-store"
+PATIENCE = 1800
+"""Seconds for one DAG run: a node, an image, and pods that are lost."""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -75,7 +77,7 @@ def loop(told: settings.Settings, cluster: Cluster, tmp_path_factory: pytest.Tem
         for name, value in environment().items():
             patch.setenv(name, value)
         tasks_environment.environment.cache_clear()
-        yield Loop(Airflow(), Store(tasks_environment.environment().store_url), home)
+        yield Loop(Airflow(), Store(tasks_environment.environment().store_url), home, PATIENCE)
 
 
 def _stores(url: str) -> dict[str, str]:

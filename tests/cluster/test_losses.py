@@ -12,11 +12,11 @@ from tests.e2e.loop import Loop
 
 from . import table
 from .kube import Cluster
-from .story import MARKS, MONTH, nothing_left
+from .story import MARKS, MONTH, ONE_MONTH, nothing_left
 
 pytestmark = MARKS
 
-LONG = {"train.rounds": 1501, "train.early_stopping_rounds": 1501}
+LONG = {**ONE_MONTH, "train.rounds": 1501, "train.early_stopping_rounds": 1501}
 """A training that no cache knows, and that is long enough to be caught in the middle."""
 
 

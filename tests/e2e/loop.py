@@ -37,6 +37,8 @@ class Loop:
     airflow: Airflow
     store: Store
     home: Path
+    patience: float = 600
+    """Seconds that one DAG run may take, or take to begin."""
 
     def land(self, month: str, change: Change | None = None) -> None:
         """Land a real month; ``change`` makes another April of its flights (all cells are text)."""
@@ -60,7 +62,7 @@ class Loop:
 
     def follow(self, dag: str, run_id: str, expect: str = "success") -> dict[str, dict[str, Any]]:
         """Wait for a run; returns its task instances."""
-        ended = self.airflow.wait(dag, run_id)
+        ended = self.airflow.wait(dag, run_id, self.patience)
         tasks = self.airflow.tasks(dag, run_id)
         if ended["state"] != expect:
             words = [
@@ -71,8 +73,9 @@ class Loop:
             raise AssertionError(f"{dag} {run_id} ended as {ended['state']}:\n" + "\n".join(words))
         return tasks
 
-    def started(self, dag: str, month: str, nth: int = 1, seconds: float = 600) -> str:
+    def started(self, dag: str, month: str, nth: int = 1, seconds: float | None = None) -> str:
         """Run id of the ``nth`` run of ``dag`` that an asset event started for ``month``."""
+        seconds = seconds or self.patience
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             found = self.partition_runs(dag, month)
