@@ -58,7 +58,7 @@ class StagePodOperator(KubernetesPodOperator):
         self._created = 0.0
         self._begins = False
         defaults: dict[str, Any] = {
-            "durable": True,  # a worker that dies leaves the pod, and the next try finds it
+            "durable": True,  # a worker that dies leaves the pod, and the next try finds it (_find)
             "deferrable": os.environ.get("AIRLOOP_DEFERRABLE", "").lower() in {"1", "true", "yes"},
             "do_xcom_push": True,  # of what execute returns: names and digests
             "on_finish_action": "delete_pod",
@@ -114,11 +114,11 @@ class StagePodOperator(KubernetesPodOperator):
         self.pod = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name=event["name"], namespace=event["namespace"]))
         watch = self._watch(since=event.get("last_log_time"))
         pod = watch.read()
-        end = end_of(pod, self.base_container_name, self.patience)
+        end = self._end(pod)
         if end is None and event["status"] == "timeout" and pod is not None and pod.status.phase != "Pending":
             self.on_kill()
             raise AirflowFailException(f"{event['message']} Raise `timeout_minutes` of {self.spec.name} in dvc.yaml.")
-        watch.show(pod)
+        watch.show(pod, whole=end is not None)
         return self._concluded(end, watch, context) if end else self._follow(context)
 
     def on_kill(self) -> None:
@@ -127,24 +127,33 @@ class StagePodOperator(KubernetesPodOperator):
         super().on_kill()
 
     def _find(self, context: Any) -> bool:
-        """Whether an earlier try, whose worker died, left a pod that is still at work."""
-        self.pod_request_obj = self.build_pod_request_obj(context)
-        namespace = self.pod_request_obj.metadata.namespace
-        found = self._watch().patiently(lambda: self.find_pod(namespace, context))
-        if found is None or end_of(found, self.base_container_name, self.patience):
+        """Whether an earlier try, whose worker died, left a pod that is still at work; others it left are deleted."""
+        namespace = self.build_pod_request_obj(context).metadata.namespace
+        selector = self._build_find_pod_label_selector(context, exclude_checked=False)
+        watch = self._watch()
+        found = watch.patiently(lambda: self.client.list_namespaced_pod(namespace, label_selector=selector)).items
+        at_work = [pod for pod in found if not pod.metadata.deletion_timestamp and not self._end(pod)]
+        at_work.sort(key=lambda pod: pod.metadata.creation_timestamp)
+        for pod in found:
+            if pod not in at_work[-1:]:
+                watch.delete(pod)
+        if not at_work:
             return False
-        self.pod = found
-        self._created = found.metadata.creation_timestamp.timestamp()
-        self._evictions = int(found.metadata.labels.get(EVICTIONS, 0))
-        self.log.info("%s is still at work in pod %s", self.spec.name, found.metadata.name)
+        self.pod = at_work[-1]
+        self._created = self.pod.metadata.creation_timestamp.timestamp()
+        self._evictions = int(self.pod.metadata.labels.get(EVICTIONS, 0))
+        self.log.info("%s is still at work in pod %s", self.spec.name, self.pod.metadata.name)
         return True
 
     def _start(self, context: Any) -> dict[str, Any]:
-        request = self.pod_request_obj = self.build_pod_request_obj(context)
-        self.pod = self._watch().patiently(lambda: self.get_or_create_pod(request, context))
+        self.pod = self.pod_request_obj = self.build_pod_request_obj(context)
+        self._watch().create()
         self._created = time.time()
         self.log.info("%s works in pod %s", self.spec.name, self.pod.metadata.name)
         return self._follow(context)
+
+    def _end(self, pod: Any) -> End | None:
+        return end_of(pod, self.base_container_name, self.patience)
 
     def _follow(self, context: Any) -> dict[str, Any]:
         if self.deferrable:
@@ -158,8 +167,7 @@ class StagePodOperator(KubernetesPodOperator):
         assert self.pod is not None
         name = self.pod.metadata.name
         said = self._outcome(name, end, watch, context)
-        if not self._killed:
-            watch.patiently(lambda: self.process_pod_deletion(self.pod))
+        watch.delete(self.pod, at_once=end.kind is Kind.LOST)  # a node that is gone would never confirm
         if result := said["result"]:
             return self._report(result, context)
         if self._killed:
@@ -177,7 +185,6 @@ class StagePodOperator(KubernetesPodOperator):
             )
         self._evictions += 1
         self.log.warning("Pod lost (%s of %s): %s. Starting another.", self._evictions, allowed, end.why)
-        self.pod = self.pod_request_obj = None
         return self._start(context)
 
     def _failure(self, end: End, listener: Listener, before: list[str]) -> Exception:
@@ -209,7 +216,7 @@ class StagePodOperator(KubernetesPodOperator):
         announce_all(self.outlets, result, context)
         return result
 
-    def _watch(self, since: str | None = None) -> PodWatch:
+    def _watch(self, since: Any = None) -> PodWatch:
         return PodWatch(self, since)
 
     def _workspace(

@@ -18,7 +18,8 @@ API_PATIENCE_SECONDS = 600.0
 """How long the API server may be away (an upgrade of the control plane takes minutes); the pod works on meanwhile."""
 HEALS = frozenset({408, 409, 429, 500, 502, 503, 504})
 """Statuses of the API server that say nothing about the request."""
-NOT_FOUND, UNAUTHORISED = 404, 401
+UNAUTHORISED, NOT_FOUND, CONFLICT = 401, 404, 409
+TAIL_LINES = 1000
 
 Answer = TypeVar("Answer")
 
@@ -28,15 +29,15 @@ class PodWatch:
 
     Args:
         operator: a KubernetesPodOperator whose ``pod`` is set, or about to be.
-        since: RFC 3339 time up to which its log was shown already.
+        since: time up to which its log was shown already.
     """
 
-    def __init__(self, operator: Any, since: str | None = None) -> None:
+    def __init__(self, operator: Any, since: str | datetime | None = None) -> None:
         self.listener = Listener()
         self.seen: Any | None = None
         """The pod as last seen."""
         self._operator = operator
-        self._shown = str(since or "")
+        self._shown = _stamp(since) if since else ""
 
     def patiently(self, ask: Callable[[], Answer]) -> Answer:
         """What ``ask`` returns; asked again while the API server is away. CommandError after API_PATIENCE_SECONDS."""
@@ -78,6 +79,33 @@ class PodWatch:
         self.seen = pod or self.seen
         return pod
 
+    def create(self) -> None:
+        """Create the operator's pod; safe to ask again when the answer got lost, since its name is fixed."""
+        pod = self._operator.pod
+
+        def ask() -> None:
+            try:
+                self._operator.client.create_namespaced_pod(pod.metadata.namespace, pod)
+            except ApiException as error:
+                if not (error.status == CONFLICT and "already exists" in str(error.body)):
+                    raise
+
+        self.patiently(ask)
+
+    def delete(self, pod: Any, *, at_once: bool = False) -> None:
+        """Delete ``pod``, unless somebody did."""
+        name, namespace = pod.metadata.name, pod.metadata.namespace
+        grace = {"grace_period_seconds": 0} if at_once else {}
+
+        def ask() -> None:
+            try:
+                self._operator.client.delete_namespaced_pod(name, namespace, **grace)
+            except ApiException as error:
+                if error.status != NOT_FOUND:
+                    raise
+
+        self.patiently(ask)
+
     def to_the_end(self, patience: Patience) -> End:
         """Show the log as it grows; returns how the pod ended."""
         waiting = ""
@@ -92,8 +120,11 @@ class PodWatch:
                     self._operator.log.info("waiting: %s", waiting)
             time.sleep(POLL_SECONDS)
 
-    def show(self, pod: Any | None) -> None:
-        """Log what the container has written since the last time. A log that cannot be read is no reason to fail."""
+    def show(self, pod: Any | None, *, whole: bool = False) -> None:
+        """Log what the container has written since the last time. A log that cannot be read is no reason to fail.
+
+        With ``whole``, the listener hears what was shown before as well: the reason may stand there.
+        """
         if pod is None or pod.status.phase in {None, "Pending"}:
             return
         try:
@@ -103,15 +134,17 @@ class PodWatch:
                 container=self._operator.base_container_name,
                 timestamps=True,
                 _preload_content=False,  # or the client answers the repr() of the bytes
-                **self._since_seconds(),
+                **({"tail_lines": TAIL_LINES} if whole else self._since_seconds()),
             )
         except (ApiException, HTTPError, OSError):
             return  # the next look, or the end of the pod, says more
         for line in answer.data.decode(errors="backslashreplace").splitlines():
             stamp, _, said = line.partition(" ")
-            if stamp > self._shown:
-                self._shown = stamp
+            new = stamp > self._shown
+            if new or whole:
                 self.listener.hear(said)
+            if new:
+                self._shown = stamp
                 self._operator.log.info("%s", said)
 
     def seconds(self, created: float) -> float:
@@ -131,6 +164,12 @@ class PodWatch:
             return {}
         shown = datetime.fromisoformat(self._shown[:19] + "Z")
         return {"since_seconds": int((datetime.now(UTC) - shown).total_seconds()) + 2}
+
+
+def _stamp(moment: str | datetime) -> str:
+    """As the API writes the times of log lines."""
+    moment = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _waiting_for(pod: Any) -> str:

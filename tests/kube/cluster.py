@@ -100,6 +100,7 @@ class Cluster:
         self.requests: list[tuple[str, str]] = []
         self.on_create: Callable[[Pod], None] = lambda _: None
         self._away_until = 0.0
+        self._dead: set[str] = set()
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -180,6 +181,11 @@ class Cluster:
         """As when its node is taken away and the garbage collector has passed: no trace is left."""
         _signal(pod, signal.SIGKILL)
         self.pods.pop(pod.name, None)
+
+    def lose_node(self, pod: Pod) -> None:
+        """As when its node no longer answers: the pod is deleted by the cluster, and nobody confirms that it is gone."""
+        self._dead.add(pod.name)
+        pod.metadata["deletionTimestamp"] = now()
 
     def away(self, seconds: float) -> None:
         """Answer nothing for a while: connections are closed."""
@@ -275,7 +281,10 @@ class Cluster:
         pod = self.pods.get(request.match_info["name"])
         if pod is None:
             return _missing(request)
-        self._end(pod)
+        if request.query.get("gracePeriodSeconds") == "0":
+            self.vanish(pod)
+        elif pod.name not in self._dead:
+            self._end(pod)
         return web.json_response(pod.seen())
 
     async def _evict(self, request: web.Request) -> web.Response:

@@ -106,6 +106,20 @@ def test_the_eviction_api_and_kubectl_delete_are_losses_too(cluster: Cluster, pr
     assert len(cluster.created) == 3 and cluster.left() == []
 
 
+def test_a_pod_on_a_node_that_is_dead_is_given_up(cluster: Cluster, project: Project, task: Task) -> None:
+    project.write(HELD)
+
+    def lose() -> None:
+        cluster.lose_node(cluster.wait_for("toy"))
+        cluster.wait_for("toy", nth=2)
+        project.release()
+
+    losing = meanwhile(lose)
+    assert task.run(Patience(deletion=1))["outs"]
+    losing.join()
+    assert len(cluster.created) == 2 and cluster.left() == []
+
+
 def test_more_losses_than_allowed_fail_for_good_and_say_so(cluster: Cluster, project: Project, task: Task) -> None:
     params = project.root / "params.yaml"
     params.write_text(params.read_text().replace("evictions: 6", "evictions: 1"))
