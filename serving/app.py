@@ -38,7 +38,9 @@ it rests on; outside what has landed it is marked `degraded` and says why."""
 def create_app(store: Store | None = None, settings: Settings | None = None, code: Path | None = None) -> FastAPI:
     """The app on ``store`` (by default the environment's)."""
     store = store or environment_store()
-    service = Service(Loader(store, code or environment().code), PredictionLog(store), settings or Settings())
+    settings = settings or Settings()
+    loader = Loader(store, code or environment().code, settings.version)
+    service = Service(loader, PredictionLog(store), settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

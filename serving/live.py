@@ -11,7 +11,7 @@ import pyarrow as pa
 import yaml
 from pydantic import ValidationError
 
-from tasks.common import landed, model, params
+from tasks.common import landed, model, params, smoke
 from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.errors import DataError
 from tasks.common.landed import Landed
@@ -54,6 +54,8 @@ class Live:
     """Why nothing can be predicted; meaningless when something can."""
     problems: dict[str, str] = field(default_factory=dict)
     """What could not be loaded, by "model", "state" or "store": the service goes on with what it had."""
+    refused: bool = False
+    """Whether the model itself is at fault, so that reading it again would not help."""
 
     @property
     def ready(self) -> bool:
@@ -84,11 +86,18 @@ def predict(live: Live, flights: Sequence[Flight]) -> list[Prediction]:
 
 
 class Loader:
-    """Brings what the store says is live into memory."""
+    """Brings what the store says is live into memory.
 
-    def __init__(self, store: Store, code: Path) -> None:
+    Args:
+        store: with the ledger, models and landed months.
+        code: the checkout, for settings that the store has no record of.
+        version: the only model version to load, None for the one that is live.
+    """
+
+    def __init__(self, store: Store, code: Path, version: int | None = None) -> None:
         self._store = store
         self._code = code
+        self._version = version
 
     def load(self, current: Live) -> Live:
         """``current`` if nothing changed, else a new set that has answered; never a worse one.
@@ -97,20 +106,22 @@ class Loader:
         """
         problems: dict[str, str] = {}
         try:
-            entry = Ledger(self._store).latest()
+            entries = Ledger(self._store).entries()
             months = landed.read_all(self._store)
         except Exception as error:  # noqa: BLE001 - whatever the store's library raises, the service goes on
             return Live(current.model, current.state, f"the store cannot be read: {error}", {"store": _say(error)})
+        entry = wanted_entry(entries, self._version)
         if entry is None or entry.to_version is None:
-            return Live(None, current.state, _nothing_live(entry))
+            return Live(None, current.state, _nothing_live(entries, self._version))
         wanted: LiveModel | None
+        refused = False
         try:
             wanted = self._model(entry, current.model)
         except Exception as error:  # noqa: BLE001 - see above
             problems["model"] = f"v{entry.to_version} is refused: {_say(error)}"
-            wanted = current.model
+            wanted, refused = current.model, isinstance(error, DataError)
         if wanted is None:
-            return Live(None, current.state, problems["model"], problems)
+            return Live(None, current.state, problems["model"], problems, refused)
         try:
             state = self._state(months, wanted.features, current.state)
         except Exception as error:  # noqa: BLE001 - see above
@@ -130,7 +141,8 @@ class Loader:
         except Exception as error:  # noqa: BLE001 - see above
             assert new.model is not None
             problem = f"v{new.model.version} is refused: {_say(error)}"
-            return Live(current.model, current.state, problem, new.problems | {"model": problem})
+            refused = isinstance(error, DataError)
+            return Live(current.model, current.state, problem, new.problems | {"model": problem}, refused)
         return new
 
     def _model(self, entry: Entry, current: LiveModel | None) -> LiveModel:
@@ -145,6 +157,7 @@ class Loader:
             self._store.read(f"{folder}/contract.json", evidence.contract),
             evidence.model,
         )
+        _try_golden_rows(loaded, smoke.read(evidence.model, self._store))
         categories = ((f.name, frozenset(f.categories)) for f in loaded.contract.features if f.categories is not None)
         return LiveModel(entry.to_version, loaded, self._features(evidence.run), entry.seq, tuple(categories))
 
@@ -173,15 +186,37 @@ class Loader:
         return LiveState(state, digest)
 
 
+def wanted_entry(entries: Sequence[Entry], version: int | None) -> Entry | None:
+    """The entry to serve: the newest, or the newest that put ``version`` live; None when there is none.
+
+    An entry that takes everything out of service counts whatever the version.
+    """
+    live = entries[-1] if entries else None
+    if version is None or live is None or live.to_version is None:
+        return live
+    return next((entry for entry in reversed(entries) if entry.to_version == version), None)
+
+
+def _try_golden_rows(loaded: model.Model, rows: Sequence[smoke.Row]) -> None:
+    # A model that was registered before its golden rows kept their features is tried by the deploy act alone.
+    known = [row for row in rows if "features" in row]
+    scores = loaded.predict(loaded.contract.encode_rows([row["features"] for row in known]))
+    if wrong := smoke.difference(known, scores.tolist()):
+        raise DataError(wrong)
+
+
 def _require_probability(value: float) -> None:
     if not 0 <= value <= 1:  # NaN too
         raise DataError(f"the model answers {value}, which is no probability.")
 
 
-def _nothing_live(entry: Entry | None) -> str:
-    if entry is None:
+def _nothing_live(entries: Sequence[Entry], version: int | None) -> str:
+    if not entries:
         return "no model is live yet: the promotion ledger is empty until the first trained model passes its gate"
-    return f"no model is live: ledger entry {entry.seq} by {entry.who} took it out of service ({entry.why})"
+    last = entries[-1]
+    if last.to_version is not None:
+        return f"this replica is for v{version}, which no entry of the promotion ledger puts live"
+    return f"no model is live: ledger entry {last.seq} by {last.who} took it out of service ({last.why})"
 
 
 def _say(error: Exception) -> str:

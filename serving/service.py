@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from serving.live import Live, Loader, Prediction, predict
 from serving.log import PredictionLog
 from serving.metrics import Metrics
 from serving.settings import Settings
+from tasks.common import online
 from tasks.flights.asof import clock
 from tasks.flights.request import FlightRequest
 
@@ -21,6 +24,9 @@ log = logging.getLogger("uvicorn.error")
 
 INLINE_ROWS = 32
 """More flights than this are predicted in a thread, so that other requests need not wait for them."""
+
+TERMINATION_LOG = Path("/dev/termination-log")
+"""Where Kubernetes reads why a container ended."""
 
 
 class Service:
@@ -81,7 +87,9 @@ class Service:
     async def _follow(self) -> None:
         while True:
             try:
-                await self.sync()
+                live = await self.sync()
+                if self.settings.version and live.refused and not live.model:
+                    end_process(live.reason)
             except Exception:  # a bug must not end the task that would load its fix
                 log.exception("looking for a new model or month failed")
             await asyncio.sleep(self.settings.poll_seconds)
@@ -97,6 +105,15 @@ class Service:
         except Exception:
             self.metrics.log_errors.inc()
             log.exception("the prediction log cannot be written, %d lines wait", self.log.waiting)
+
+
+def end_process(reason: str) -> NoReturn:
+    """End this replica, which can never answer, so that the rollout it is part of fails at once and says why."""
+    log.error("this replica ends: %s", reason)
+    with contextlib.suppress(OSError):  # outside Kubernetes there is no such file
+        if TERMINATION_LOG.exists():
+            TERMINATION_LOG.write_text(reason)
+    os._exit(online.REFUSED)  # nothing was answered, so nothing is lost
 
 
 def _say(name: str, prediction: Prediction, live: Live) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""deploy: one ledger entry, then the world is made to agree with it; a model that fails its smoke test is taken back.
+"""deploy: one ledger entry, then the world is made to agree with it; a model that does not come to serve is taken back.
 
 python -m tasks.deploy --month 2013-04            the model trained through that month
 python -m tasks.deploy --rollback 1 --why "..."   any registered version
@@ -8,26 +8,17 @@ python -m tasks.deploy --reconcile                only make aliases and service 
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import getpass
-import json
 import os
-from typing import Any
+from collections.abc import Sequence
 
-import httpx
-
-from tasks.common import landed, ledger, months, registry
+from tasks.common import landed, ledger, months, online, registry, smoke
 from tasks.common.artefacts import Store
-from tasks.common.environment import environment, store
+from tasks.common.environment import store
 from tasks.common.errors import AirloopError, run_main
+from tasks.common.online import NotServedError, client
 from tasks.common.results import emit
-
-SMOKE_TOLERANCE = 1e-6
-"""Largest difference between a smoke row's probability online and in the evaluation."""
-
-
-class SmokeError(AirloopError):
-    """The service answers, but not what the evaluated model answers."""
+from tasks.flights.request import as_asked
 
 
 def promote(month: str, who: str, book: ledger.Ledger) -> ledger.Entry:
@@ -66,7 +57,7 @@ def roll_back(to_version: int, who: str, why: str, book: ledger.Ledger, target: 
 def reconcile(book: ledger.Ledger, target: Store) -> str:
     """Make MLflow's aliases and the online service agree with the ledger, then try the service with golden rows.
 
-    Safe to repeat; each part is left alone where it agrees already. SmokeError when the service answers wrongly.
+    Safe to repeat; each part is left alone where it agrees already. NotServedError when the service answers wrongly.
     """
     entries = book.entries()
     if not entries:
@@ -74,46 +65,21 @@ def reconcile(book: ledger.Ledger, target: Store) -> str:
     live = entries[-1]
     before = ledger.previous_at(entries, live.effective_from)
     changes = registry.set_aliases(live.to_version, before.to_version if before else None, registry.client())
-    if environment().online_url and live.evidence is not None:
-        sync_online(live)
-        rows = smoke(json.loads(target.read(f"models/{live.evidence.model}/smoke.json")))
-        changes.append(f"online answers {rows} golden rows as evaluated")
+    if (service := online.service()) is not None:
+        changes += service.put_live(live)
+        if live.evidence is not None:
+            changes.append(try_golden_rows(service, live, smoke.read(live.evidence.model, target)))
     return f"v{live.to_version} is live from {live.effective_from} ({'; '.join(changes) or 'nothing to change'})"
 
 
-def sync_online(live: ledger.Entry) -> None:
-    """Tell the online service to look at the ledger now; AirloopError unless it then serves the live version."""
-    answer = _post("/-/sync", {})
-    if answer.get("model_version") != live.to_version:
-        raise SmokeError(f"The online service does not serve v{live.to_version}: {json.dumps(answer)[:300]}")
-
-
-def smoke(rows: list[dict[str, Any]]) -> int:
-    """Ask the service for the golden ``rows`` as a traveller would; SmokeError names the first that differs."""
-    flights = [
-        {
-            "carrier": r["carrier"],
-            "flight": r["flight"],
-            "origin": r["origin"],
-            "destination": r["dest"],
-            "scheduled_time": _iso(r["scheduled_at"]),
-        }
-        for r in rows
-    ]
-    answers = _post("/predict", {"flights": flights})["predictions"]
-    for row, answer in zip(rows, answers, strict=True):
-        gap = abs(answer["probability_late"] - row["probability"])
-        if not gap <= SMOKE_TOLERANCE:
-            raise SmokeError(
-                f"Online answers {answer['probability_late']:.6f} for {row['carrier']}{row['flight']} "
-                f"{row['origin']}-{row['dest']} at {_iso(row['scheduled_at'])}, the evaluation had {row['probability']:.6f}."
-            )
-    return len(rows)
-
-
-def _iso(seconds: int) -> str:
-    """Epoch seconds as ISO 8601 in UTC."""
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()
+def try_golden_rows(service: online.Online, live: ledger.Entry, rows: Sequence[smoke.Row]) -> str:
+    """Ask each address for the golden ``rows`` as a traveller would; NotServedError names the first that differs."""
+    assert live.to_version is not None
+    flights = [as_asked(row) for row in rows]
+    for url in service.urls:
+        if wrong := smoke.difference(rows, client.predict(url, flights, live.to_version, service.patience)):
+            raise NotServedError(f"At {url} {wrong}.")
+    return f"online answers {len(rows)} golden rows as evaluated"
 
 
 def take_back(failed: ledger.Entry, reason: str, book: ledger.Ledger) -> ledger.Entry:
@@ -137,7 +103,7 @@ def deploy(book: ledger.Ledger, target: Store) -> ledger.Entry:
     """
     try:
         print(reconcile(book, target), flush=True)
-    except SmokeError as error:
+    except NotServedError as error:
         failed = book.latest()
         if failed is None or failed.action == "revert":
             raise
@@ -150,22 +116,6 @@ def deploy(book: ledger.Ledger, target: Store) -> ledger.Entry:
     if live is None:
         raise AirloopError("The ledger is empty: nothing has passed the gate yet. Run the train DAG first.")
     return live
-
-
-def _post(path: str, body: dict[str, Any]) -> dict[str, Any]:
-    url = environment().online_url.rstrip("/") + path
-    token = os.environ.get("AIRLOOP_ADMIN_TOKEN")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        response = httpx.post(url, json=body, headers=headers, timeout=30)
-    except httpx.HTTPError as error:
-        raise AirloopError(
-            f"The online service does not answer at {url} ({error}). The ledger is written: start the service "
-            "(`make up`) and clear this task, and everything else follows."
-        ) from None
-    if response.status_code >= 400:
-        raise SmokeError(f"{url} answers {response.status_code}: {response.text[:300]}")
-    return dict(response.json())
 
 
 def main() -> None:

@@ -201,12 +201,22 @@ def decision_file(rows: Rows, candidate: Matrix, champion: Matrix | None) -> byt
 
 
 def smoke_rows(golden: pa.Table, scores: Matrix, count: int) -> list[dict[str, Any]]:
-    """``count`` golden rows, evenly spread, as a traveller would ask for them, with the candidate's probability."""
+    """``count`` golden rows, evenly spread, as a traveller would ask for them, with the candidate's probability.
+
+    Their features are kept as well, so that a model can be tried where no month has landed.
+    """
     picked = np.unique(np.linspace(0, max(len(scores) - 1, 0), min(count, len(scores))).astype(np.int64))
-    rows = golden.select(list(SMOKE)).take(pa.array(picked)).to_pylist()
+    rows = golden.take(pa.array(picked)).to_pylist()
     return [
-        row | {"probability": None if np.isnan(p) else float(p)} for row, p in zip(rows, scores[picked], strict=True)
+        {name: row[name] for name in SMOKE}
+        | {"features": {name: _known(row[name]) for name in FEATURES}, "probability": _known(float(p))}
+        for row, p in zip(rows, scores[picked], strict=True)
     ]
+
+
+def _known(value: Any) -> Any:
+    """``value``, and None for NaN, which JSON has not."""
+    return None if value != value else value  # noqa: PLR0124 - only NaN differs from itself
 
 
 def main() -> None:

@@ -124,7 +124,7 @@ def _pending(scored: dict[str, Any], seen: dict[str, Any], decision: dict[str, A
 
 
 def _links() -> list[tuple[str, str]]:
-    online = os.environ.get("AIRLOOP_ONLINE_URL", "").rstrip("/")
+    online = os.environ.get("AIRLOOP_ONLINE_URL", "").partition(",")[0].strip().rstrip("/")  # any replica is as good
     found = [
         ("MLflow", os.environ.get("MLFLOW_TRACKING_URI", "")),
         ("Online service", f"{online}/docs" if online else ""),

@@ -35,7 +35,9 @@ class Environment(BaseSettings):
     mlflow_tracking_uri: str = Field("http://127.0.0.1:5000", validation_alias="MLFLOW_TRACKING_URI")
     """MLflow's tracking server."""
     online_url: str = "http://127.0.0.1:8000"
-    """The online prediction service; empty where there is none to reconcile."""
+    """The online prediction service, or its replicas separated by commas; empty where there is none to reconcile."""
+    online_deployment: str = ""
+    """Deployment of the online service, as namespace/name, where deploying is its rollout; ``online_url`` is its Service."""
 
     @property
     def store_url(self) -> str:

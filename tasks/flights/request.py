@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -74,6 +75,17 @@ class FlightRequest(BaseModel):
             minute=local.minute,
             scheduled_at=(local - _EPOCH) // dt.timedelta(seconds=1),
         )
+
+
+def as_asked(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The request for a golden row (tasks/common/smoke.py), as JSON."""
+    return {
+        "carrier": row["carrier"],
+        "flight": row["flight"],
+        "origin": row["origin"],
+        "destination": row["dest"],
+        "scheduled_time": dt.datetime.fromtimestamp(row["scheduled_at"], dt.UTC).isoformat(),
+    }
 
 
 @lru_cache(maxsize=4096)

@@ -72,6 +72,51 @@ def test_a_model_that_answers_no_probability_is_refused(world: World, run):
     assert predicted.json()["predictions"][0]["model_version"] == 1
 
 
+def test_a_model_that_does_not_answer_its_golden_rows_is_refused(world: World, run):
+    synced, ready, predicted, _ = sync_after(world, run, lambda: world.promote(2, 2.0, expected=0.5))
+    assert synced.status_code == 503
+    assert ready.json()["problems"]["model"] == (
+        "v2 is refused: the model answers 0.119203 for carrier B6; its evaluation had 0.5"
+    )
+    assert predicted.json()["predictions"][0]["model_version"] == 1
+
+
+@pytest.mark.parametrize("content", [None, b"[]", b"{"])
+def test_a_model_without_golden_rows_is_refused(world: World, run, content: bytes | None):
+    def change():
+        name = f"models/{world.promote(2, 2.0)}/smoke.json"
+        if content is None:
+            Path(world.store.uri(name).removeprefix("file://")).unlink()
+        else:
+            world.store.write(name, content)
+
+    synced, ready, _, _ = sync_after(world, run, change)
+    assert (synced.status_code, ready.json()["model_version"]) == (503, 1)
+    assert "smoke.json" in ready.json()["problems"]["model"]
+
+
+def test_a_replica_for_one_version_keeps_it_whatever_is_promoted(world: World, run):
+    async def versions(version: int | None):
+        async with world.client(version=version) as client:
+            ready = (await client.get("/readyz")).json()
+            predicted = (await client.post("/predict", json=FLIGHT)).json()
+            return ready["model_version"], ready["model"] and ready["model"]["ledger_seq"], predicted
+
+    world.promote(2, 2.0)
+    assert run(versions(None))[:2] == (2, 2)
+    assert run(versions(1))[:2] == (1, 1)
+    assert run(versions(1))[2]["predictions"][0]["model_version"] == 1
+    book = ledger.Ledger(world.store)
+    book.append(
+        action="revert", to_version=1, effective_from="2013-03", who="t", why="t", evidence=book.entries()[0].evidence
+    )
+    assert run(versions(1))[:2] == (1, 3), "what is live again is live by the newest entry that says so"
+    assert run(versions(2))[:2] == (2, 2)
+    assert run(versions(7))[2]["error"] == "this replica is for v7, which no entry of the promotion ledger puts live"
+    book.append(action="rollback", to_version=None, effective_from="2013-04", who="eve", why="wrong", evidence=None)
+    assert run(versions(1))[0] is None, "nothing is live, so neither is this version"
+
+
 def test_the_first_model_is_verified_too(empty: World, run):
     empty.land("2013-01")
     digest = empty.promote(1, 1.0)

@@ -9,19 +9,24 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tasks.common import online_log
+from tasks.common.online import REFUSED
 from tests.serving.world import CODE, FLIGHT, World
 
 
 @contextmanager
-def serving(world: World, **settings: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(
+    world: World, *, started: Callable[[subprocess.Popen[str]], object] = id, **settings: str
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The service on ``world``'s store as its own process; yields its URL once it is ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -32,6 +37,7 @@ def serving(world: World, **settings: str) -> Iterator[tuple[str, subprocess.Pop
         [sys.executable, "-m", "uvicorn", "serving.app:app", "--port", str(port), "--no-access-log"],
         cwd=CODE, env=environment, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    started(process)
     try:
         url = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 30
@@ -174,3 +180,22 @@ def test_two_processes_share_a_store(world: World):
         while not all(online_log.find(world.store, i) for i in ids):
             assert time.monotonic() < deadline, "both processes write their log"
             time.sleep(0.1)
+
+
+def test_a_replica_that_can_never_serve_its_version_ends_and_says_why(world: World):
+    world.promote(2, 2.0, expected=0.5)
+    ended = []
+    said = pytest.raises(AssertionError, match=r"this replica ends: v2 is refused: the model answers 0\.119203")
+    with said, serving(world, AIRLOOP_ONLINE_VERSION="2", started=ended.append):
+        pass
+    assert ended[0].returncode == REFUSED
+
+
+def test_a_replica_waits_for_a_model_that_the_store_does_not_give_now(world: World, tmp_path: Path):
+    model = tmp_path / f"store/models/{world.promote(2, 2.0)}/model.onnx"
+    model.rename(tmp_path / "elsewhere")
+    back = threading.Timer(4, (tmp_path / "elsewhere").rename, [model])
+    back.start()
+    with serving(world, AIRLOOP_ONLINE_VERSION="2", AIRLOOP_ONLINE_POLL_SECONDS="0.2") as (url, _):
+        assert not back.is_alive(), "it was not ready before"
+        assert httpx.get(f"{url}/readyz").json()["model_version"] == 2

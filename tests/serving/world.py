@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import onnx
@@ -130,16 +132,21 @@ class World:
                           state=put_state(month, tables, self.store)),
         )  # fmt: skip
 
-    def put_model(self, score: float, **more: tuple[str, ...]) -> ledger.Evidence:
+    def put_model(self, score: float, *, expected: float | None = None, **more: tuple[str, ...]) -> ledger.Evidence:
+        """A model with a golden row of 8:30; ``expected`` in place of what it answers."""
         data, contract = make_model(score, **more)
         digest = sha256(data)
         self.store.write(f"models/{digest}/model.onnx", data)
+        answer = 1 / (1 + math.exp(score)) if expected is None else expected
+        known = dict.fromkeys(more.get("features", FEATURES)) | {"carrier": "B6", "hour": 8.0}
+        row = {"carrier": "B6", "features": known, "probability": None if math.isnan(answer) else answer}
+        self.store.write_json(f"models/{digest}/smoke.json", [row])
         return ledger.Evidence(
             model=digest, contract=self.store.write(f"models/{digest}/contract.json", contract), gate=None, run="r",
             data_through="2013-02",
         )  # fmt: skip
 
-    def promote(self, version: int, score: float, **more: tuple[str, ...]) -> str:
+    def promote(self, version: int, score: float, **more: Any) -> str:
         """Put a model live; returns its digest."""
         evidence = self.put_model(score, **more)
         ledger.Ledger(self.store).append(

@@ -11,6 +11,7 @@ import pytest
 
 from tasks import evaluate as stage
 from tasks import train
+from tasks.common import smoke
 from tasks.common.artefacts import Store, sha256
 from tasks.common.errors import DataError
 from tasks.common.latency import measure
@@ -73,8 +74,18 @@ def test_measures_the_same_bytes_again(run: makers.Workspace) -> None:
 def test_smoke_rows_are_what_a_traveller_knows_and_the_candidate_says(run: makers.Workspace) -> None:
     rows = json.loads((run.root / "evaluation/smoke.json").read_bytes())
     assert len(rows) == 50
-    assert set(rows[0]) == {"carrier", "flight", "origin", "dest", "scheduled_at", "probability"}
+    assert set(rows[0]) == {"carrier", "flight", "origin", "dest", "scheduled_at", "features", "probability"}
     assert len({(r["scheduled_at"], r["flight"]) for r in rows}) == 50
+
+
+def test_smoke_rows_keep_what_the_model_saw(run: makers.Workspace) -> None:
+    rows = json.loads((run.root / "evaluation/smoke.json").read_bytes())
+    model, _, _ = stage.read_candidate(run.root / "model")
+    scores = model.predict(model.contract.encode_rows([row["features"] for row in rows]))
+    assert smoke.difference(rows, scores.tolist()) is None
+    said = smoke.difference([{**rows[0], "probability": 0.5}, *rows[1:]], scores.tolist())
+    assert said is not None and f"flight {rows[0]['flight']}" in said and said.endswith("its evaluation had 0.5")
+    assert any(value is None for row in rows for value in row["features"].values()), "an unknown value is among them"
 
 
 def test_the_page_is_self_contained(run: makers.Workspace) -> None:

@@ -1,0 +1,58 @@
+"""The online service as the deploy act reaches it: services by their URLs, or a Deployment on Kubernetes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tasks.common.environment import environment
+from tasks.common.errors import AirloopError, ConfigError
+from tasks.common.ledger import Entry
+
+REFUSED = 65
+"""Exit code of a replica that can never serve the version it is for (sysexits' EX_DATAERR)."""
+
+
+class NotServedError(AirloopError):
+    """The service was reached and does not serve what the ledger says is live: a reason to take it back.
+
+    Where nothing can be said of the service, because it does not answer, the error is a plain AirloopError.
+    """
+
+
+class Online(Protocol):
+    """One way to reach the online service."""
+
+    @property
+    def urls(self) -> Sequence[str]:
+        """Where it answers, each to be tried with golden rows."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds in which an address may still answer with what was live before, or with nothing."""
+
+    def put_live(self, entry: Entry) -> list[str]:
+        """Return once every replica serves ``entry``: what had to be done, in words.
+
+        An entry that takes everything out of service is not waited for: replicas see it in the ledger. NotServedError when
+        they do not come to serve it; AirloopError when they, or the cluster, cannot be reached.
+        """
+
+
+def service() -> Online | None:
+    """The online service that the environment names; None when there is none to reconcile."""
+    told = environment()
+    urls = [url for part in told.online_url.split(",") if (url := part.strip().rstrip("/"))]
+    if told.online_deployment:
+        from tasks.common.online.deployment import Deployment
+
+        namespace, _, name = told.online_deployment.partition("/")
+        if not (namespace and name) or "/" in name or len(urls) != 1:
+            raise ConfigError(
+                f"AIRLOOP_ONLINE_DEPLOYMENT={told.online_deployment!r} with AIRLOOP_ONLINE_URL={told.online_url!r}: the first "
+                "is written as namespace/name, and the second is the one URL of its Service."
+            )
+        return Deployment(namespace, name, urls[0])
+    from tasks.common.online.replicas import Replicas
+
+    return Replicas(urls) if urls else None

@@ -1,0 +1,56 @@
+"""HTTP to one address of the online service."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from tasks.common.errors import AirloopError
+from tasks.common.online import NotServedError
+
+TIMEOUT_SECONDS = 30
+
+
+class AwayError(AirloopError):
+    """Nobody answers at an address."""
+
+
+def post(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The JSON that ``url`` answers; AwayError when nobody does, NotServedError when the answer is an error."""
+    token = os.environ.get("AIRLOOP_ADMIN_TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        response = httpx.post(url + path, json=body, headers=headers, timeout=TIMEOUT_SECONDS)
+    except httpx.HTTPError as error:
+        raise AwayError(
+            f"The online service does not answer at {url}{path} ({error}). The ledger is written: start the service "
+            "(`make up`) and clear this task, and everything else follows."
+        ) from None
+    if response.status_code >= 400:
+        raise NotServedError(f"{url}{path} answers {response.status_code}: {response.text[:300]}")
+    return dict(response.json())
+
+
+def predict(url: str, flights: Sequence[dict[str, Any]], version: int, patience: float) -> list[float]:
+    """P(late) of ``flights`` by model ``version``, in order.
+
+    Errors as ``post``, and NotServedError when another version answers; each only when it lasts ``patience`` seconds.
+    """
+    trying = Retrying(
+        retry=retry_if_exception_type((AwayError, NotServedError)),
+        stop=stop_after_delay(patience),
+        wait=wait_fixed(0.5),
+        reraise=True,
+    )
+    return trying(_predict, url, flights, version)
+
+
+def _predict(url: str, flights: Sequence[dict[str, Any]], version: int) -> list[float]:
+    answers = post(url, "/predict", {"flights": list(flights)})["predictions"]
+    if others := {answer["model_version"] for answer in answers} - {version}:
+        raise NotServedError(f"{url} answers with v{', v'.join(map(str, sorted(others)))} in place of v{version}.")
+    return [answer["probability_late"] for answer in answers]

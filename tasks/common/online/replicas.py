@@ -1,0 +1,27 @@
+"""Services by their URLs: each follows the ledger by itself, and is told to look at it now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from tasks.common.ledger import Entry
+from tasks.common.online import NotServedError
+from tasks.common.online.client import post
+
+
+class Replicas:
+    """One service, or several that each have a URL."""
+
+    patience = 0.0
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self.urls = urls
+
+    def put_live(self, entry: Entry) -> list[str]:
+        """Tell each to look at the ledger; NotServedError unless it then serves the entry's version."""
+        for url in self.urls if entry.to_version is not None else ():
+            answer = post(url, "/-/sync", {})
+            if answer.get("model_version") != entry.to_version:
+                raise NotServedError(f"{url} does not serve v{entry.to_version}: {json.dumps(answer)[:300]}")
+        return []
