@@ -92,13 +92,20 @@ def test_what_is_loaded_by_name_is_in_the_image(values: dict[str, Any]) -> None:
 
     assert values["airflowVersion"] == version("apache-airflow")
     named = set(re.findall(r"airflow\.providers\.(\w+)", str(values["config"])))
-    if values["config"]["logging"]["remote_base_log_folder"].startswith("s3://"):
-        named.add("amazon")
     said = (REPOSITORY / "requirements/airflow.in").read_text() + (REPOSITORY / "docs/kubernetes.md").read_text()
     for provider in named:
         assert f"apache-airflow-providers-{provider}" in said, (
             f"the image has no provider {provider}, and no page says so"
         )
+
+
+def test_logs_go_to_the_store_without_a_provider(values: dict[str, Any]) -> None:
+    """`remote_logging` would make Airflow load its Amazon provider, which the image does not have: it would not start."""
+    logging = values["config"]["logging"]
+    module, _, name = logging["logging_config_class"].rpartition(".")
+    code = (REPOSITORY / "plugins" / f"{module.replace('.', '/')}.py").read_text()
+    assert f'"{name}"' in code and "REMOTE_TASK_LOG = " in code
+    assert "remote_logging" not in logging and logging["remote_base_log_folder"].startswith("s3://airloop/")
 
 
 def test_the_docs_make_every_secret(environment: Environment, values: dict[str, Any]) -> None:
