@@ -107,6 +107,8 @@ class Project:
 
         damaged = []
         for out in self._stage(target).outs:
+            if not out.use_cache:
+                continue  # a metric that is not kept: it is in no cache and no remote, and no stage reads it
             odb = out.cache
             entries = [("", out.hash_info.value)]
             if out.hash_info.isdir:
