@@ -22,10 +22,11 @@ pytestmark = [
         os.environ.get("AIRLOOP_TEST_IMAGES") != "1", reason="set AIRLOOP_TEST_IMAGES=1 to build the images (minutes)"
     ),
 ]
+OWNER = "uid=10001,gid=10001"
 LOCKED = [
     "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
     # As a pod's volumes: Spark's libraries are unpacked to /tmp and run there, which a tmpfs forbids unless told.
-    "--tmpfs=/tmp:exec", "--tmpfs=/scratch", "--tmpfs=/var/lib/airloop",
+    "--tmpfs=/tmp:exec", f"--tmpfs=/scratch:{OWNER}", f"--tmpfs=/var/lib/airloop:{OWNER}",
 ]  # fmt: skip
 TOOLS = ("gcc", "cc", "g++", "c++", "cpp", "ld", "as", "make", "cmake", "uv", "conda", "pip", "pip3", "easy_install")
 SERVERS = {
@@ -35,7 +36,7 @@ SERVERS = {
         "--env=MLFLOW_ARTIFACTS_DESTINATION=/tmp/artifacts",
     ],
     "airflow": [
-        "--tmpfs=/var/lib/airflow",
+        f"--tmpfs=/var/lib/airflow:{OWNER}",
         "--env=AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=sqlite:////tmp/airflow.db",
         "--env=AIRFLOW__CORE__AUTH_MANAGER=airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
         "--env=AIRFLOW__API__WORKERS=1",
@@ -134,13 +135,37 @@ def test_a_server_becomes_healthy_with_a_read_only_root(image, role):
     )  # fmt: skip
     try:
         states = [state(server)]
-        end = time.monotonic() + 240
+        end = time.monotonic() + 600  # a cold start with every core busy
         while states[-1] == "running starting" and time.monotonic() < end:
             time.sleep(2)
             states.append(state(server))
-        assert states[-1] == "running healthy", docker("logs", "--tail=60", server)
+        assert states[-1] == "running healthy", logs(server)
     finally:
         docker("rm", "--force", server, check=False)
+
+
+@pytest.mark.slow
+def test_the_dag_processor_parses_every_dag_with_a_read_only_root(image):
+    script = "airflow db migrate && airflow dag-processor --num-runs=1 && airflow dags list --output=json"
+    said = docker("run", "--rm", *LOCKED, *SERVERS["airflow"], image("airflow"), "sh", "-c", script)
+    assert {dag["dag_id"] for dag in json.loads(said.splitlines()[-1])} >= {
+        "ingest",
+        "train",
+        "deploy",
+        "score",
+        "monitor",
+    }
+
+
+def logs(container: str) -> str:
+    done = subprocess.run(
+        ["docker", "logs", "--tail=60", container],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.stdout
 
 
 def state(container: str) -> str:
