@@ -14,8 +14,7 @@ VERBS: dict[str, dict[str, set[str]]] = {
         "pods/log": {"get"},
         "events": {"get", "list"},
         "configmaps": {"create", "get", "list", "watch", "patch", "delete", "deletecollection"},  # Spark's driver
-        "deployments": {"get", "list", "watch", "patch"},
-        "replicasets": {"get", "list"},
+        "deployments": {"get", "patch"},
     },
     "airloop-airflow-web": {"pods": {"get", "list"}, "pods/log": {"get"}},
 }

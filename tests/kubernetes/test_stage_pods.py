@@ -67,3 +67,16 @@ def test_the_environment_takes_them(environment: Environment, pods: dict[str, di
         assert environment.network.allows(Pod(labels), mlflow, 5000)
         assert labels["app.kubernetes.io/part-of"] == "airloop" and labels["airloop.io/stage"] == name
         assert labels["airloop.io/cost-owner"] == environment.settings["AIRLOOP_COST_OWNER"]
+
+
+def test_every_setting_is_one_that_the_code_reads(environment: Environment) -> None:
+    code = "".join(
+        file.read_text() for folder in ("plugins", "tasks", "serving") for file in (ROOT.parent / folder).rglob("*.py")
+    )
+    unread = {name for name in environment.settings if name.startswith("AIRLOOP_") and not _read(name, code)}
+    assert unread == set()
+
+
+def _read(name: str, code: str) -> bool:
+    """As a whole, or as a field of a settings class with the prefix AIRLOOP_."""
+    return f'"{name}"' in code or f"    {name.removeprefix('AIRLOOP_').lower()}: " in code
