@@ -46,7 +46,7 @@ def test_spark_stages_killed_at_random_moments_and_run_again_give_the_same_diges
     env = {**place.environ, "PYTHONPATH": str(CODE)}
     run_to_end(FEATURES, place.workspace, env)
     features = (place.workspace / f"data/features/{MONTH}.parquet").read_bytes()
-    record = dict.fromkeys(("counts", "lock", "state"), {}) | {
+    record = {name: {} for name in ("counts", "lock", "state")} | {
         "month": MONTH, "previous": MONTH, "run": "r", "manifest": "",
         "features": hashlib.md5(features, usedforsecurity=False).hexdigest(),
     }  # fmt: skip
