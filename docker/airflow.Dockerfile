@@ -58,6 +58,7 @@ ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
     AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE=/var/lib/airflow/passwords.json \
     DVC_NO_ANALYTICS=1 \
     DO_NOT_TRACK=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     GIT_PYTHON_REFRESH=quiet \
     SCARF_ANALYTICS=false \
     MLFLOW_DISABLE_TELEMETRY=true \

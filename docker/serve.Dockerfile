@@ -38,7 +38,8 @@ ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
     PYTHONUNBUFFERED=1 \
     AIRLOOP_CODE=/opt/airloop \
     AIRLOOP_HOME=/var/lib/airloop \
-    HOME=/var/lib/airloop
+    HOME=/var/lib/airloop \
+    ORT_DISABLE_TELEMETRY=1
 
 WORKDIR /opt/airloop
 USER 10001:10001

@@ -45,6 +45,7 @@ ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
     HOME=/scratch \
     DVC_NO_ANALYTICS=1 \
     DO_NOT_TRACK=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     GIT_PYTHON_REFRESH=quiet \
     JAVA_HOME=/opt/java \
     SPARK_HOME=/opt/spark \

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from local.paths import ROOT
-from tests.docker.roles import ROLES, needs, stages, steps
+from tests.docker.roles import ROLES, needs, pins, stages, steps
 
 SCRIPTS = ("install.sh", "prepare.sh")
 pytestmark = pytest.mark.parametrize("role", ROLES)
@@ -135,3 +135,9 @@ def test_scripts_stop_at_the_first_failure_and_install_by_hash(role, script):
         assert "--require-hashes" in command
     if "apt-get install" in text and script == "prepare.sh":
         assert "--no-install-recommends" in text and "rm -rf /var/lib/apt/lists/*" in text
+
+
+def test_onnx_runtime_reports_to_nobody(role):
+    """Its wheel sends usage to its maker unless told not to (seen: it tries to keep a device id)."""
+    holds = "onnxruntime" in pins(f"{role}.txt")
+    assert holds == any("ORT_DISABLE_TELEMETRY=1" in rest for word, rest in last(role) if word == "ENV")
