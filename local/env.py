@@ -79,6 +79,7 @@ def _tools(where: Place, java_home: str) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",  # Evidently and others
         "SCARF_ANALYTICS": "false",  # Airflow
+        "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime, which keeps an id of the device besides
         "DVC_NO_ANALYTICS": "1",
         # By default this lies in /var/tmp or the like, outside the home, and outlives `down`.
         "DVC_SITE_CACHE_DIR": str(home / "dvc-site"),

@@ -33,6 +33,8 @@ from tasks.common.runs import open_run, save_record
 
 def main() -> None:
     """Run the command line's stage or act."""
+    # The first process of a container ignores SIGTERM unless it says otherwise; _run passes it on to the command.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     argv = sys.argv[1:]
     if not argv:
         raise ConfigError("No command: python -m tasks.common.pod python tasks/train.py")
