@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from local import paths
 from local.airflow_api import Airflow
 from local.env import environment
 from tasks.common import environment as tasks_environment
@@ -77,7 +78,10 @@ def loop(told: settings.Settings, cluster: Cluster, tmp_path_factory: pytest.Tem
         for name, value in environment().items():
             patch.setenv(name, value)
         tasks_environment.environment.cache_clear()
-        yield Loop(Airflow(), Store(tasks_environment.environment().store_url), home, PATIENCE)
+        airflow = Airflow()
+        for dag in sorted(path.stem for path in (paths.ROOT / "dags").glob("*.py")):
+            cluster.until(lambda dag=dag: airflow.knows(dag), f"Airflow to have read {dag}", 300)
+        yield Loop(airflow, Store(tasks_environment.environment().store_url), home, PATIENCE)
 
 
 def _stores(url: str) -> dict[str, str]:
