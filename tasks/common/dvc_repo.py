@@ -157,7 +157,8 @@ class Project:
         self._know_inputs(stage)
         self._fetch_known(stage)
         entry = self._known(stage)
-        if entry is None or not all(self._in_remote(out["md5"]) for out in entry["outs"]):
+        kept = {out.def_path for out in stage.outs if out.use_cache}
+        if entry is None or not all(self._in_remote(out["md5"]) for out in entry["outs"] if out["path"] in kept):
             return False
         write_lock(self._root, {**read_lock(self._root), name: entry})
         return True

@@ -43,3 +43,7 @@ def test_outputs_come_back_without_the_metric(tmp_path: Path, monkeypatch: pytes
     project.close()
     assert (there / "report").read_text() == "r"
     assert not (there / "seconds.json").exists()
+    (there / "dvc.lock").unlink()
+    project = Project(there)
+    assert project.adopt("measure"), "the result is known, though the metric is not kept"
+    project.close()
