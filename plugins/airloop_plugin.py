@@ -1,4 +1,4 @@
-"""What Airflow itself loads: the Airloop page in its web UI. DAGs import the package `airloop` beside this file."""
+"""What Airflow itself loads: the Airloop page in its web UI, and the pipeline's metrics. DAGs import the package `airloop` beside this file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ class AirloopPlugin(AirflowPlugin):
 
     @property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # read from an instance, by the api-server
-        """The web application behind the page."""
-        from airloop.pages import app
+        """The web applications behind the page, and for Prometheus."""
+        from airloop import metrics, pages
 
-        return [{"name": "Airloop", "app": app, "url_prefix": "/airloop"}]
+        return [
+            # The first whose prefix fits answers.
+            {"name": "Airloop metrics", "app": metrics.app, "url_prefix": "/airloop/metrics"},
+            {"name": "Airloop", "app": pages.app, "url_prefix": "/airloop"},
+        ]
