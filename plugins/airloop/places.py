@@ -62,3 +62,15 @@ def place_of(name: str, engine: Engine, environ: Mapping[str, str] = os.environ)
     if place is Place.SPARK and engine is not Engine.SPARK:
         raise ConfigError(f"{setting}=spark: {name} is no Spark script; use process or pod, or unset it.")
     return place
+
+
+def image_for(name: str, role: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Image for ``name``: AIRLOOP_IMAGE_<NAME>, else AIRLOOP_IMAGE, with ``{role}`` replaced; ConfigError when neither is set."""
+    setting = variable("AIRLOOP_IMAGE", name)
+    image = environ.get(setting) or environ.get("AIRLOOP_IMAGE")
+    if not image:
+        raise ConfigError(
+            f"{setting} and AIRLOOP_IMAGE are not set, so there is no image to run {name} in; set one to the image "
+            f"that docker/ builds, or run it on the worker with {variable('AIRLOOP_PLACE', name)}=process."
+        )
+    return image.replace("{role}", role)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kubernetes.client import models as k8s
 
 from airloop.keys import variables
-from airloop.places import ConfigError, Engine, variable
+from airloop.places import ConfigError, Engine, image_for
 
 if TYPE_CHECKING:
     from airloop.stage import StageSpec
@@ -79,17 +78,10 @@ def settings(spec: StageSpec) -> dict[str, Any]:
     }
 
 
-def image_of(spec: StageSpec, environ: Mapping[str, str] = os.environ) -> str:
-    """AIRLOOP_IMAGE_<STAGE>, else AIRLOOP_IMAGE with ``{role}`` replaced; ConfigError when neither is set."""
-    setting = variable("AIRLOOP_IMAGE", spec.name)
-    image = environ.get(setting) or environ.get("AIRLOOP_IMAGE")
-    if not image:
-        raise ConfigError(
-            f"{setting} and AIRLOOP_IMAGE are not set, so there is no image to run {spec.name} in; set one to the image "
-            f"that docker/ builds, or run it on the worker with {variable('AIRLOOP_PLACE', spec.name)}=process."
-        )
+def image_of(spec: StageSpec) -> str:
+    """The image of the stage's or act's pod; ConfigError when no setting names one."""
     role = "spark" if spec.engine is Engine.SPARK else "airflow" if spec.act else "train"
-    return image.replace("{role}", role)
+    return image_for(spec.name, role)
 
 
 def place_on_nodes(pod: k8s.V1Pod, spec: StageSpec, *, spot: bool) -> None:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from airloop.keys import variables
+from airloop import spark_conf
+from airloop.keys import month_of, run_key, variables
+from airloop.places import image_for
 from airloop.process import Command, Listener, conclude
-from airloop.workspace import Arguments, announce_all, begins_run, call, workspace_argv
+from airloop.workspace import Arguments, announce_all, begins_run, call, code, workspace_argv
 
+STOP_SECONDS = 10
 EXIT_CODE = re.compile(r"Error code is: (\d+)")
 
 
@@ -68,21 +74,52 @@ class WorkspaceSparkOperator(SparkSubmitOperator):
     def on_kill(self) -> None:
         """End what runs now: the workspace's process or spark-submit."""
         self._command.stop()
-        if self._hook is not None:
-            super().on_kill()
+        if self._hook is None:
+            return
+        if (submitted := self._hook._submit_sp) is not None and submitted.poll() is None:  # noqa: SLF001
+            submitted.terminate()  # the hook kills, and a driver that is killed leaves its executors to themselves
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                submitted.wait(STOP_SECONDS)
+        super().on_kill()
 
     def _submit(self, workspace: Path, script: Sequence[str], context: Any) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="airloop-") as folder, contextlib.chdir(workspace):
             result = Path(folder) / "result.json"
             self.application, *self.application_args = script
-            self.env_vars = {
-                **variables(context),
-                "PYTHONPATH": str(workspace),
-                "AIRLOOP_RESULT": str(result),
-            }
-            with _readable_failure():
+            self._place(workspace, Path(folder), context)
+            told = {**variables(context), "PYTHONPATH": str(workspace), "AIRLOOP_RESULT": str(result)}
+            # The hook's env_vars would be the driver's only where that is no pod's: here it always is this process's child.
+            with _environment(told), _readable_failure():
                 super().execute(context)
             return dict(json.loads(result.read_text())) if result.exists() else {}
+
+    def _place(self, workspace: Path, folder: Path, context: Any) -> None:
+        """Say what the connection's master needs to know; what its extra has under ``conf`` wins."""
+        connection = BaseHook.get_connection("spark_default")
+        extra = connection.extra_dejson
+        master = self._get_hook()._connection["master"]  # noqa: SLF001 - the hook's own reading of the connection
+        settings: dict[str, str] = {}
+        if spark_conf.is_remote(master):
+            if extra.get("deploy-mode", "client") != "client":
+                raise AirflowFailException(
+                    f"spark_default has deploy-mode {extra['deploy-mode']!r}: the run's workspace is here, so the driver has to be "
+                    'too. Write "deploy-mode": "client" into its extra.'
+                )
+            self.py_files = spark_conf.pack_code(workspace, folder / "tasks.zip")
+            settings = spark_conf.conf(master, extra.get("namespace"), self._job(master, context), code())
+        self.conf = {**settings, **extra.get("conf", {})}
+
+    def _job(self, master: str, context: Any) -> spark_conf.Job:
+        name = self.names[-1]
+        labels = {
+            "airloop.io/stage": name,
+            "airloop.io/run": run_key(context),
+            "airloop.io/month": month_of(context) or "none",
+            "airloop.io/model": os.environ.get("AIRLOOP_MODEL") or "airloop",
+            "airloop.io/cost-owner": os.environ.get("AIRLOOP_COST_OWNER") or "airloop",
+        }
+        image = image_for(name, "spark") if master.startswith("k8s://") else ""
+        return spark_conf.Job(name, image, self.pool_slots, self._driver_memory or "4g", labels)
 
     def _workspace(self, action: str, names: Sequence[str], context: Any, *, begins: bool = False) -> dict[str, Any]:
         return call(self._command, workspace_argv(action, names, context, begins=begins), context, self.log)
@@ -90,6 +127,21 @@ class WorkspaceSparkOperator(SparkSubmitOperator):
     def _report(self, result: dict[str, Any], context: Any) -> dict[str, Any]:
         announce_all(self.outlets, result, context)
         return result
+
+
+@contextlib.contextmanager
+def _environment(told: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of this process, which runs this one task, and what it starts."""
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

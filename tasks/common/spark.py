@@ -16,8 +16,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from tasks.common import jvm
+from tasks.common.artefacts import write_atomic
 from tasks.common.errors import DataError
-from tasks.common.files import copy_parquet
+from tasks.common.files import copy_parquet, parquet_bytes
 
 SETTINGS = {
     "spark.log.level": "ERROR",
@@ -61,6 +62,8 @@ def session(app: str) -> SparkSession:
 def read(spark: SparkSession, paths: Sequence[Path], schema: pa.Schema) -> DataFrame:
     """The rows of these Parquet files; DataError when one is absent or has not the columns of ``schema``.
 
+    Executors on other machines get the rows from the driver.
+
     Checked here and not left to Spark, which spends a job on finding the schema out, and reads a column that is not there as
     nulls when it is told.
     """
@@ -76,7 +79,15 @@ def read(spark: SparkSession, paths: Sequence[Path], schema: pa.Schema) -> DataF
     kinds = from_arrow_schema(schema)
     if not paths:
         return spark.createDataFrame([], kinds)
+    if not sees_files(spark):
+        tables = [pq.ParquetFile(path).read(schema.names) for path in paths]
+        return spark.createDataFrame(pa.concat_tables(tables), kinds)
     return spark.read.schema(kinds).parquet(*(path.resolve().as_uri() for path in paths))
+
+
+def sees_files(spark: SparkSession) -> bool:
+    """Whether executors see this machine's files: where they are part of the driver's process (docs/adr/0006)."""
+    return str(spark.sparkContext.master).startswith("local")
 
 
 def size_for(spark: SparkSession, files: list[Path]) -> bool:
@@ -97,10 +108,14 @@ def write_single(frame: DataFrame, order: tuple[str, ...], target: Path, tempora
     hash that differs from JVM to JVM, so its bytes change from run to run.
     """
     shutil.rmtree(temporary, ignore_errors=True)
-    spark_file = temporary / "spark"
-    frame.coalesce(1).sortWithinPartitions(*order).write.parquet(spark_file.resolve().as_uri(), compression="none")
-    (part,) = spark_file.glob("part-*.parquet")
-    copy_parquet(part, temporary / target.name)
+    ordered = frame.coalesce(1).sortWithinPartitions(*order)
+    if sees_files(frame.sparkSession):
+        spark_file = temporary / "spark"
+        ordered.write.parquet(spark_file.resolve().as_uri(), compression="none")
+        (part,) = spark_file.glob("part-*.parquet")
+        copy_parquet(part, temporary / target.name)
+    else:
+        write_atomic(temporary / target.name, parquet_bytes(ordered.toArrow()))
     target.parent.mkdir(parents=True, exist_ok=True)
     (temporary / target.name).replace(target)
     shutil.rmtree(temporary)
