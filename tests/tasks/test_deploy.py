@@ -16,9 +16,11 @@ import pytest
 
 from tasks import deploy
 from tasks.common import environment as environment_module
-from tasks.common import ledger, registry
+from tasks.common import ledger, online, registry
 from tasks.common.artefacts import Store, to_json
 from tasks.common.errors import AirloopError, DataError
+from tasks.common.online import client, replicas
+from tasks.common.online.client import post
 from tests.serving.world import CODE, World
 
 FLIGHT = {"carrier": "B6", "flight": 101, "origin": "JFK", "dest": "SFO"}
@@ -177,6 +179,24 @@ def test_what_did_not_come_through_the_gate_cannot_go_live(place: Place) -> None
     with pytest.raises(DataError, match="no version 7"):
         deploy.roll_back(7, "mallory", "", place.book, place.store)
     assert place.book.entries() == []
+
+
+def test_each_of_several_replicas_is_told_and_tried(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    (url,) = online.service().urls
+    place.register(0.5, "2013-02")
+    deploy.promote("2013-02", "test", place.book)
+    monkeypatch.setenv("AIRLOOP_ONLINE_URL", f"{url}, {url.replace('127.0.0.1', 'localhost')}/,http://127.0.0.1:9")
+    environment_module.environment.cache_clear()
+    with pytest.raises(AirloopError, match=r"does not answer at http://127\.0\.0\.1:9/-/sync"):
+        deploy.deploy(place.book, place.store)
+    monkeypatch.setenv("AIRLOOP_ONLINE_URL", f"{url}, {url.replace('127.0.0.1', 'localhost')}/")
+    environment_module.environment.cache_clear()
+    asked = []
+    monkeypatch.setattr(client, "post", lambda url, path, body: asked.append(url + path) or post(url, path, body))
+    monkeypatch.setattr(replicas, "post", client.post)
+    deploy.deploy(place.book, place.store)
+    other = url.replace("127.0.0.1", "localhost")
+    assert asked == [f"{url}/-/sync", f"{other}/-/sync", f"{url}/predict", f"{other}/predict"]
 
 
 def test_a_service_that_is_away_loses_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

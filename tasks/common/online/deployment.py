@@ -43,17 +43,19 @@ class Deployment:
     def __init__(self, namespace: str, name: str, url: str) -> None:
         self.urls = [url]
         self._namespace, self._name = namespace, name
+        told = client.Configuration()
         try:
             if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG"):
-                config.load_incluster_config()
+                config.load_incluster_config(client_configuration=told)
             else:
-                config.load_kube_config()
+                config.load_kube_config(os.environ.get("KUBECONFIG") or None, client_configuration=told)
         except ConfigException as error:
             raise ConfigError(
                 f"AIRLOOP_ONLINE_DEPLOYMENT={namespace}/{name} is set, and there is no way to its cluster ({error}): run this in "
                 "a pod with a service account, or set KUBECONFIG."
             ) from None
-        self._apps, self._core = client.AppsV1Api(), client.CoreV1Api()
+        api = client.ApiClient(told)
+        self._apps, self._core = client.AppsV1Api(api), client.CoreV1Api(api)
 
     def put_live(self, entry: Entry) -> list[str]:
         """Apply the entry's version, or that there is none, and wait for the rollout of one."""

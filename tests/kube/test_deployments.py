@@ -1,0 +1,260 @@
+"""deploy with the online service as a Deployment: real ledger, registry and Kubernetes client, an API server with faults."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from tasks import deploy
+from tasks.common import environment as environment_module
+from tasks.common import registry
+from tasks.common.errors import AirloopError, ConfigError
+from tasks.common.online import REFUSED, deployment, rollout
+from tests.kube.deployments import DEPLOYMENT, NAME, NAMESPACE, VERSION, Deployments, Pod
+from tests.tasks.test_deploy import Place
+
+ENV = f"spec.template.spec.containers.('name', 'online').env.('name', '{VERSION}').value"
+MARKS = "spec.template.metadata.annotations.airloop.io"
+ANSWERS = {1: 0.25, 2: 0.125, 3: 0.5}
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[Deployments]:
+    with Deployments(tmp_path / "cluster").running() as running:
+        running.answers = dict(ANSWERS)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry's database with no version in it, which takes seconds to make."""
+    path = tmp_path_factory.mktemp("registry") / "registry.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").create_registered_model(registry.MODEL)
+    return path
+
+
+@pytest.fixture
+def place(fake: Deployments, empty_registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    shutil.copy(empty_registry, tmp_path / "registry.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'registry.db'}")
+    monkeypatch.setenv("AIRLOOP_STORE", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("AIRLOOP_ONLINE_URL", fake.url)
+    monkeypatch.setenv("AIRLOOP_ONLINE_DEPLOYMENT", f"{NAMESPACE}/{NAME}")
+    monkeypatch.setenv("KUBECONFIG", str(fake.kubeconfig))
+    monkeypatch.setattr(rollout, "POLL_SECONDS", 0.01)
+    environment_module.environment.cache_clear()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'registry.db'}")
+    yield Place(tmp_path)
+    environment_module.environment.cache_clear()
+
+
+def release(place: Place, version: int) -> None:
+    """Register and promote ``version``, whose evaluation has what the cluster's Service answers."""
+    month = f"2013-0{version + 1}"
+    assert place.register(version / 10, month, smoke=ANSWERS[version]) == version
+    deploy.promote(month, "test", place.book)
+    deploy.deploy(place.book, place.store)
+
+
+def history(place: Place) -> list[tuple[str, int | None]]:
+    return [(entry.action, entry.to_version) for entry in place.book.entries()]
+
+
+def versions(fake: Deployments) -> list[str | None]:
+    return [pod.version for pod in fake.pods if pod.ready]
+
+
+def test_a_promotion_is_a_rollout_and_repeating_it_is_none(place: Place, fake: Deployments) -> None:
+    release(place, 1)
+    assert versions(fake) == ["1"] * 3
+    assert fake.owned("airloop-deploy") == {
+        "metadata.annotations.airloop.io/ledger-entry", ENV, f"{MARKS}/model-version", f"{MARKS}/model-digest"
+    }, "replicas and all else are others'"  # fmt: skip
+    entry = place.book.latest()
+    assert entry is not None and entry.evidence is not None
+    assert fake.template["metadata"]["annotations"]["airloop.io/model-digest"] == entry.evidence.model
+
+    generation, pods = fake.generation, list(fake.pods)
+    deploy.deploy(place.book, place.store)
+    assert (fake.generation, fake.pods) == (generation, pods)
+
+
+def test_no_replica_is_lost_in_a_rollout(place: Place, fake: Deployments) -> None:
+    release(place, 1)
+    fake.least_ready = 3
+    release(place, 2)
+    assert versions(fake) == ["2"] * 3
+    assert fake.least_ready == 3
+
+
+def image_is_not_there(pod: Pod) -> None:
+    pod.waiting = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "airloop-serve:2"'}
+
+
+def never_ready(pod: Pod) -> None:
+    pod.waiting = None
+
+
+def refuses(pod: Pod) -> None:
+    pod.waiting = {"reason": "CrashLoopBackOff", "message": "back-off 10s"}
+    pod.ended = {"exitCode": REFUSED, "reason": "Error", "message": "v2 is refused: the model answers 0.1 for flight 7"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (
+            image_is_not_there,
+            r"stands at '1 of 3 replicas are new' \(airloop-online-.*: ImagePullBackOff \(Back-off pulling image",
+        ),
+        (never_ready, "does not become ready; /readyz and its log say why"),
+        (refuses, "ended: v2 is refused: the model answers 0.1 for flight 7"),
+    ],
+)
+def test_a_rollout_that_fails_is_undone(place: Place, fake: Deployments, fault, why: str) -> None:
+    release(place, 1)
+    first = list(fake.pods)
+    fake.least_ready = 3
+    fake.node = fault
+    with pytest.raises(AirloopError, match=rf"v2 was taken back, v1 is live again: .*{why}"):
+        release(place, 2)
+    assert history(place) == [("promote", 1), ("promote", 2), ("revert", 1)]
+    assert fake.pods == first, "the pods of v1 were there all the time, and none was started for the way back"
+    assert fake.least_ready == 3
+    assert str(registry.client().get_registered_model(registry.MODEL).aliases["champion"]) == "1"
+    last = place.book.latest()
+    assert last is not None and "v2" in last.why
+
+
+def test_a_refusal_does_not_wait_for_the_deadline(place: Place, fake: Deployments) -> None:
+    release(place, 1)
+    fake.node = refuses
+    with pytest.raises(AirloopError, match="v1 is live again"):
+        release(place, 2)
+    assert fake.reason != "ProgressDeadlineExceeded" and fake.stuck < 4
+
+
+def test_wrong_answers_through_the_service_are_undone(place: Place, fake: Deployments) -> None:
+    release(place, 1)
+    fake.answers[2] = 0.9
+    with pytest.raises(AirloopError, match=r"v2 was taken back, v1 is live again: At http.* answers 0\.900000"):
+        release(place, 2)
+    assert (history(place)[-1], versions(fake)) == (("revert", 1), ["1"] * 3)
+
+
+def test_a_pod_that_leaves_may_answer_for_a_while(place: Place, fake: Deployments) -> None:
+    release(place, 1)
+    fake.leaving = [1, 1]
+    release(place, 2)
+    assert (history(place)[-1], fake.leaving) == (("promote", 2), [])
+
+
+def test_old_answers_that_last_are_a_failure(place: Place, fake: Deployments, monkeypatch: pytest.MonkeyPatch) -> None:
+    release(place, 1)
+    monkeypatch.setattr(deployment.Deployment, "patience", 1.0)
+    fake.leaving = [1] * 3
+    with pytest.raises(AirloopError, match="answers with v1 in place of v2"):
+        release(place, 2)
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_an_api_server_that_is_away_for_seconds_is_waited_for(place: Place, fake: Deployments, when: str) -> None:
+    release(place, 1)
+    if when == "before":
+        fake.away(3)
+    else:
+        fake.node = lambda pod: None
+        threading.Timer(1, lambda: fake.away(3)).start()
+        threading.Timer(2, lambda: setattr(fake, "node", lambda pod: setattr(pod, "ready", True))).start()
+        fake.stuck = -(10**6)
+    began = time.monotonic()
+    release(place, 2)
+    assert time.monotonic() - began > 2
+    assert (history(place)[-1], versions(fake)) == (("promote", 2), ["2"] * 3)
+
+
+def test_an_api_server_that_stays_away_takes_nothing_back(
+    place: Place, fake: Deployments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(place, 1)
+    monkeypatch.setattr(deployment, "AWAY_SECONDS", 1)
+    fake.away(60)
+    with pytest.raises(AirloopError, match=r"API does not answer.*clear this task"):
+        release(place, 2)
+    assert history(place) == [("promote", 1), ("promote", 2)]
+    fake.away(0)
+    deploy.deploy(place.book, place.store)
+    assert versions(fake) == ["2"] * 3, "the next run heals"
+
+
+def test_a_cluster_that_does_nothing_takes_nothing_back(
+    place: Place, fake: Deployments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(place, 1)
+    monkeypatch.setattr(rollout, "GRACE_SECONDS", -599)
+    fake.asleep = True
+    with pytest.raises(AirloopError, match="'the cluster has not seen it yet' for 1 s"):
+        release(place, 2)
+    assert history(place)[-1] == ("promote", 2)
+
+
+def test_others_keep_what_is_theirs_and_the_ledger_has_what_is_its(place: Place, fake: Deployments) -> None:
+    release(place, 1)
+    by_hand = {"name": "online", "env": [{"name": VERSION, "value": "7"}, {"name": "LOG", "value": "debug"}]}
+    fake.apply({"spec": {"template": {"spec": {"containers": [by_hand]}}}}, "kubectl-set", force=True)
+    fake.apply({"spec": {"replicas": 5}}, "kube-controller-manager", force=True)
+    release(place, 2)
+    assert versions(fake) == ["2"] * 5, "the autoscaler's count, the ledger's version"
+    env = {each["name"]: each.get("value") for each in fake.template["spec"]["containers"][0]["env"]}
+    assert (env[VERSION], env["LOG"]) == ("2", "debug")
+
+
+def test_a_first_model_that_fails_leaves_the_deployment_as_it_was(place: Place, fake: Deployments) -> None:
+    before, generation = fake.template, fake.generation
+    fake.node = refuses
+    with pytest.raises(AirloopError, match="v1 was taken back, vNone is live again"):
+        release(place, 1)
+    assert history(place) == [("promote", 1), ("revert", None)]
+    assert fake.template == before and fake.generation == generation + 2
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"), [(404, "there is no such Deployment"), (403, "needs the Role airloop-deployer")]
+)
+def test_what_the_cluster_refuses_is_said_with_the_way_out(
+    place: Place, fake: Deployments, code: int, hint: str
+) -> None:
+    fake.refuse = code
+    with pytest.raises(AirloopError, match=hint):
+        release(place, 1)
+    assert history(place) == [("promote", 1)]
+
+
+def test_a_paused_deployment_is_said_at_once(place: Place, fake: Deployments) -> None:
+    fake.apply({"spec": {"paused": True}}, "kubectl-rollout", force=True)
+    with pytest.raises(AirloopError, match=r"is paused.*kubectl rollout resume"):
+        release(place, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "urls"), [("airloop-online", "http://a"), ("ml/online", "http://a,http://b"), ("a/b/c", "x")]
+)
+def test_settings_that_do_not_fit_are_named(
+    monkeypatch: pytest.MonkeyPatch, place: Place, name: str, urls: str
+) -> None:
+    monkeypatch.setenv("AIRLOOP_ONLINE_DEPLOYMENT", name)
+    monkeypatch.setenv("AIRLOOP_ONLINE_URL", urls)
+    environment_module.environment.cache_clear()
+    with pytest.raises(ConfigError, match=rf"AIRLOOP_ONLINE_DEPLOYMENT='{name}' with AIRLOOP_ONLINE_URL='{urls}'"):
+        release(place, 1)
+
+
+def test_the_deployment_is_asked_for_by_name_alone(place: Place, fake: Deployments) -> None:
+    release(place, 1)
+    assert {path for _, path in fake.requests} == {DEPLOYMENT, f"/api/v1/namespaces/{NAMESPACE}/pods", "/predict"}
