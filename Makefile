@@ -51,7 +51,7 @@ format: $(READY) ## let ruff mend what it can
 	@$(RUN) -m ruff check --fix --quiet . ; $(RUN) -m ruff format .
 
 lock: $(READY) ## resolve requirements/*.in anew, keeping what still fits (ARGS=--upgrade for the newest)
-	@cd requirements && for name in boot main dev gpu airflow train spark serve mlflow; do \
+	@cd requirements && for name in boot main dev gpu airflow train spark serve mlflow seaweedfs; do \
 		without=; if [ -e $$name.without ]; then without="--excludes $$name.without"; fi; \
 		echo "$$name.txt"; ../.venv/bin/$(LOCK) $(ARGS) $$without $$name.in -o $$name.txt || exit 1; done
 

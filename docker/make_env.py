@@ -23,6 +23,9 @@ SECRETS = {
     "AIRLOOP_POSTGRES_PASSWORD": "PostgreSQL's superuser; used when its volume is first made",
     "AIRLOOP_AIRFLOW_DB_PASSWORD": "Airflow's role in PostgreSQL; likewise",
     "AIRLOOP_MLFLOW_DB_PASSWORD": "MLflow's role in PostgreSQL; likewise",
+    "AIRLOOP_REDIS_PASSWORD": "Celery's broker",
+    "AIRLOOP_S3_SECRET_KEY": "the S3 store's key pair, with AIRLOOP_S3_KEY_ID (airloop)",
+    "AIRLOOP_METRICS_TOKEN": "lets Prometheus read the pipeline's metrics from Airflow",
 }
 """Name to what it is for. The values hold letters, digits, - and _ (and = in the Fernet key): they stand in URLs too."""
 

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from collections import Counter
 
 import pytest
 import yaml
@@ -9,6 +10,12 @@ import yaml
 from local.paths import ROOT
 
 ONE_SHOT = {"airflow-init", "airflow-cli"}
+AIRFLOW = {"airflow-init", "api-server", "scheduler", "worker", "dag-processor", "triggerer", "airflow-cli"}
+STORES = {"postgres", "redis", "s3"}
+WATCHING = {"prometheus", "grafana"}
+SCRATCH = {"/var/lib/airloop", "/tmp"}
+"""Each container's own, made anew with it."""
+PUBLISHED = {"api-server", "mlflow", "proxy", *WATCHING}
 REQUIRED = re.compile(r"\$\{(\w+):\?")
 SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|FERNET|_KEY\b")
 
@@ -17,9 +24,8 @@ def lasting(services):
     return {name: service for name, service in services.items() if name not in ONE_SHOT}
 
 
-def test_the_four_services_of_the_loop_are_there(services):
-    airflow = {"airflow-init", "api-server", "scheduler", "dag-processor", "triggerer", "airflow-cli"}
-    assert set(services) == {"postgres", "mlflow", "online", *airflow}
+def test_the_services_of_the_loop_are_there(services):
+    assert set(services) == {"mlflow", "online-1", "online-2", "proxy", *AIRFLOW, *STORES, *WATCHING}
 
 
 def test_every_lasting_service_has_a_healthcheck_with_time_to_start(services):
@@ -47,7 +53,7 @@ def test_every_service_has_a_memory_limit(services):
 
 def test_every_dependency_has_a_condition_that_can_be_met(services):
     for name, service in services.items():
-        assert name == "postgres" or service.get("depends_on"), f"{name}: say what it waits for"
+        assert name in STORES or service.get("depends_on"), f"{name}: say what it waits for"
         for other, wait in service.get("depends_on", {}).items():
             wanted = "service_completed_successfully" if other in ONE_SHOT else "service_healthy"
             assert wait["condition"] == wanted, f"{name} waits for {other}: use {wanted}"
@@ -55,7 +61,7 @@ def test_every_dependency_has_a_condition_that_can_be_met(services):
 
 def test_only_pages_are_published_and_only_on_loopback(services):
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert set(published) == {"api-server", "mlflow", "online"}
+    assert set(published) == PUBLISHED
     for name, ports in published.items():
         for port in ports:
             assert re.fullmatch(r"127\.0\.0\.1:\$\{AIRLOOP_\w+_PORT:-\d+\}:\d+", port), (
@@ -80,23 +86,60 @@ def test_make_env_makes_exactly_the_secrets_that_are_required(make_env):
     assert set(REQUIRED.findall((ROOT / "docker-compose.yaml").read_text())) == set(make_env.SECRETS)
 
 
-def test_images_are_pinned_and_only_one_service_builds(services):
+def test_images_are_pinned_and_each_of_ours_is_built_once(services):
+    built = Counter()
     for name, service in services.items():
-        default = re.fullmatch(r"\$\{AIRLOOP_\w+:-(.+)\}", service["image"])
-        image = default[1] if default else service["image"]
+        image = default(service["image"])
         assert re.search(r":[\w.-]+$", image) and not image.endswith(":latest"), f"{name}: pin {image} to a version"
-    assert [name for name, service in services.items() if "build" in service] == ["airflow-init"]
+        if image.startswith("airloop-"):
+            built[image] += "build" in service
+            assert service["pull_policy"] == "${AIRLOOP_PULL_POLICY:-never}", f"{name}: a registry has no {image}"
+    assert built == dict.fromkeys((f"airloop-{role}:local" for role in ("airflow", "serve", "mlflow", "seaweedfs")), 1)
 
 
-def test_our_containers_have_no_capability_and_gain_no_privilege(services):
+def test_every_image_comes_from_a_dockerfile_of_its_own(services):
+    for service in services.values():
+        if "build" in service:
+            role = default(service["image"]).removeprefix("airloop-").removesuffix(":local")
+            assert service["build"]["dockerfile"] == f"docker/{role}.Dockerfile"
+            assert {"PYTHON_IMAGE", "AIRLOOP_CODE_REVISION", "PIP_INDEX_URL"} <= set(service["build"]["args"])
+
+
+def default(text):
+    """A value as it is where no variable is set."""
+    while "${" in text:
+        text = re.sub(r"\$\{\w+(?::-([^${}]*))?\}", lambda found: found[1] or "", text)
+    return text
+
+
+def test_containers_have_no_capability_gain_no_privilege_and_write_nowhere_else(services):
     for name, service in services.items():
         assert service["security_opt"] == ["no-new-privileges:true"], name
-        assert name == "postgres" or service["cap_drop"] == ["ALL"], name  # postgres' entrypoint changes its user
+        if name != "postgres":  # its entrypoint changes its user, and makes files where it likes
+            assert service["cap_drop"] == ["ALL"], name
+            assert service["read_only"], f"{name}: a container that can write to itself keeps what an intruder leaves"
 
 
 def test_state_lies_in_named_volumes_only(compose, services):
     used = {mount.partition(":")[0] for service in services.values() for mount in service.get("volumes", [])}
-    assert used == set(compose["volumes"])
+    assert used - SCRATCH == set(compose["volumes"])
+
+
+def test_nothing_of_a_run_is_on_a_volume_that_others_see(services):
+    """Workers and the online service meet in the store only, as they would on machines of their own."""
+    for name, service in services.items():
+        shared = [mount for mount in service.get("volumes", []) if ":" in mount and mount.split(":")[1] in SCRATCH]
+        assert not shared, f"{name}: {shared} would let a test pass that fails with a second machine"
+        if "AIRLOOP_STORE" in service.get("environment", {}):
+            places = {service["environment"][f"AIRLOOP_{what}"] for what in ("STORE", "LANDING", "DVC_REMOTE")}
+            assert all(place.startswith("s3://") for place in places)
+
+
+def test_a_worker_is_a_scheduler_in_all_that_tasks_see(services):
+    worker, scheduler = services["worker"], services["scheduler"]
+    assert worker["profiles"] == ["celery"]
+    for key in ("image", "environment", "volumes", "mem_limit"):
+        assert worker[key] == scheduler[key]
 
 
 def test_airflow_is_set_as_on_a_laptop(services):
@@ -123,7 +166,7 @@ def test_spark_is_reached_as_on_a_laptop(services):
 
 
 def test_all_parts_of_airflow_share_one_environment(services):
-    parts = ["api-server", "scheduler", "dag-processor", "triggerer"]
+    parts = ["api-server", "scheduler", "worker", "dag-processor", "triggerer"]
     assert all(services[part]["environment"] == services["scheduler"]["environment"] for part in parts)
 
 
