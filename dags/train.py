@@ -30,7 +30,7 @@ from airloop import APPROVED, DEFAULT_ARGS, RETRAIN_REQUESTED, act, by_hand, by_
             type="object",
             propertyNames={"pattern": r"^[a-z_]+(\.[A-Za-z0-9_]+)+$"},
             title="Settings for this run only",
-            description='Dotted names of params.yaml, for example {"train.max_depth": 8}.',
+            description='Dotted names of params.yaml, for example {"train.xgboost.max_depth": 8}.',
         ),
         "reason": by_hand({"maxLength": 500}, title="Reason", description="Why by hand; kept with the run."),
     },

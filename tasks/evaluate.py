@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import xgboost as xgb
 
 from tasks.common import model as models
 from tasks.common import params
@@ -32,6 +31,7 @@ from tasks.common.stats import metrics, reliability
 from tasks.common.tables import held_out, labelled, read_features
 from tasks.flights.definitions import FEATURES, KEY, LABEL
 from tasks.flights.golden import digest
+from tasks.training.family import named
 
 SMOKE = ("carrier", "flight", "origin", "dest", "scheduled_at")
 """What a traveller knows of a flight, and the online service is asked with."""
@@ -110,11 +110,8 @@ def behave(model: Model, table: pa.Table, before: Matrix, check: Behaviour) -> d
     return {"absent": [], "shift": float(change.mean()), "share_up": float((change >= 0).mean())}
 
 
-def parity_gap(native: bytes, x: Matrix, scores: Matrix) -> float | None:
-    """Largest absolute difference between the ONNX ``scores`` and XGBoost's own of the same rows; None with NaN."""
-    booster = xgb.Booster()
-    booster.load_model(bytearray(native))
-    own = booster.predict(xgb.DMatrix(x, feature_names=booster.feature_names))
+def parity_gap(own: Matrix, scores: Matrix) -> float | None:
+    """Largest absolute difference between the ONNX ``scores`` and the family's own of the same rows; None with NaN."""
     gap = np.abs(own.astype(np.float64) - scores).max(initial=0.0)
     return None if np.isnan(gap) else float(gap)
 
@@ -132,12 +129,13 @@ def read_champion(folder: Path) -> tuple[dict[str, Any], Model | None]:
 
 
 def read_candidate(folder: Path) -> tuple[Model, dict[str, Any], bytes]:
-    """The trained model, metrics.json and XGBoost's own format; DataError when a file is missing or damaged."""
+    """The trained model, metrics.json and the family's own format; DataError when a file is missing or damaged."""
     try:
         content = (folder / "model.onnx").read_bytes()
         model = models.load(content, (folder / "contract.json").read_bytes(), sha256(content))
-        return model, json.loads((folder / "metrics.json").read_bytes()), (folder / "native.json").read_bytes()
-    except (OSError, ValueError) as error:
+        facts = json.loads((folder / "metrics.json").read_bytes())
+        return model, facts, (folder / named(facts["family"]).NATIVE).read_bytes()
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} holds no whole model ({error}); run the train stage again.") from None
 
 
@@ -155,7 +153,9 @@ def evaluate(settings: Params, root: Path = Path()) -> dict[str, bytes]:
     measured |= {
         "data_through": training["data_through"],
         "training": training,
-        "parity_gap": parity_gap(native, candidate.contract.encode(golden.table), on_golden),
+        "parity_gap": parity_gap(
+            named(training["family"]).predict(native, candidate.contract.encode(golden.table)), on_golden
+        ),
     }
     theirs, champion_scores = champion_facts, None
     if champion is not None:

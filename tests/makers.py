@@ -113,7 +113,8 @@ def settings(months: Sequence[str] = WINDOW) -> dict[str, Any]:
     raw: dict[str, Any] = yaml.safe_load((CODE / "params.yaml").read_text())
     raw["months"] = calendar.window(months)
     raw["golden"] |= {"months": list(WARMUP), "rows": 600, "min_rows_per_carrier": 10, "digest": None}
-    raw["train"] |= {"rounds": 80, "eta": 0.15, "early_stopping_rounds": 10, "threads": 1}
+    raw["train"]["threads"] = 1
+    raw["train"]["xgboost"] |= {"rounds": 80, "eta": 0.15, "early_stopping_rounds": 10}
     raw["gate"] |= {
         "floors": {"auc": 0.62, "ece": 0.12},
         "slices": {"origin": {"min_rows": 1, "min_auc": 0.55}},
@@ -175,7 +176,7 @@ class Workspace:
     def train(self) -> train.Trained:
         """Train on the window."""
         use = self.params
-        made = train.train(read_features(use.months, folder=self.root / "data/features"), use.train, use.holdout)
+        made = train.train(train.source(use, self.root / "data/features"), use.train)
         train.write(made, self.root / "model")
         return made
 

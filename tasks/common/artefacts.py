@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,11 @@ class Store:
         finally:
             partial.unlink()
         return True
+
+    def delete(self, name: str) -> None:
+        """Remove ``name``; nothing happens when it is not there."""
+        with suppress(FileNotFoundError):
+            self._fs.rm_file(self._path(name))
 
     def names(self, prefix: str) -> list[str]:
         """Sorted names below the folder ``prefix``, at any depth; empty when there is none."""

@@ -93,23 +93,26 @@ class GoldenParams(Frozen):
     """Pinned sha256 of the golden set; null refuses every candidate and says which digest to pin."""
 
 
-class TrainParams(Frozen):
-    """The ``train`` stage."""
+class CheckpointParams(Frozen):
+    """When a training keeps what it has learned so far. Shapes no result: a resumed training gives the bytes of an uninterrupted one."""
 
-    family: Literal["xgboost"]
-    """Model family."""
-    device: Literal["cpu", "cuda"]
-    """Where XGBoost trains; cuda needs the GPU build of xgboost."""
-    seed: int
-    """Seed of everything random."""
-    threads: Positive
-    """Threads; part of the result's identity, since sums are made in their order."""
+    steps: Positive
+    """Steps (rounds of XGBoost) after which a checkpoint is written,"""
+    seconds: Annotated[float, Field(ge=0)]
+    """or seconds, whichever comes first; and on SIGTERM."""
+    keep: Positive
+    """Checkpoints of a training that are kept while it runs."""
+
+
+class XGBoostParams(Frozen):
+    """The family ``xgboost``."""
+
     rounds: Positive
     """Largest number of boosting rounds."""
     early_stopping_rounds: Positive
     """Rounds without improvement of the validation days' log loss before training stops."""
-    validation: DayRule
-    """Days to stop on; held-out days are taken out first."""
+    segment_rounds: Positive
+    """Rounds between two points from which a training can be resumed; part of the result's identity."""
     max_depth: Positive
     """Depth of a tree."""
     eta: Annotated[float, Field(gt=0, le=1)]
@@ -122,6 +125,25 @@ class TrainParams(Frozen):
     """Share of the rows that a tree sees."""
     colsample_bytree: Annotated[float, Field(gt=0, le=1)]
     """Share of the features that a tree sees."""
+
+
+class TrainParams(Frozen):
+    """The ``train`` stage."""
+
+    family: Literal["xgboost"]
+    """Model family."""
+    device: Literal["cpu", "cuda"]
+    """Where it trains; cuda needs the GPU build of xgboost."""
+    seed: int
+    """Seed of everything random."""
+    threads: Positive
+    """Threads; part of the result's identity, since sums are made in their order."""
+    validation: DayRule
+    """Days to stop on; held-out days are taken out first."""
+    checkpoint: CheckpointParams
+    """When what is learned so far is kept."""
+    xgboost: XGBoostParams
+    """Settings of that family."""
 
 
 class EvaluateParams(Frozen):

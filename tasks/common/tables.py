@@ -19,11 +19,17 @@ FEATURES = Path("data/features")
 """Folder of ``<month>.parquet`` in a workspace."""
 
 
-def read_features(months: Iterable[str], columns: Sequence[str] | None = None, folder: Path = FEATURES) -> pa.Table:
-    """Feature rows of ``months``, oldest first; DataError names the months that are not there."""
+def paths_of(months: Iterable[str], folder: Path = FEATURES) -> list[Path]:
+    """Feature files of ``months``, oldest first; DataError names the months that are not there."""
     paths = [folder / f"{month}.parquet" for month in sorted(months)]
     if absent := [path.stem for path in paths if not path.is_file()]:
         raise DataError(f"{folder} lacks {', '.join(absent)}; run `dvc repro` for these months first.")
+    return paths
+
+
+def read_features(months: Iterable[str], columns: Sequence[str] | None = None, folder: Path = FEATURES) -> pa.Table:
+    """Feature rows of ``months``, oldest first; DataError names the months that are not there."""
+    paths = paths_of(months, folder)
     try:
         return pa.concat_tables([pq.read_table(path, columns=columns) for path in paths])
     except pa.ArrowInvalid as error:

@@ -16,7 +16,7 @@ from .story import MARKS, MONTH, ONE_MONTH, nothing_left
 
 pytestmark = MARKS
 
-LONG = {**ONE_MONTH, "train.rounds": 1501, "train.early_stopping_rounds": 1501}
+LONG = {**ONE_MONTH, "train.xgboost.rounds": 1501, "train.xgboost.early_stopping_rounds": 1501}
 """A training that no cache knows, and that is long enough to be caught in the middle."""
 
 

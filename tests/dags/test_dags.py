@@ -105,7 +105,7 @@ def test_deploy_promotes_rolls_back_or_heals(params, month, arguments) -> None:
         ("monitor", {"month": 201304}),
         ("train", {"month": "2013-4"}),
         ("train", {"overrides": {"train": 1}}),
-        ("train", {"overrides": ["train.eta=0.2"]}),
+        ("train", {"overrides": ["train.xgboost.eta=0.2"]}),
         ("deploy", {"version": "1"}),
         ("deploy", {"version": 0}),
     ],

@@ -89,7 +89,7 @@ def test_a_month_that_goes_wrong_triggers_and_its_challenger_is_promoted(loop: L
 
 def test_a_worse_challenger_is_refused_and_the_champion_stays(loop: Loop) -> None:
     before = (loop.ledger(), loop.aliases(), loop.online()["model_version"])
-    tasks = loop.run("train", {"month": "2013-04", "overrides": {"train.rounds": 3}})
+    tasks = loop.run("train", {"month": "2013-04", "overrides": {"train.xgboost.rounds": 3}})
     assert tasks["register"]["state"] == "skipped"
     run_id = loop.airflow.runs("train")[-1]["dag_run_id"]
     assert "gate says" in loop.airflow.log("train", run_id, "register", 1)
@@ -113,7 +113,7 @@ def test_the_same_month_again_changes_no_digest_and_asks_for_nothing(loop: Loop)
 
 def test_a_killed_task_is_tried_again_and_the_run_succeeds(loop: Loop) -> None:
     """SIGKILL to the process that trains, while Airflow runs; the rounds make the run one that no cache knows."""
-    run_id = loop.airflow.trigger("train", {"month": "2013-04", "overrides": {"train.rounds": 399}})
+    run_id = loop.airflow.trigger("train", {"month": "2013-04", "overrides": {"train.xgboost.rounds": 399}})
     victim = wait_for_process("tasks/train.py")
     os.kill(victim.pid, signal.SIGKILL)
     tasks = loop.follow("train", run_id)

@@ -34,7 +34,7 @@ def pod(task: Any, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_pod_runs_the_stage_s_own_argv_for_the_month(context, monkeypatch) -> None:
-    built = pod(stage("train"), context(params={"overrides": {"train.eta": 0.2}}), monkeypatch)
+    built = pod(stage("train"), context(params={"overrides": {"train.xgboost.eta": 0.2}}), monkeypatch)
     container = built.spec.containers[0]
     assert container.args == ["python", "tasks/train.py"]
     assert container.command == ["python", "-m", "tasks.common.pod"]  # prepares and commits around it
@@ -44,7 +44,7 @@ def test_the_pod_runs_the_stage_s_own_argv_for_the_month(context, monkeypatch) -
     assert env["AIRLOOP_MONTH"] == "2013-04"
     assert env["AIRLOOP_RUN"].startswith("train-2013-04-")
     assert env["AIRLOOP_STORE"] == "s3://airloop/store"
-    assert env["AIRLOOP_OVERRIDES"] == '{"train.eta": 0.2}'
+    assert env["AIRLOOP_OVERRIDES"] == '{"train.xgboost.eta": 0.2}'
     assert not [name for name in env if any(word in name for word in SECRET_LOOKING)]
     assert built.metadata.labels["airloop.io/month"] == "2013-04"
     assert built.metadata.namespace == "ml"

@@ -49,12 +49,10 @@ def test_exit_99_skips_with_the_reason() -> None:
 
 
 def test_a_refusal_fails_for_good_with_all_its_lines() -> None:
-    script = (
-        "import sys; print('error: 2 settings to correct:\\n  train.eta\\n  gate.floors', file=sys.stderr); sys.exit(1)"
-    )
+    script = "import sys; print('error: 2 settings to correct:\\n  train.xgboost.eta\\n  gate.floors', file=sys.stderr); sys.exit(1)"
     with pytest.raises(AirflowFailException) as caught:
         conclude(run(script))
-    assert str(caught.value) == "2 settings to correct:\n  train.eta\n  gate.floors"
+    assert str(caught.value) == "2 settings to correct:\n  train.xgboost.eta\n  gate.floors"
 
 
 def test_the_reason_is_the_stage_s_own_and_not_its_wrapper_s() -> None:

@@ -77,10 +77,10 @@ def test_who_is_skipped_or_refused_announces_nothing(context, word: str, error: 
 
 
 def test_overrides_and_an_act_s_arguments_reach_the_command_line(context) -> None:
-    given = context(params={"overrides": {"train.eta": 0.2, "golden.digest": None}})
+    given = context(params={"overrides": {"train.xgboost.eta": 0.2, "golden.digest": None}})
     argv = workspace_argv("act", ["publish"], given, ["--month", "2013-04"])
     assert argv[argv.index("--set") :] == [
-        "--set", "train.eta=0.2", "--set", "golden.digest=null", "--rest", "--month", "2013-04",
+        "--set", "train.xgboost.eta=0.2", "--set", "golden.digest=null", "--rest", "--month", "2013-04",
     ]  # fmt: skip
 
 

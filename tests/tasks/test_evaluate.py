@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks import evaluate as stage
-from tasks import train
 from tasks.common import smoke
 from tasks.common.artefacts import Store, sha256
 from tasks.common.errors import DataError
 from tasks.common.latency import measure
+from tasks.training import source
 from tests import makers
 
 
@@ -146,7 +146,7 @@ def test_a_candidate_that_cannot_be_read_is_an_error(fresh: makers.Workspace) ->
 
 
 def test_a_feature_the_model_lacks_cannot_be_changed(fresh: makers.Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "FEATURES", tuple(n for n in train.FEATURES if n != "precip"))
+    monkeypatch.setattr(source, "FEATURES", tuple(n for n in source.FEATURES if n != "precip"))
     fresh.train()
     fresh.evaluate()
     assert report(fresh)["candidate"]["behaviour"]["heavy rain"] == {

@@ -15,9 +15,9 @@ import pytest
 from scipy.stats import binomtest, norm
 
 from tasks import gate as stage
-from tasks import train
 from tasks.common import params, stats
 from tasks.common.artefacts import Store, sha256
+from tasks.training import source
 from tests import makers
 
 SETTINGS = params.parse(makers.settings() | {"golden": makers.settings()["golden"] | {"digest": "a" * 64}})
@@ -79,7 +79,7 @@ def test_shuffled_labels_are_refused(run: makers.Workspace) -> None:
 
 
 def test_a_dropped_feature_is_refused(run: makers.Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "FEATURES", tuple(n for n in train.FEATURES if n != "precip"))
+    monkeypatch.setattr(source, "FEATURES", tuple(n for n in source.FEATURES if n != "precip"))
     run.train()
     run.evaluate()
     refused(run, "behaviour heavy rain: not measured: the model lacks precip")

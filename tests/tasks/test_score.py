@@ -84,7 +84,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, list[t
     workspace = Workspace(tmp_path_factory.mktemp("models"), rows_a_day=20)
     models = []
     for rounds in (5, 15):
-        workspace.raw["train"]["rounds"] = rounds
+        workspace.raw["train"]["xgboost"]["rounds"] = rounds
         workspace.save()
         models.append(workspace.train())
     return workspace, models

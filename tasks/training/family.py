@@ -1,0 +1,67 @@
+"""A model family: how it learns, and what its own format says of a row. Everything else of training is shared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tasks.common.model import Contract, Matrix
+from tasks.common.params import TrainParams
+from tasks.training.checkpoints import Checkpoints
+from tasks.training.ending import Ending
+from tasks.training.progress import Progress
+from tasks.training.source import Source
+
+
+@dataclass(frozen=True)
+class Job:
+    """What surrounds one training."""
+
+    checkpoints: Checkpoints
+    """Of this training, by whoever began it."""
+    progress: Progress
+    """Told of every step."""
+    ending: Ending
+    """Whether the process was asked to end."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a family leaves behind."""
+
+    onnx: bytes
+    """Maps encoded rows (``Contract.encode``) to probabilities: INPUT float [n, features] to OUTPUT float [n, 2]."""
+    native: bytes
+    """The model in the family's own format; no pickle."""
+    facts: dict[str, Any]
+    """Plain JSON without clock times; at least ``validation_log_loss``, by which families are compared."""
+
+
+class Family(Protocol):
+    """A module of families/."""
+
+    NATIVE: str
+    """File name of its own format."""
+    VERSION: str
+    """Of the library behind it: a checkpoint of another version is not resumed from."""
+
+    def fit(self, source: Source, contract: Contract, settings: TrainParams, job: Job) -> Fitted:
+        """Learn from ``source``; equal rows and settings give equal bytes, however often it was interrupted.
+
+        Raises:
+            Ended: the process was asked to end; the next one goes on from the checkpoint.
+        """
+
+    def predict(self, native: bytes, x: Matrix) -> Matrix:
+        """P(positive) float32 [n] of encoded rows [n, features], by the family's own library."""
+
+
+def named(name: str) -> Family:
+    """The family that params.yaml calls ``name``; imported now, because each brings its own heavy library."""
+    match name:
+        case "xgboost":
+            from tasks.training.families import xgboost
+
+            return xgboost
+        case _:
+            raise AssertionError(f"params.py lets through the family {name!r}, which is no file of families/")

@@ -1,0 +1,123 @@
+"""The rows that a training may see, on disk: labelled, not held out, and divided by whole days into two parts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from tasks.common.artefacts import sha256_file, to_json
+from tasks.common.errors import DataError
+from tasks.common.model import Contract, Feature
+from tasks.common.params import DayRule
+from tasks.common.tables import on_days, paths_of
+from tasks.flights.definitions import CATEGORIES, FEATURES, LABEL
+
+Part = Literal["train", "validation"]
+"""Days to learn from, and days to stop on."""
+
+UNKNOWN = "0" * 64
+"""Stands for the digest of an ONNX file that is not made yet."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Feature rows of the window's months; nothing is read before it is asked for."""
+
+    folder: Path
+    """Folder of ``<month>.parquet``."""
+    months: tuple[str, ...]
+    holdout: DayRule
+    """Days that no model trains or stops on."""
+    validation: DayRule
+    """Days to stop on, of those that are left."""
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        """The months' files, oldest first; DataError names the months that are not there."""
+        return paths_of(self.months, self.folder)
+
+    def keep(self, rows: pa.Table | pa.RecordBatch, part: Part) -> pa.Table | pa.RecordBatch:
+        """Those of ``rows``, which have the columns ``day`` and the label, that belong to ``part``."""
+        days = np.asarray(rows.column("day"))
+        inside = ~on_days(days, self.holdout) & (on_days(days, self.validation) == (part == "validation"))
+        return rows.filter(pc.and_(pa.array(inside), pc.is_valid(rows.column(LABEL))))
+
+    def batches(self, part: Part, columns: Sequence[str] = FEATURES, rows: int = 65536) -> Iterator[pa.RecordBatch]:
+        """Rows of ``part`` in the files' order, in batches of at most ``rows``, with ``columns``, the label and the day.
+
+        Memory holds some batches at a time, however many months there are.
+        """
+        wanted = list(dict.fromkeys(("day", LABEL, *columns)))
+        for path in self.paths:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=rows, columns=wanted):
+                    kept = self.keep(batch, part)
+                    if kept.num_rows:
+                        yield kept
+
+    def table(self, part: Part, columns: Sequence[str] = FEATURES) -> pa.Table:
+        """All rows of ``part`` in memory."""
+        wanted = list(dict.fromkeys(("day", LABEL, *columns)))
+        schema = pa.schema([ds.dataset(self.paths).schema.field(name) for name in wanted])
+        return pa.Table.from_batches(self.batches(part, columns), schema)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what is read and how it is divided."""
+        rules = to_json([self.months, self.holdout.model_dump(), self.validation.model_dump()])
+        found = hashlib.sha256(rules)
+        for path in self.paths:
+            found.update(bytes.fromhex(sha256_file(path)))
+        return found.hexdigest()
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """Months, rows, days and the positive share, in plain JSON; DataError when a part has not both outcomes."""
+        seen: dict[Part, tuple[int, int, set[int]]] = {part: self._count(part) for part in ("train", "validation")}
+        for part, (rows, positive, _) in seen.items():
+            if positive in {0, rows}:
+                raise DataError(
+                    f"The {'training' if part == 'train' else 'train.validation'} days hold {rows} labelled rows and not both "
+                    "outcomes; widen the window (months) or change train.validation in params.yaml."
+                )
+        rows, positive, _ = seen["train"]
+        return {
+            "months": sorted(self.months),
+            "data_through": max(self.months),
+            "rows": {"read": sum(pq.read_metadata(path).num_rows for path in self.paths)}
+            | {part: seen[part][0] for part in seen},
+            "days": {part: len(seen[part][2]) for part in seen},
+            "positive_share": positive / rows,
+        }
+
+    def _count(self, part: Part) -> tuple[int, int, set[int]]:
+        rows, positive, days = 0, 0, set[int]()
+        for batch in self.batches(part, ()):
+            rows += batch.num_rows
+            positive += int(pc.sum(batch.column(LABEL)).as_py())
+            days |= set(pc.unique(batch.column("day")).to_pylist())
+        return rows, positive, days
+
+    def contract(self) -> Contract:
+        """The feature contract: the categories are those of the training rows; its ONNX digest is still unknown."""
+        values: dict[str, set[str]] = {name: set() for name in CATEGORIES}
+        for batch in self.batches("train", CATEGORIES):
+            for name, known in values.items():
+                known.update(value for value in pc.unique(batch.column(name)).to_pylist() if value)
+        features = tuple(
+            Feature(name=name, kind="category", categories=tuple(sorted(values[name])))
+            if name in CATEGORIES
+            else Feature(name=name, kind="number")
+            for name in FEATURES
+        )
+        return Contract(features=features, label=LABEL, onnx_sha256=UNKNOWN)
