@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from airflow.models import DagRun, TaskInstance
+from airflow.models import DagRun, TaskInstance, import_all_models
 from airflow.models.base import Base
 from airflow.models.dag import DagModel, DagTag
 from airflow.models.dagbundle import DagBundleModel
@@ -116,6 +116,7 @@ def test_months_gate_drift_and_ledger(tmp_path: Path) -> None:
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
     """Airflow's tables, with our DAG `ingest` and somebody else's."""
+    import_all_models()  # tables refer to each other
     engine = sa.create_engine(f"sqlite:///{tmp_path}/airflow.db")
     Base.metadata.create_all(engine)
     with Session(engine) as made:
