@@ -4,11 +4,12 @@ PYTHON ?= python3
 THROUGH ?= 2013-06
 RUN := .venv/bin/python
 READY := .venv/.airloop.json
+TORCH_READY := .venv/.torch.json
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-cluster bench lint format lock images lineage rebuild rollback shell clean
+.PHONY: help setup setup-torch demo up down status test test-cluster bench lint format lock images lineage rebuild rollback shell clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +19,13 @@ setup: ## make .venv from the locks, and find or fetch a Java
 
 $(READY): requirements/boot.txt requirements/main.txt requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m local.bootstrap
+
+# TORCH=cu128 (or another of uv's --torch-backend, or `index`: what the package index has) for another build than that without CUDA.
+setup-torch: ## install PyTorch too, for `train.family: mlp` (TORCH=auto for a GPU's build)
+	@$(PYTHON) -m local.bootstrap --torch
+
+$(TORCH_READY): $(READY) requirements/torch.txt requirements/torch.version
+	@$(PYTHON) -m local.bootstrap --torch
 
 demo: $(READY) ## watch half a year of data go round the loop (THROUGH=2013-12 for all of it)
 	@$(RUN) -m local.demo --through $(THROUGH)
@@ -32,7 +40,7 @@ down: ## stop them and delete their data (KEEP=1 stops only)
 status: $(READY) ## say which services are well
 	@$(RUN) -m local status
 
-test: $(READY) ## prove it: unit, property, contract and end-to-end tests (ARGS="-k name" for some)
+test: $(TORCH_READY) ## prove it: unit, property, contract and end-to-end tests (ARGS="-k name" for some)
 	@$(RUN) -m pytest $(ARGS)
 
 # KUBECONFIG=<file> IMAGE_PREFIX=<registry/path/>; IMAGE_TAG (local); S3_ENDPOINT=<url> with AWS_* keys in the environment, or a
@@ -51,7 +59,7 @@ format: $(READY) ## let ruff mend what it can
 	@$(RUN) -m ruff check --fix --quiet . ; $(RUN) -m ruff format .
 
 lock: $(READY) ## resolve requirements/*.in anew, keeping what still fits (ARGS=--upgrade for the newest)
-	@cd requirements && for name in boot main dev gpu airflow train spark serve mlflow seaweedfs; do \
+	@cd requirements && for name in boot main dev gpu torch airflow train spark serve mlflow seaweedfs; do \
 		without=; if [ -e $$name.without ]; then without="--excludes $$name.without"; fi; \
 		echo "$$name.txt"; ../.venv/bin/$(LOCK) $(ARGS) $$without $$name.in -o $$name.txt || exit 1; done
 

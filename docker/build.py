@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLES: dict[str, dict[str, object]] = tomllib.loads((ROOT / "docker/images.toml").read_text())
-PASSED_ON = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "JAVA_PACKAGE", "XGBOOST")
+PASSED_ON = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "JAVA_PACKAGE", "XGBOOST", "TORCH")
 """Build arguments that are taken from the environment where it has them."""
 
 

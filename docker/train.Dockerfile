@@ -1,5 +1,5 @@
 # The Python stages of dvc.yaml, each in a pod: `python -m tasks.common.pod python tasks/train.py`. For a GPU: PYTHON_IMAGE=<a
-# CUDA base> XGBOOST=gpu; the base may come without Python.
+# CUDA base> XGBOOST=gpu TORCH=cu128; the base may come without Python.
 # No `# syntax=` line: it would fetch a frontend from a registry. docker/install.sh and docker/prepare.sh say what the two stages do.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
@@ -11,10 +11,12 @@ ARG UV_DEFAULT_INDEX
 ARG UV_HTTP_TIMEOUT=300
 # gpu puts XGBoost with its GPU libraries in place of xgboost-cpu.
 ARG XGBOOST=cpu
+# PyTorch, for `train.family: mlp`: cpu, cu128 or another of uv's --torch-backend, or index, what the package index has.
+ARG TORCH=none
 WORKDIR /build
-COPY docker/install.sh requirements/boot.txt requirements/train.txt requirements/gpu.txt ./
+COPY docker/install.sh requirements/boot.txt requirements/train.txt requirements/gpu.txt requirements/torch.txt requirements/torch.version ./
 RUN --mount=type=cache,id=airloop-packages,target=/var/cache/uv --mount=type=secret,id=ca,target=/run/secrets/ca \
-    sh install.sh train.txt "$XGBOOST"
+    sh install.sh train.txt "$XGBOOST" "$TORCH"
 COPY docker/leave_out.py docker/left_out.txt ./
 RUN /opt/venv/bin/python leave_out.py left_out.txt
 

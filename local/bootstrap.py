@@ -1,5 +1,7 @@
 """Makes .venv from the locks, and finds or fetches a Java: what `make setup` runs, with any Python 3.11 to 3.13.
 
+    python -m local.bootstrap [--torch]     with PyTorch too; where it was installed before, it is kept without the word
+
 Standard library only, for nothing is installed yet. A second run compares one digest and returns at once.
 """
 
@@ -30,27 +32,37 @@ def main() -> int:
     from local.errors import LocalError
 
     try:
-        setup()
+        setup(with_torch="--torch" in sys.argv[1:])
     except LocalError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def setup() -> None:
-    """Brings .venv and Java to what the locks say; does nothing where the stamp says they are already.
+def setup(*, with_torch: bool = False) -> None:
+    """Brings .venv and Java to what the locks say; does nothing where the stamps say they are already.
 
     Raises:
         LocalError: an install step failed, or there is no Java.
     """
-    from local import java
+    from local import pytorch
     from local.paths import STAMP
 
+    with_torch = with_torch or pytorch.wanted()
     digest = wanted_digest()
     if is_current(digest):
         # make compares times, and a checkout may have touched the locks without changing them.
         STAMP.touch()
-        return
+    else:
+        _make(digest)
+    if with_torch:
+        _torch(digest)
+
+
+def _make(digest: str) -> None:
+    from local import java
+    from local.paths import STAMP
+
     started = time.monotonic()
     STAMP.unlink(missing_ok=True)
     _environment()
@@ -58,6 +70,22 @@ def setup() -> None:
     _archive_classes(found.home)
     STAMP.write_text(json.dumps({"digest": digest, "java_home": str(found.home)}) + "\n")
     print(f"Ready in {time.monotonic() - started:.0f} s, with Java {found.major} at {found.home}.", flush=True)
+
+
+def _torch(digest: str) -> None:
+    from local import pytorch
+    from local.errors import LocalError
+    from local.paths import TORCH_STAMP
+
+    if pytorch.is_current(digest, os.environ):
+        TORCH_STAMP.touch()
+        return
+    _step(f"Installing PyTorch ({pytorch.build(os.environ)})")
+    if not pytorch.install(_succeeds, _python(), digest, os.environ):
+        raise LocalError(
+            "PyTorch could not be installed, see above. Where uv's index for it cannot be reached, name a folder of wheels "
+            "(UV_FIND_LINKS or PIP_FIND_LINKS), or take what the package index has: make setup-torch TORCH=index"
+        )
 
 
 def wanted_digest() -> str:
@@ -147,12 +175,17 @@ def _step(text: str) -> None:
 def _run(*command: str | Path) -> None:
     from local.errors import LocalError
 
+    if not _succeeds(*command):
+        words = " ".join(map(str, command))
+        raise LocalError(f"This step failed, see above: {words}. Mend its cause and run `make setup` again.")
+
+
+def _succeeds(*command: str | Path, quiet: bool = False) -> bool:
     words = [str(word) for word in command]
     # uv leaves a lock file in the temporary folder for each build.
     with tempfile.TemporaryDirectory(prefix="airloop-setup-") as scratch:
-        done = subprocess.run(words, env={**_install_environment(), "TMPDIR": scratch}, check=False)
-    if done.returncode:
-        raise LocalError(f"This step failed, see above: {' '.join(words)}. Mend its cause and run `make setup` again.")
+        env = {**_install_environment(), "TMPDIR": scratch}
+        return subprocess.run(words, env=env, check=False, capture_output=quiet).returncode == 0
 
 
 def _install_environment() -> dict[str, str]:

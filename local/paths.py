@@ -13,6 +13,9 @@ VENV = ROOT / ".venv"
 STAMP = VENV / ".airloop.json"
 """Written by the bootstrap: the locks' digest, the interpreter and the Java home that this environment was made with."""
 
+TORCH_STAMP = VENV / ".torch.json"
+"""Written by the bootstrap where PyTorch is installed: its version, its build, and what they were chosen from."""
+
 JDK_CACHE = ROOT / ".airloop" / "jdk"
 """A downloaded Java. It stays in the checkout when AIRLOOP_HOME is elsewhere, and `down` keeps it."""
 

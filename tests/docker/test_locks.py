@@ -67,7 +67,7 @@ def test_what_is_left_out_is_neither_in_the_lock_nor_imported(role):
 
 def test_all_images_and_the_laptop_have_the_same_versions():
     versions: dict[str, dict[str, str]] = {}
-    for lock in ("main", *ROLES):
+    for lock in ("main", "torch", *ROLES):
         for package, version in pins(f"{lock}.txt").items():
             versions.setdefault(package, {})[lock] = version
     different = {package: found for package, found in versions.items() if len(set(found.values())) > 1}

@@ -185,7 +185,7 @@ def test_another_command_in_sparks_image_runs_as_it_is():
 def test_a_build_passes_on_what_the_environment_says_and_no_secret(script):
     build = script("docker/build.py")
     environ = {"AIRLOOP_IMAGE_PREFIX": "registry.example/team/", "AIRLOOP_IMAGE_TAG": "7", "AIRLOOP_PYTHON_IMAGE": "base:1",
-               "AIRLOOP_BUILD_CA": "/ca.pem", "UV_DEFAULT_INDEX": "https://index.example", "XGBOOST": "gpu", "JAVA_PACKAGE": "",
+               "AIRLOOP_BUILD_CA": "/ca.pem", "UV_DEFAULT_INDEX": "https://index.example", "XGBOOST": "gpu", "TORCH": "cu128", "JAVA_PACKAGE": "",
                "AWS_SECRET_ACCESS_KEY": "s3cret"}  # fmt: skip
     words = build.command("train", "abc", environ)
     assert words[words.index("--tag") + 1] == "registry.example/team/airloop-train:7"
@@ -195,6 +195,7 @@ def test_a_build_passes_on_what_the_environment_says_and_no_secret(script):
         "PYTHON_IMAGE=base:1",
         "UV_DEFAULT_INDEX=https://index.example",
         "XGBOOST=gpu",
+        "TORCH=cu128",
     }
     assert words[words.index("--secret") + 1] == "id=ca,src=/ca.pem"
     assert "s3cret" not in " ".join(words)

@@ -19,7 +19,7 @@ def test_a_python_that_is_too_old_is_told_what_to_do(monkeypatch, capsys):
 
 
 def test_it_needs_nothing_but_the_standard_library():
-    code = "import local.bootstrap, local.java, local.paths, local.errors"
+    code = "import local.bootstrap, local.java, local.paths, local.pytorch, local.errors"
     subprocess.run([sys.executable, "-S", "-c", code], cwd=paths.ROOT, check=True)
 
 
