@@ -115,6 +115,13 @@ def settings(months: Sequence[str] = WINDOW) -> dict[str, Any]:
     raw["golden"] |= {"months": list(WARMUP), "rows": 600, "min_rows_per_carrier": 10, "digest": None}
     raw["train"]["threads"] = 1
     raw["train"]["xgboost"] |= {"rounds": 80, "eta": 0.15, "early_stopping_rounds": 10}
+    raw["train"]["mlp"] |= {
+        "epochs": 4,
+        "device_batch": 64,
+        "warmup_steps": 10,
+        "learning_rate": 0.005,
+        "hidden": [16, 8],
+    }
     raw["gate"] |= {
         "floors": {"auc": 0.62, "ece": 0.12},
         "slices": {"origin": {"min_rows": 1, "min_auc": 0.55}},

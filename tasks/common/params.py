@@ -127,22 +127,65 @@ class XGBoostParams(Frozen):
     """Share of the features that a tree sees."""
 
 
+class MlpParams(Frozen):
+    """The family ``mlp``. A step learns from device_batch x processes (of all machines) x accumulation rows."""
+
+    epochs: Positive
+    """Most passes over the training rows."""
+    early_stopping_epochs: Positive
+    """Epochs without improvement of the validation days' log loss before training stops."""
+    device_batch: Positive
+    """Rows that a process takes through the network at once."""
+    accumulation: Positive
+    """Such batches of each process before the weights move."""
+    processes: Positive
+    """Processes on each machine, one for each of its GPUs; several machines: docs/training.md."""
+    parallel: Literal["ddp", "fsdp"]
+    """With several processes: a copy of the weights in each, or a shard, for networks larger than a GPU."""
+    precision: Literal["fp32", "bf16", "fp16"]
+    """In which the forward pass multiplies (autocast); fp16 scales its loss. Weights are fp32."""
+    compile: bool
+    """Whether torch.compile makes the forward pass; needs a C++ compiler, and repays itself in long trainings."""
+    window: Positive
+    """Rows in memory among which the order is random, less or more by a row group of the files."""
+    learning_rate: Annotated[float, Field(gt=0)]
+    """Highest learning rate of AdamW: a line up to it, then half a cosine down to 0."""
+    warmup_steps: Positive
+    """Steps on the way up."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """AdamW's."""
+    clip_norm: Annotated[float, Field(gt=0)]
+    """Norm to which the gradient of a step is cut."""
+    hidden: tuple[Positive, ...]
+    """Units of each hidden layer."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Share of hidden units that are switched off at random while training."""
+    embedding: Positive
+    """Largest width of a category's embedding."""
+    leave_out: tuple[str, ...]
+    """Numeric features that it does not see: those whose range is the season's, which a network extrapolates on."""
+    spread: Annotated[float, Field(gt=0)]
+    """Numbers are clipped to the training range, and to so many standard deviations around their mean."""
+
+
 class TrainParams(Frozen):
     """The ``train`` stage."""
 
-    family: Literal["xgboost"]
+    family: Literal["xgboost", "mlp"]
     """Model family."""
     device: Literal["cpu", "cuda"]
     """Where it trains; cuda needs the GPU build of xgboost."""
     seed: int
     """Seed of everything random."""
     threads: Positive
-    """Threads; part of the result's identity, since sums are made in their order."""
+    """Threads of a process; part of the result's identity, since sums are made in their order."""
     validation: DayRule
     """Days to stop on; held-out days are taken out first."""
     checkpoint: CheckpointParams
     """When what is learned so far is kept."""
     xgboost: XGBoostParams
+    """Settings of that family."""
+    mlp: MlpParams
     """Settings of that family."""
 
 

@@ -106,3 +106,13 @@ class Checkpoints:
     def _names(self) -> list[str]:
         assert self._store is not None
         return [name for name in self._store.names(self._folder) if NAME.search(name)]
+
+    @property
+    def place(self) -> dict[str, str] | None:
+        """Where they are and whose, in plain JSON for ``at`` in another process; None where none are kept."""
+        return None if self._store is None else {"store": self._store.url, "training": self._folder.rpartition("/")[2]}
+
+    @classmethod
+    def at(cls, place: dict[str, str] | None, settings: CheckpointParams) -> Checkpoints:
+        """Those of ``place``."""
+        return cls(None, "", settings) if place is None else cls(Store(place["store"]), place["training"], settings)

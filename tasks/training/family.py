@@ -63,5 +63,9 @@ def named(name: str) -> Family:
             from tasks.training.families import xgboost
 
             return xgboost
+        case "mlp":
+            from tasks.training.families import mlp
+
+            return mlp
         case _:
             raise AssertionError(f"params.py lets through the family {name!r}, which is no file of families/")

@@ -57,7 +57,7 @@ def pins(file: str) -> dict[str, str]:
 @cache
 def needs(role: str) -> frozenset[str]:
     """Dotted names that a role's code imports from outside this checkout, at any depth of its own code."""
-    seen = {ROOT / name for name in ROLES[role].get("not_run", ())}
+    seen = {file for name in ROLES[role].get("not_run", ()) for file in _files(ROOT / name)}
     found: set[str] = set()
     todo = [file for name in ROLES[role]["runs"] for file in _files(ROOT / name)]
     while todo:

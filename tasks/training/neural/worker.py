@@ -1,0 +1,42 @@
+"""A process of several that train together, started by torchrun's agent: python -m tasks.training.neural.worker FOLDER."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tasks.common.artefacts import to_json, write_atomic
+from tasks.common.errors import run_main
+from tasks.common.model import Contract
+from tasks.common.params import DayRule, TrainParams
+from tasks.training.checkpoints import Checkpoints
+from tasks.training.ending import Ending
+from tasks.training.family import Job
+from tasks.training.neural.group import joined
+from tasks.training.neural.launch import live_with
+from tasks.training.neural.learn import learn
+from tasks.training.progress import Progress
+from tasks.training.source import Source
+
+
+def main() -> None:
+    """Train as FOLDER/task.json says; the first process leaves the model in FOLDER."""
+    folder = Path(sys.argv[1])
+    task = json.loads((folder / "task.json").read_bytes())
+    live_with(task["parent"])
+    settings = TrainParams.model_validate(task["settings"])
+    rules = {part: DayRule.model_validate(task["source"][part]) for part in ("holdout", "validation")}
+    source = Source(Path(task["source"]["folder"]), tuple(task["source"]["months"]), **rules)
+    contract = Contract.model_validate(task["contract"])
+    with Ending() as ending, joined(settings.device) as group:
+        checkpoints = Checkpoints.at(task["checkpoints"], settings.checkpoint)
+        fitted = learn(source, contract, settings, Job(checkpoints, Progress("mlp"), ending), group)
+        checkpoints.flush()
+    if fitted is not None:
+        for name, content in (("onnx", fitted.onnx), ("native", fitted.native), ("facts.json", to_json(fitted.facts))):
+            write_atomic(folder / name, content)
+
+
+if __name__ == "__main__":
+    run_main(main)
