@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 THROUGH ?= 2013-06
+# compose plays on, starts and ends docker-compose.yaml; WITHOUT=grafana leaves services of it out.
+PLACE ?= embedded
 RUN := .venv/bin/python
 READY := .venv/.airloop.json
 TORCH_READY := .venv/.torch.json
@@ -27,15 +29,15 @@ setup-torch: ## install PyTorch too, for `train.family: mlp` (TORCH=auto for a G
 $(TORCH_READY): $(READY) requirements/torch.txt requirements/torch.version
 	@$(PYTHON) -m local.bootstrap --torch
 
-demo: $(READY) ## watch half a year of data go round the loop (THROUGH=2013-12 for all of it)
-	@$(RUN) -m local.demo --through $(THROUGH)
+demo: $(READY) ## watch half a year of data go round the loop (THROUGH=2013-12 for all of it, PLACE=compose for containers)
+	@$(RUN) -m local.demo --place $(PLACE) --through $(THROUGH) --without $(WITHOUT)
 
-up: $(READY) ## start Airflow, MLflow and the online service on 127.0.0.1
-	@$(RUN) -m local up
+up: $(READY) ## start Airflow, MLflow and the online service on 127.0.0.1 (PLACE=compose: in containers)
+	@$(RUN) -m local up --place $(PLACE) --without $(WITHOUT)
 
 # Stopping must not begin with an installation, so this does without the setup.
-down: ## stop them and delete their data (KEEP=1 stops only)
-	@if [ -x $(RUN) ]; then $(RUN) -m local down $(if $(KEEP),--keep); else echo "Nothing is set up here."; fi
+down: ## stop them and delete their data (KEEP=1 stops only; PLACE=compose)
+	@if [ -x $(RUN) ]; then $(RUN) -m local down --place $(PLACE) $(if $(KEEP),--keep); else echo "Nothing is set up here."; fi
 
 status: $(READY) ## say which services are well
 	@$(RUN) -m local status

@@ -31,9 +31,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="start every service and wait until each is well")
+    _add_place(up)
+    up.add_argument("--without", nargs="*", default=[], help="services of docker-compose.yaml to leave out")
     up.set_defaults(run=_up)
     down = commands.add_parser("down", help="stop every service and delete their data")
     down.add_argument("--keep", action="store_true", help="stop only; the next `up` goes on with the same data")
+    _add_place(down)
     down.set_defaults(run=_down)
     status = commands.add_parser("status", help="say which services are well, with addresses and memory")
     status.set_defaults(run=_status)
@@ -46,21 +49,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _up(_args: argparse.Namespace) -> None:
-    from local import stack
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--place", choices=["embedded", "compose"], default="embedded", help="processes, or containers")
 
-    stack.up()
-    _print_links()
+
+def _up(args: argparse.Namespace) -> None:
+    from local import compose, keys, stack
+
+    if args.place == "compose":
+        compose.up(args.without)
+        _print_links(compose.password(), "make down PLACE=compose")
+    else:
+        _print_links(keys.load(stack.up().home)["admin_password"])
 
 
 def _down(args: argparse.Namespace) -> None:
-    from local import stack
+    from local import compose, stack
 
-    stack.down(keep=args.keep)
+    (compose if args.place == "compose" else stack).down(keep=args.keep)
 
 
 def _status(_args: argparse.Namespace) -> int:
-    from local import processes, stack
+    from local import keys, processes, stack
     from local.env import place
     from local.services import services
 
@@ -73,20 +83,18 @@ def _status(_args: argparse.Namespace) -> int:
     for program in programs:
         print(f"  {program.name:<22}{'not well' if program.name in unwell else 'well'}")
     print(f"  memory                {processes.memory(processes.ours(where.home)) / 1024**2:,.0f} MB")
-    _print_links()
+    _print_links(keys.load(where.home)["admin_password"])
     return 1 if unwell else 0
 
 
-def _print_links() -> None:
-    from local import keys
+def _print_links(password: str, down: str = "make down") -> None:
     from local.env import place
 
     where = place()
-    password = keys.load(where.home)["admin_password"]
     print(f"  Airflow         {where.airflow_url}  (user admin, password {password})")
     print(f"  MLflow          {where.mlflow_url}")
     print(f"  Online service  {where.online_url}/docs")
-    print("  `make down` stops them and deletes their data.")
+    print(f"  `{down}` stops them and deletes their data.")
 
 
 def _logs(args: argparse.Namespace) -> None:

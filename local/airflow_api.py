@@ -16,13 +16,19 @@ RETRIES = 5
 
 
 class Airflow:
-    """A logged-in client; it logs in again when its token has run out, and waits out a restarting api-server."""
+    """A logged-in client; it logs in again when its token has run out, and waits out a restarting api-server.
 
-    def __init__(self) -> None:
-        where = place()
-        self.url = where.airflow_url
-        self._login = {"username": "admin", "password": keys.load(where.home)["admin_password"]}
-        self._http = httpx.Client(base_url=f"{self.url}/api/v2", timeout=30)
+    Args:
+        url: where Airflow answers; this machine's own unless given.
+        password: of `admin`; the home's own unless given.
+        pages: where a browser finds it, where that is elsewhere.
+    """
+
+    def __init__(self, url: str = "", password: str = "", pages: str = "") -> None:
+        self._api = url or place().airflow_url
+        self.url = pages or self._api
+        self._login = {"username": "admin", "password": password or keys.load(place().home)["admin_password"]}
+        self._http = httpx.Client(base_url=f"{self._api}/api/v2", timeout=30)
 
     def trigger(self, dag: str, conf: dict[str, Any]) -> str:
         """Start a run of ``dag``; returns its run id. LocalError with the API's reason when it is refused."""
@@ -99,7 +105,7 @@ class Airflow:
             except httpx.TransportError as error:
                 if attempt == RETRIES - 1:
                     raise LocalError(
-                        f"Airflow does not answer at {self.url} ({error}); start it with `make up`."
+                        f"Airflow does not answer at {self._api} ({error}); start it with `make up`."
                     ) from None
                 time.sleep(1 + attempt)
                 continue
@@ -107,10 +113,8 @@ class Airflow:
                 self._http.headers["Authorization"] = f"Bearer {self._token()}"
                 continue
             return answer
-        raise LocalError(
-            f"Airflow at {self.url} does not accept the login in secrets.json; `make down`, then `make up`."
-        )
+        raise LocalError(f"Airflow at {self._api} does not accept the login of `admin`; `make down`, then `make up`.")
 
     def _token(self) -> str:
-        answer = httpx.post(f"{self.url}/auth/token", json=self._login, timeout=30)
+        answer = httpx.post(f"{self._api}/auth/token", json=self._login, timeout=30)
         return str(answer.json().get("access_token", ""))

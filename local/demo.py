@@ -1,6 +1,6 @@
 """`make demo`: half a year of real data arrives month by month at a real Airflow. Drives the DAGs, decides nothing.
 
-python -m local.demo [--through 2013-06]
+python -m local.demo [--through 2013-06] [--place compose [--without grafana]]
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from local import demo_report, stack
+from local import compose, demo_report, keys
 from local.airflow_api import Airflow
 from local.env import environment, place
 from local.errors import LocalError
 from local.trickle import Trickle
 from tasks.common import months, params
-from tasks.common.artefacts import Store
+from tasks.common.artefacts import Store, to_json, write_atomic
 from tasks.common.environment import environment as tasks_environment
 from tasks.common.environment import store
 from tasks.common.errors import AirloopError
@@ -34,12 +36,12 @@ LAST_MONTH = "2013-12"
 class Demo:
     """One play of the loop; every line it prints is read from Airflow or the store."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, airflow: Airflow, online_url: str) -> None:
         self.console = console
-        self.airflow = Airflow()
+        self.airflow = airflow
         self.store = store()
-        self.params = params.load(place().code / "params.yaml")
-        self.trickle = Trickle(place().online_url, self.store)
+        self.params = params.load(tasks_environment().code / "params.yaml")
+        self.trickle = Trickle(online_url, self.store)
         self.feed = landing.read_tables(landing.source())
         self.begun = time.monotonic()
 
@@ -139,33 +141,81 @@ def _check(through: str) -> None:
         raise LocalError(f"THROUGH={through} is after {LAST_MONTH}; the example has the months of 2013.")
 
 
+def _play(through: str, console: Console, airflow: Airflow, online_url: str) -> dict[str, Any]:
+    """Play; returns what demo_report collects of it."""
+    demo = Demo(console, airflow, online_url)
+    try:
+        demo.play(through)
+    finally:
+        online = demo.trickle.stop()
+    return demo_report.collect(demo.store, online, demo.trickle.last_prediction)
+
+
+def _embedded(through: str, console: Console) -> tuple[dict[str, Any], str]:
+    """Start this machine's services afresh and play on them; returns the report and the login."""
+    from local import stack  # what starts services is not in the images
+
+    stack.down()
+    where = stack.up()
+    return _play(through, console, Airflow(), where.online_url), keys.load(where.home)["admin_password"]
+
+
+def _compose(through: str, without: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Start docker-compose.yaml afresh and play inside; returns the report and the login."""
+    source = landing.source()  # with this machine's own way to the package index
+    compose.down()
+    compose.up(without)
+    report = compose.play(through, source)
+    if stopped := report.get("stopped"):
+        raise LocalError(stopped)
+    return report, compose.password()
+
+
+def _within(through: str, console: Console, result: Path) -> int:
+    """Play in a container of the stack, and leave the report, or why it stopped, in the file ``result``."""
+    airflow = Airflow(
+        os.environ["AIRLOOP_AIRFLOW_URL"], os.environ["AIRLOOP_ADMIN_PASSWORD"], os.environ["AIRFLOW__API__BASE_URL"]
+    )
+    try:
+        report = _play(through, console, airflow, os.environ["AIRLOOP_DEMO_ONLINE_URL"])
+    except (LocalError, AirloopError) as error:
+        report = {"stopped": str(error)}
+    write_atomic(result, to_json(report))
+    return 0
+
+
 def main() -> int:
     """Start clean, play, report; leave the services up. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--through", default="2013-06", help="last month to land, 2013-03 to 2013-12 (default 2013-06)")
-    through = parser.parse_args().through
+    parser.add_argument("--place", choices=["embedded", "compose"], default="embedded", help="where to play it")
+    parser.add_argument("--without", nargs="*", default=[], help="services of docker-compose.yaml to leave out")
+    parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)  # where to leave the report inside a container
+    args = parser.parse_args()
     console = Console() if sys.stdout.isatty() else Console(width=120)  # a file has no width of its own
+    if args.result:
+        return _within(args.through, console, args.result)
     begun = time.monotonic()
+    suffix = " PLACE=compose" if args.place == "compose" else ""
+    lineage = (
+        "docker compose run --rm airflow-cli python -m tasks.lineage {}" if suffix else "make lineage PREDICTION={}"
+    )
     try:
         os.environ.update(environment())  # before anything of tasks reads it
-        _check(through)
-        stack.down()
-        stack.up()
-        demo = Demo(console)
-        try:
-            demo.play(through)
-        finally:
-            online = demo.trickle.stop()
-        report = demo_report.write(
-            demo.store, demo.airflow, online, time.monotonic() - begun, demo.trickle.last_prediction
-        )
-        demo_report.show(report, console)
+        _check(args.through)
+        played, password = _compose(args.through, args.without) if suffix else _embedded(args.through, console)
+        report = demo_report.write(played, demo_report.links(place(), password), time.monotonic() - begun)
+        demo_report.show(report, console, lineage, f"make down{suffix}")
     except (LocalError, AirloopError) as error:
         console.print(f"[bold red]Stopped:[/] {error}", highlight=False, markup=True)
-        console.print("The services stay up for a look; `make down` stops them, `make demo` starts afresh.")
+        console.print(
+            f"The services stay up for a look; `make down{suffix}` stops them, `make demo{suffix}` starts afresh."
+        )
         return 1
     except KeyboardInterrupt:
-        console.print("\nInterrupted. The services stay up; `make down` stops them, `make demo` starts afresh.")
+        console.print(
+            f"\nInterrupted. The services stay up; `make down{suffix}` stops them, `make demo{suffix}` starts afresh."
+        )
         return 130
     return 0
 

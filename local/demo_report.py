@@ -8,10 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from local import keys
-from local.airflow_api import Airflow
-from local.env import place
 from local.paths import ROOT
+from local.place import Place
 from tasks.common import landed
 from tasks.common.artefacts import Store, to_json, write_atomic
 from tasks.common.ledger import Ledger
@@ -55,11 +53,10 @@ def live_line(store: Store) -> str:
     return f"        [green]v{entry.to_version} is live[/] from {entry.effective_from}, in MLflow and online"
 
 
-def write(store: Store, airflow: Airflow, online: dict[str, int], seconds: float, prediction: str) -> dict[str, Any]:
-    """Write reports/demo.json; returns its content."""
-    where = place()
+def collect(store: Store, online: dict[str, int], prediction: str) -> dict[str, Any]:
+    """What the play came to: months, promotions, refusals, and what was asked online."""
     records = landed.read_all(store)
-    report = {
+    return {
         "months": [_month(store, record) for record in records.values()],
         "promotions": [entry.model_dump() for entry in Ledger(store).entries()],
         "refusals": [
@@ -69,27 +66,35 @@ def write(store: Store, airflow: Airflow, online: dict[str, int], seconds: float
             if not gate["passed"]
         ],
         "online": {**online, "last_prediction": prediction},
-        "seconds": round(seconds, 1),
-        "links": {
-            "airflow": airflow.url,
-            "airflow_login": f"admin / {keys.load(where.home)['admin_password']}",
-            "airloop_page": f"{airflow.url}/airloop/",
-            "mlflow": where.mlflow_url,
-            "online": where.online_url,
-            "online_docs": f"{where.online_url}/docs",
-            "reports": [
-                store.uri(f"reports/{month}/index.html")
-                for month in records
-                if store.exists(f"reports/{month}/index.html")
-            ],
-        },
+        "reports": [
+            store.uri(f"reports/{month}/index.html") for month in records if store.exists(f"reports/{month}/index.html")
+        ],
     }
+
+
+def links(where: Place, password: str) -> dict[str, Any]:
+    """Where a browser on this machine finds it all, with the login."""
+    return {
+        "airflow": where.airflow_url,
+        "airflow_login": f"admin / {password}",
+        "airloop_page": f"{where.airflow_url}/airloop/",
+        "mlflow": where.mlflow_url,
+        "online": where.online_url,
+        "online_docs": f"{where.online_url}/docs",
+    }
+
+
+def write(played: dict[str, Any], found: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Write reports/demo.json from what was collected and the links; returns its content."""
+    told = {name: value for name, value in played.items() if name != "reports"}
+    reports = [_openable(uri, found["airloop_page"]) for uri in played["reports"]]
+    report = {**told, "seconds": round(seconds, 1), "links": {**found, "reports": reports}}
     write_atomic(REPORT, to_json(report))
     return report
 
 
-def show(report: dict[str, Any], console: Console) -> None:
-    """The table of months and the links."""
+def show(report: dict[str, Any], console: Console, lineage: str, down: str) -> None:
+    """The table of months, the links, and the commands that ask where a prediction comes from and stop it all."""
     table = Table(title="Months", title_justify="left")
     for name in ("month", "landed", "quarantined", "champion", "AUC", "log loss", "ECE", "retrain", "outcome"):
         table.add_column(name, justify="left" if name in ("month", "outcome") else "right")
@@ -125,15 +130,20 @@ def show(report: dict[str, Any], console: Console) -> None:
         console.print(f"{'Drift reports':<15} {links['reports'][-1]}", highlight=False, soft_wrap=True)
     if online["last_prediction"]:
         console.print(
-            f"\nOf any prediction:  make lineage PREDICTION={online['last_prediction']}",
+            f"\nOf any prediction:  {lineage.format(online['last_prediction'])}",
             highlight=False,
             soft_wrap=True,
         )
     console.print(
-        f"Done in {report['seconds']:.0f} s; {REPORT.relative_to(ROOT)} has it for machines. `make down` stops and deletes it all.",
+        f"Done in {report['seconds']:.0f} s; {REPORT.relative_to(ROOT)} has it for machines. `{down}` stops and deletes it all.",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _openable(uri: str, page: str) -> str:
+    """A report's file, or its page in Airflow where it lies in a bucket."""
+    return uri if uri.startswith("file:") else page + uri[uri.index("reports/") :]
 
 
 def _month(store: Store, record: landed.Landed) -> dict[str, Any]:

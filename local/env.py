@@ -24,20 +24,20 @@ def place() -> Place:
     Raises:
         LocalError: a port is not a number from 1 to 65535, or two services share one.
     """
-    said = _said()
-    ports = {name: _port(name, said.get(name, ""), default) for name, default in PORTS.items()}
+    told = said()
+    ports = {name: _port(name, told.get(name, ""), default) for name, default in PORTS.items()}
     if len(set(ports.values())) < len(ports):
         raise LocalError(f"Two services share a port ({ports}); give each of {', '.join(PORTS)} its own.")
-    code = Path(said.get("AIRLOOP_CODE") or ROOT).absolute()
-    return Place(home_from(said), code, *ports.values())
+    code = Path(told.get("AIRLOOP_CODE") or ROOT).absolute()
+    return Place(home_from(told), code, *ports.values())
 
 
 def environment() -> dict[str, str]:
     """Every variable of ours, to be laid over `os.environ`; makes the home's secrets and scratch folder."""
     where = place()
     (where.home / "tmp").mkdir(parents=True, exist_ok=True)
-    said = _said()
-    java_home = said.get("JAVA_HOME") or _stamped_java()
+    told = said()
+    java_home = told.get("JAVA_HOME") or _stamped_java()
     defaults = {**_airloop(where), **airflow_settings.tuning()}
     fixed = {
         **_tools(where, java_home),
@@ -49,7 +49,7 @@ def environment() -> dict[str, str]:
         **({"JAVA_HOME": java_home} if java_home else {}),
     }
     from_file = {name: value for name, value in _file().items() if name not in os.environ}
-    return {**from_file, **defaults, **{name: said[name] for name in defaults if said.get(name)}, **fixed}
+    return {**from_file, **defaults, **{name: told[name] for name in defaults if told.get(name)}, **fixed}
 
 
 def _airloop(where: Place) -> dict[str, str]:
@@ -107,7 +107,7 @@ def _stamped_java() -> str:
         return ""
 
 
-def _said() -> dict[str, str]:
+def said() -> dict[str, str]:
     """The process's environment, over the checkout's `.env`."""
     return {**_file(), **os.environ}
 

@@ -5,6 +5,7 @@ Behind Airflow's login: Airflow mounts a plugin's web application without one.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -124,6 +125,9 @@ def _pending(scored: dict[str, Any], seen: dict[str, Any], decision: dict[str, A
 
 
 def _links() -> list[tuple[str, str]]:
+    """Names and addresses: AIRLOOP_LINKS as JSON, where a browser finds things elsewhere than this process does."""
+    if told := os.environ.get("AIRLOOP_LINKS"):
+        return [(name, url) for name, url in json.loads(told).items() if url.startswith(("http://", "https://"))]
     online = os.environ.get("AIRLOOP_ONLINE_URL", "").partition(",")[0].strip().rstrip("/")  # any replica is as good
     found = [
         ("MLflow", os.environ.get("MLFLOW_TRACKING_URI", "")),

@@ -106,6 +106,17 @@ def test_links_are_where_they_work(store: Store, client: TestClient, monkeypatch
     assert "http://127.0.0.1:5000" in framed and '<a href="http' not in framed and '<a href="/dags' not in framed
 
 
+def test_links_that_are_told_are_shown_in_place_of_the_servers_own(
+    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In containers the api-server knows MLflow by a name that no browser does."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    monkeypatch.setenv("AIRLOOP_LINKS", '{"MLflow": "http://127.0.0.1:5000", "Trap": "javascript:alert(1)"}')
+    text = client.get("/").text
+    assert '<a href="http://127.0.0.1:5000">MLflow</a>' in text
+    assert "mlflow:5000" not in text and "javascript" not in text
+
+
 def test_a_report_is_served_in_a_sandbox(store: Store, client: TestClient) -> None:
     answer = client.get("/reports/2013-04/drift.html")
     assert "draw()" in answer.text
