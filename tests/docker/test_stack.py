@@ -1,108 +1,249 @@
-"""The stack for real: built, started, asked, taken down. Minutes, so only where AIRLOOP_TEST_COMPOSE=1 and an engine answers."""
+"""The stack for real, one story in order: `make demo PLACE=compose` through the first promotion, then faults, then down.
+
+Half an hour, so only where AIRLOOP_TEST_COMPOSE=1 and an engine answers. AIRLOOP_TEST_WITHOUT="grafana" leaves out services
+whose image cannot be had.
+"""
 
 import json
 import os
 import subprocess
 import urllib.error
 import urllib.request
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
-PROJECT = "airloop-test"
-SERVERS = {"postgres", "api-server", "scheduler", "dag-processor", "triggerer", "mlflow", "online"}
+from tests.docker.stack import IMAGES, WAIT_AND_KILL, Stack, copy_checkout, environment
+from tests.docker.watching import asked, panels, rules
+from tests.e2e.conftest import _free_ports
+
+WITHOUT = os.environ.get("AIRLOOP_TEST_WITHOUT", "").split()
+PORTS = ("AIRFLOW", "MLFLOW", "ONLINE", "PROMETHEUS", "GRAFANA")
+SERVERS = {
+    "postgres", "redis", "s3", "api-server", "scheduler", "dag-processor", "triggerer", "mlflow", "online-1", "online-2",
+    "proxy", "prometheus", "grafana",
+} - {*WITHOUT}  # fmt: skip
+OURS = ("s3", "api-server", "scheduler", "dag-processor", "triggerer", "mlflow", "online-1", "online-2", "proxy")
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(2400),
+    pytest.mark.timeout(5400),
     pytest.mark.skipif(
         os.environ.get("AIRLOOP_TEST_COMPOSE") != "1",
-        reason="set AIRLOOP_TEST_COMPOSE=1 to build the image and start the stack (minutes)",
+        reason="set AIRLOOP_TEST_COMPOSE=1 to build the images and play on the stack (half an hour)",
     ),
 ]
 
 
 @pytest.fixture(scope="module")
-def run(docker_compose, new_env_file):
-    """Runs a compose command in the tests' own project; what it says is shown when a test fails."""
-    command = [*docker_compose, "--env-file", str(new_env_file), "--project-name", PROJECT]
-
-    def run(*arguments: str, check: bool = True) -> str:
-        done = subprocess.run([*command, *arguments], stdout=subprocess.PIPE, text=True, check=False)
-        assert not check or done.returncode == 0, f"docker compose {' '.join(arguments)} failed, see above"
-        return done.stdout
-
-    return run
+def stack(docker_compose, tmp_path_factory):
+    """The stack with three months landed and the first model live, brought there by the demo; gone at the end."""
+    if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+        pytest.skip("no docker engine answers")
+    checkout = copy_checkout(tmp_path_factory.mktemp("compose") / "checkout")
+    ports = zip(PORTS, _free_ports(len(PORTS)), strict=True)
+    (checkout / ".env").write_text("".join(f"AIRLOOP_{name}_PORT={port}\n" for name, port in ports))
+    made = Stack(checkout, environment(), WITHOUT)
+    try:
+        made.local("local.demo", "--place", "compose", "--through", "2013-03", "--without", *WITHOUT)
+        yield made
+    except AssertionError:
+        print(made.compose("ps", "--all", check=False), made.compose("logs", "--tail", "40", check=False))
+        raise
+    finally:
+        made.local("local", "down", "--place", "compose", check=False)
+        made.docker("image", "rm", *IMAGES, check=False)
+        assert made.left() == {"containers": [], "volumes": [], "networks": []}
 
 
 @pytest.fixture(scope="module")
-def stack(run, new_env_file):
-    """The environment file of the stack, which is up; down it goes with its volumes, whatever happened."""
-    if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
-        pytest.skip("no docker engine answers")
-    try:
-        run("up", "--build", "--wait", "--wait-timeout", "1500")
-        yield dict(line.split("=", 1) for line in new_env_file.read_text().splitlines() if not line.startswith("#"))
-    except AssertionError:
-        run("ps", "--all", check=False)
-        run("logs", "--tail", "40", check=False)
-        raise
-    finally:
-        run("down", "--volumes", "--remove-orphans", "--timeout", "20", check=False)
+def report(stack):
+    """What the demo wrote."""
+    return json.loads((stack.checkout / "reports/demo.json").read_text())
 
 
-def test_every_server_is_healthy_and_what_runs_once_has_ended_well(run, stack):
-    listed = [json.loads(line) for line in run("ps", "--all", "--format", "json").splitlines()]
-    states = {entry["Service"]: entry["Health"] or entry["State"] for entry in listed}
-    assert states == {**dict.fromkeys(SERVERS, "healthy"), "airflow-init": "exited"}
-    assert {entry["ExitCode"] for entry in listed} == {0}
+def test_the_demo_plays_three_months_and_the_first_promotion(report):
+    assert [(m["month"], m["outcome"]) for m in report["months"]] == [
+        ("2013-01", "warming up"),
+        ("2013-02", "warming up"),
+        ("2013-03", "v1 promoted"),
+    ]
+    assert [month["landed"] for month in report["months"]] == [27004, 24951, 28834]
+    assert [(p["to_version"], p["effective_from"]) for p in report["promotions"]] == [(1, "2013-04")]
+
+
+def test_every_server_is_healthy_and_what_runs_once_has_ended_well(stack):
+    assert stack.states() == {**dict.fromkeys(SERVERS, "healthy"), "airflow-init": "exited"}
+    ended = json.loads(stack.compose("ps", "--all", "--format", "json", "airflow-init"))
+    assert ended["ExitCode"] == 0
 
 
 def test_airflow_knows_the_login_and_every_dag(stack):
-    token = ask(
-        stack["AIRLOOP_AIRFLOW_PORT"], "/auth/token", {"username": "admin", "password": stack["AIRLOOP_ADMIN_PASSWORD"]}
-    )
-    dags = ask(stack["AIRLOOP_AIRFLOW_PORT"], "/api/v2/dags", token=token["access_token"])
-    assert {dag["dag_id"] for dag in dags["dags"]} == {"ingest", "train", "deploy", "score", "monitor"}
-    errors = ask(stack["AIRLOOP_AIRFLOW_PORT"], "/api/v2/importErrors", token=token["access_token"])
-    assert errors["import_errors"] == []
+    airflow = stack.loop.airflow
+    assert all(airflow.knows(dag) for dag in ("ingest", "train", "deploy", "score", "monitor"))
+    assert airflow.import_errors() == []
 
 
 def test_a_wrong_password_is_refused(stack):
-    with pytest.raises(urllib.error.HTTPError, match="401"):
-        ask(stack["AIRLOOP_AIRFLOW_PORT"], "/auth/token", {"username": "admin", "password": "guess"})
+    answer = httpx.post(f"{stack.url('AIRFLOW')}/auth/token", json={"username": "admin", "password": "guess"})
+    assert answer.status_code == 401
 
 
-def test_mlflow_keeps_what_it_is_told_in_postgresql(run, stack):
-    made = ask(stack["AIRLOOP_MLFLOW_PORT"], "/api/2.0/mlflow/experiments/create", {"name": "kept"})
-    query = f"SELECT name FROM experiments WHERE experiment_id = {int(made['experiment_id'])}"
-    assert run("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "mlflow", "-tAc", query).strip() == "kept"
+def test_mlflow_keeps_the_model_in_postgresql_and_its_files_in_s3(stack):
+    query = "SELECT version, storage_location FROM model_versions"
+    found = stack.compose("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "mlflow", "-tAF,", "-c", query)
+    version, location = found.strip().split(",")
+    assert version == "1" and location.startswith(("models:/", "s3://", "mlflow-artifacts:/"))
+    code = "import fsspec; print(len(fsspec.filesystem('s3').find('airloop/mlflow')))"
+    assert int(stack.compose("exec", "-T", "scheduler", "python", "-c", code)) > 0
 
 
 def test_mlflow_answers_no_other_hosts_name(stack):
+    request = urllib.request.Request(
+        f"{stack.url('MLFLOW')}/api/2.0/mlflow/experiments/get?experiment_id=0", headers={"Host": "elsewhere.example"}
+    )
     with pytest.raises(urllib.error.HTTPError, match="403"):
-        ask(stack["AIRLOOP_MLFLOW_PORT"], "/api/2.0/mlflow/experiments/get?experiment_id=0", host="elsewhere.example")
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30)
 
 
-def test_online_is_alive_and_not_ready_before_the_first_promotion(stack):
-    assert ask(stack["AIRLOOP_ONLINE_PORT"], "/healthz") == {"alive": True}
-    with pytest.raises(urllib.error.HTTPError, match="503"):
-        ask(stack["AIRLOOP_ONLINE_PORT"], "/readyz")
-
-
-@pytest.mark.parametrize("service", sorted(SERVERS - {"postgres"}))
-def test_nothing_of_ours_runs_as_root_or_finds_a_compiler(run, stack, service):
-    found = run("exec", "-T", service, "sh", "-c", "id -u; command -v gcc cc uv apt-add-repository || true")
+@pytest.mark.parametrize("service", OURS)
+def test_nothing_of_ours_runs_as_root_or_finds_a_compiler(stack, service):
+    found = stack.compose("exec", "-T", service, "sh", "-c", "id -u; command -v gcc cc uv apt-add-repository || true")
     assert found.split() == ["10001"]
 
 
-def ask(port, path, body=None, *, token=None, host=None):
-    """The JSON answer of a published port; a POST where there is a body."""
-    headers = {"Content-Type": "application/json"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    if host:
-        headers["Host"] = host
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
-        return json.load(answer)
+def test_only_the_pages_are_published_and_only_on_loopback(stack):
+    rows = [json.loads(line) for line in stack.compose("ps", "--format", "json").splitlines()]
+    published = {(row["Service"], p["URL"]) for row in rows for p in row["Publishers"] or [] if p["PublishedPort"]}
+    assert published == {
+        (service, "127.0.0.1")
+        for service in {"api-server", "mlflow", "proxy", "prometheus", "grafana"} - {*WITHOUT}
+    }  # fmt: skip
+
+
+def test_both_replicas_answer_with_the_live_model(stack):
+    def versions():
+        return {
+            row["metric"]["instance"]: row["metric"]["version"] for row in stack.query("airloop_online_model_info == 1")
+        }
+
+    stack.until("both replicas to say v1", lambda: versions() == {"online-1:8000": "1", "online-2:8000": "1"})
+    assert httpx.get(f"{stack.url('ONLINE')}/readyz").json()["model_version"] == 1
+    assert stack.ask(20) == {200: 20}
+
+
+def test_prometheus_sees_every_target_and_evaluates_every_rule(stack):
+    url = f"{stack.url('PROMETHEUS')}/api/v1"
+    targets = httpx.get(f"{url}/targets").json()["data"]["activeTargets"]
+    assert {(t["labels"]["instance"], t["health"], t["lastError"]) for t in targets} == {
+        ("online-1:8000", "up", ""),
+        ("online-2:8000", "up", ""),
+        ("api-server:8080", "up", ""),
+    }
+    loaded = [rule for group in httpx.get(f"{url}/rules").json()["data"]["groups"] for rule in group["rules"]]
+    assert {rule["name"] for rule in loaded} == {rule.get("alert") or rule["record"] for _, rule in rules()}
+    assert {rule["health"] for rule in loaded} == {"ok"}, [r["lastError"] for r in loaded if r["health"] != "ok"]
+    assert not [rule["name"] for rule in loaded if rule.get("state") == "firing"]
+
+
+@pytest.mark.parametrize(
+    ("balance", "shares"),
+    [("least_conn", (35, 65)), ("round_robin", (49, 51)), ("ip_hash", (0, 100)), ("canary:20", (20, 80))],
+)
+def test_the_proxy_distributes_as_it_is_told(stack, balance, shares):
+    """Of 100 requests; ip_hash sends all of one client to one replica, and the canary is the second replica."""
+    stack.compose("up", "--detach", "--wait", "--no-deps", "proxy", AIRLOOP_BALANCE=balance)
+    before = stack.answered()
+    with ThreadPoolExecutor(4 if balance == "least_conn" else 1) as pool:
+        asked_for = sum(pool.map(stack.ask, [25] * 4), Counter())
+    assert asked_for == {200: 100}
+    got = {replica: count - before[replica] for replica, count in stack.answered().items()}
+    assert sum(got.values()) == 100
+    assert shares[0] <= min(got.values()) and max(got.values()) <= shares[1], got
+    assert balance != "canary:20" or got["online-2"] == 20
+
+
+def test_a_killed_replica_costs_no_request_and_comes_back_with_its_model(stack):
+    stack.compose("up", "--detach", "--wait", "--no-deps", "proxy")
+    with ThreadPoolExecutor(1) as pool:
+        answers = pool.submit(stack.ask, 1500)
+        stack.compose("exec", "-T", "online-1", "sh", "-c", "kill -9 -1", check=False)
+        assert answers.result() == {200: 1500}
+    (name,) = stack.containers("online-1")
+    assert stack.docker("inspect", "--format={{.RestartCount}}", name).strip() == "1"
+    stack.until("online-1 to be ready", lambda: "1" in [r["value"][1] for r in stack.query('airloop_online_ready{instance="online-1:8000"}')])  # fmt: skip
+
+
+def test_a_month_completes_though_its_stage_and_then_the_scheduler_are_killed(stack):
+    """With the LocalExecutor: SIGKILL to the process that makes features; later to all that the scheduler's container runs."""
+    stack.land("2013-04")
+    (scheduler,) = stack.containers("scheduler")
+    run_id = stack.loop.airflow.trigger("ingest", {"month": "2013-04"})
+    stack.inside(scheduler, WAIT_AND_KILL, "tasks/features.py", "it")
+    tasks = stack.loop.follow("ingest", run_id)
+    assert max(task["try_number"] for task in tasks.values()) == 2, "the killed task was tried again"
+
+    score = stack.loop.started("score", "2013-04")
+    with pytest.raises(AssertionError):  # the exec dies too
+        stack.inside(scheduler, WAIT_AND_KILL, "tasks/score.py", "all")
+    tasks = stack.loop.follow("score", score)
+    assert stack.docker("inspect", "--format={{.RestartCount}}", scheduler).strip() == "1"
+    assert max(task["try_number"] for task in tasks.values()) >= 2
+    tasks = stack.loop.follow("monitor", stack.loop.started("monitor", "2013-04"))
+    assert tasks["request_retrain"]["state"] == "success", "April asks for a retrain: README, What the example shows"
+    tasks = stack.loop.follow("train", stack.loop.started("train", "2013-04"))
+    assert tasks["register"]["state"] == "success"
+    stack.loop.follow("deploy", stack.loop.started("deploy", "2013-04"))
+    assert httpx.get(f"{stack.url('ONLINE')}/readyz").json()["model_version"] == 2
+
+
+def test_every_panel_has_something_to_show(stack):
+    stack.ask(20)
+    queries = {
+        f"{board}: {title}: {query}": query.replace("$__rate_interval", "5m") for board, title, query in panels()
+    }
+    empty = queries
+
+    def none():
+        nonlocal empty
+        empty = {where: query for where, query in empty.items() if not stack.query(query)}
+        return not empty
+
+    try:
+        stack.until("every panel", none, 120)
+    except AssertionError:
+        raise AssertionError(
+            f"nothing to show, and these metrics: { {w: asked(q) for w, q in empty.items()} }"
+        ) from None
+
+
+def test_a_celery_worker_that_is_gone_costs_no_month(stack):
+    """Two workers; the one that makes features is killed for good, and the other one does the rest from the store."""
+    celery = {"AIRLOOP_EXECUTOR": "CeleryExecutor"}
+    services = stack.services("celery")
+    stack.compose(
+        "--profile", "celery", "up", "--detach", "--wait", "--no-build", "--scale", "worker=2", *services, **celery
+    )
+    stack.land("2013-05")
+    run_id = stack.loop.airflow.trigger("ingest", {"month": "2013-05"})
+    workers = stack.containers("worker")
+    assert len(workers) == 2
+    waiting = {w: stack.start_background("exec", "-T", "--index", w.rsplit("-", 1)[1], "worker", "python", "-c", WAIT_AND_KILL, "tasks/features.py", "nothing", "600") for w in workers}  # fmt: skip
+    victim = stack.until("a worker to make features", lambda: next((w for w, p in waiting.items() if p.poll() == 0), None), 600)  # fmt: skip
+    stack.docker("kill", victim)
+    for process in waiting.values():
+        process.kill()
+        process.wait()
+    tasks = stack.loop.follow("ingest", run_id)
+    assert max(task["try_number"] for task in tasks.values()) >= 2
+    for dag in ("score", "monitor"):
+        stack.loop.follow(dag, stack.loop.started(dag, "2013-05"))
+    assert stack.containers("worker") == [w for w in workers if w != victim], "nobody brought it back"
+    stack.until("no month to wait", lambda: [r["value"][1] for r in stack.query("airloop_months_pending")] == ["0"])
+
+
+def test_what_is_taken_down_leaves_nothing(stack):
+    stack.local("local", "down", "--place", "compose")
+    assert stack.left() == {"containers": [], "volumes": [], "networks": []}
