@@ -70,6 +70,8 @@ def retrain(root: Path, record: Path) -> None:
     initialise(root, cache=root / ".cache", remote=environment().remote_url, site_cache=root / ".site-cache")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     os.environ["PYTHONPATH"] = str(root)
+    # From the beginning, whatever checkpoints there are, and without telling MLflow of the training a second time.
+    os.environ |= {"AIRLOOP_STORE": (root / ".store").as_uri(), "MLFLOW_TRACKING_URI": ""}
     here = Path.cwd()
     os.chdir(root)
     try:

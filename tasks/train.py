@@ -5,23 +5,36 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tasks.common import params
 from tasks.common.artefacts import Store, sha256, to_json, write_atomic
-from tasks.common.environment import store
+from tasks.common.environment import environment, store
 from tasks.common.errors import run_main
 from tasks.common.params import Params, TrainParams
 from tasks.common.tables import FEATURES as FOLDER
-from tasks.training.checkpoints import Checkpoints
-from tasks.training.ending import Ending
-from tasks.training.family import Family, Fitted, Job, named
+from tasks.training import best
+from tasks.training.checkpoints import Checkpoints, sweep
+from tasks.training.ending import Ended, Ending
+from tasks.training.family import Fitted, Job, named
 from tasks.training.progress import Progress
 from tasks.training.source import Source
+from tasks.training.tracking import Tracker
 
-CODE = Path(__file__).parent
+HERE = Path(__file__).parent
+CODE = (
+    HERE / "train.py",
+    HERE / "training",
+    HERE / "common/model.py",
+    HERE / "common/stats.py",
+    HERE / "common/tables.py",
+    HERE / "flights/definitions.py",
+)
+"""What a training's bytes depend on; also the deps of the stage in dvc.yaml."""
 
 
 @dataclass(frozen=True)
@@ -40,38 +53,90 @@ def source(settings: Params, folder: Path = FOLDER) -> Source:
     return Source(folder, tuple(sorted(settings.months)), settings.holdout, settings.train.validation)
 
 
-def train(rows: Source, settings: TrainParams, keep: Store | None = None) -> Trained:
-    """Train on ``rows``, from the newest checkpoint in ``keep`` on; the same rows and settings give the same bytes."""
+def train(rows: Source, settings: TrainParams, keep: Store | None = None, mlflow: str = "") -> Trained:
+    """Train on ``rows``, from the newest checkpoint in ``keep`` on; the same rows and settings give the same bytes.
+
+    Args:
+        rows: to learn from, and to stop on.
+        settings: of the training.
+        keep: where checkpoints are kept until ``forget``.
+        mlflow: URI of the tracking server that is told of the progress.
+    """
     facts = rows.facts
     contract = rows.contract()
-    fitted = fit(settings.family, rows, settings, keep)
-    content = contract.model_copy(update={"onnx_sha256": sha256(fitted.onnx)})
+    fitted = {name: fit(name, rows, settings, keep, mlflow) for name in families(settings)}
+    chosen, why = best.choose(fitted, rows, contract, settings.seed)
+    found = fitted[chosen]
+    content = contract.model_copy(update={"onnx_sha256": sha256(found.onnx)})
     return Trained(
-        onnx=fitted.onnx,
+        onnx=found.onnx,
         contract=content.to_bytes(),
-        native=fitted.native,
-        native_name=named(settings.family).NATIVE,
-        metrics=to_json({"family": settings.family} | facts | fitted.facts),
+        native=found.native,
+        native_name=named(chosen).NATIVE,
+        metrics=to_json(
+            {"family": chosen, "training": identity(chosen, rows, settings)} | facts | found.facts | why,
+        ),
     )
 
 
-def fit(name: str, rows: Source, settings: TrainParams, keep: Store | None) -> Fitted:
-    """Train one family; its checkpoints are gone when it is done."""
+def families(settings: TrainParams) -> tuple[str, ...]:
+    """What is trained."""
+    return best.FAMILIES if settings.family == "best" else (settings.family,)
+
+
+def fit(name: str, rows: Source, settings: TrainParams, keep: Store | None, mlflow: str = "") -> Fitted:
+    """Train one family; what it leaves behind is kept too, so that it is there when a later one, or its export, is killed."""
     family = named(name)
-    checkpoints = Checkpoints(keep, identity(name, family, rows, settings), settings.checkpoint)
-    with Ending() as ending:
-        fitted = family.fit(rows, rows.contract(), settings, Job(checkpoints, Progress(name), ending))
-    checkpoints.clear()
+    training = identity(name, rows, settings)
+    result = Checkpoints(keep, f"{training}-done", settings.checkpoint)
+    if kept := result.latest():
+        print(f"train: {name} is done already", flush=True)
+        return Fitted.parse(kept.content)
+    checkpoints = Checkpoints(keep, training, settings.checkpoint)
+    tracker = track(mlflow, name, training, settings) if mlflow else None
+    progress = Progress(name, family.UNIT, gpu=settings.device == "cuda", tracker=tracker)
+    with Ending() as ending, progress:
+        try:
+            fitted = family.fit(rows, rows.contract(), settings, Job(checkpoints, progress, ending))
+        except Ended:
+            print(f"train: {name} ends as it was asked to; the next one goes on from its newest checkpoint", flush=True)
+            raise
+    result.put(1, ".json", fitted.to_bytes)
+    if result.flush() and not result.lost:
+        checkpoints.clear()
     return fitted
 
 
-def identity(name: str, family: Family, rows: Source, settings: TrainParams) -> str:
-    """Digest of all that a training's bytes depend on: two trainings with the same may go on from each other's checkpoints."""
-    known = settings.model_dump(mode="json", exclude={"family", "checkpoint"})
-    found = hashlib.sha256(to_json([name, family.VERSION, rows.digest, known]))
-    for path in sorted((CODE / "training").rglob("*.py")):
+def track(mlflow: str, name: str, training: str, settings: TrainParams) -> Tracker:
+    """The run in MLflow of this training."""
+    tags = {"airloop.family": name, "airloop.run": os.environ.get("AIRLOOP_RUN", "")}
+    return Tracker(mlflow, training, training, tags, shaping(name, settings))
+
+
+def identity(name: str, rows: Source, settings: TrainParams) -> str:
+    """``<family>-<digest of all that its bytes depend on>``: trainings with the same go on from each other's checkpoints.
+
+    Not the machine: a training that goes on where another kind of processor began it gives a model as good as any, whose bytes
+    neither of the two would have given alone. Losing what was learned would be worse.
+    """
+    found = hashlib.sha256(to_json([named(name).VERSION, rows.digest, shaping(name, settings)]))
+    for path in sorted(path for part in CODE for path in (part.rglob("*.py") if part.is_dir() else [part])):
         found.update(path.read_bytes())
-    return found.hexdigest()[:32]
+    return f"{name}-{found.hexdigest()[:32]}"
+
+
+def shaping(name: str, settings: TrainParams) -> dict[str, Any]:
+    """The settings that shape what the family ``name`` learns."""
+    return settings.model_dump(mode="json", include={"device", "seed", "threads", "validation", name})
+
+
+def forget(rows: Source, settings: TrainParams, keep: Store) -> None:
+    """Delete this training's checkpoints, now that its result is written, and those of trainings that were given up."""
+    for name in families(settings):
+        training = identity(name, rows, settings)
+        for folder in (training, f"{training}-done"):
+            Checkpoints(keep, folder, settings.checkpoint).clear()
+    sweep(keep, settings.checkpoint.days)
 
 
 def write(trained: Trained, folder: Path = Path("model")) -> None:
@@ -90,8 +155,10 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     settings = params.load()
     started = time.monotonic()
-    trained = train(source(settings), settings.train, store())
+    rows, keep = source(settings), store()
+    trained = train(rows, settings.train, keep, environment().mlflow_tracking_uri)
     write(trained)
+    forget(rows, settings.train, keep)
     facts = json.loads(trained.metrics)
     print(
         f"train: {facts['family']} on {facts['rows']['train']} of {facts['rows']['read']} rows ({facts['months'][0]} to "

@@ -14,8 +14,11 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from tasks.common.artefacts import sha256_file
 
@@ -50,6 +53,107 @@ def run_to_end(argv: Sequence[str], cwd: Path, env: Mapping[str, str], timeout: 
         _kill(process)
     assert process.returncode == 0, f"{' '.join(argv)} failed:\n{output}"
     return time.monotonic() - started
+
+
+@dataclass
+class Kills:
+    """What a series of kills hit."""
+
+    landed: int = 0
+    """Processes that were killed while they trained: after their first step, before their end."""
+    writes: int = 0
+    """Of these, killed in the middle of writing a checkpoint: half of it is there."""
+    resumed: int = 0
+    """Starts that went on from a checkpoint."""
+    finished: int = 0
+    """Trainings that came to their end first; each left the expected digests."""
+    processes: int = 0
+    """Most processes that one of them consisted of."""
+
+
+def kill_in_training(
+    argv: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    *,
+    times: int,
+    seed: int,
+    span: float,
+    store: Path,
+    finished: Callable[[], None],
+) -> Kills:
+    """SIGKILL ``times`` trainings that were at work, each going on from what the one before kept.
+
+    Only the process that was started is killed; all that it started must end by itself.
+
+    Args:
+        argv: a training, which says ``train: <family> begins`` or ``goes on`` after its first step.
+        cwd: its workspace.
+        env: variables of its own.
+        times: kills that must land.
+        seed: of the moments.
+        span: seconds from its first step to its end, undisturbed.
+        store: folder of its artefact store. Every third kill waits for half a checkpoint to lie there.
+        finished: called when a training comes to its end, which must then have the expected result.
+    """
+    moments = random.Random(seed)
+    kills = Kills()
+    while kills.landed < times:
+        assert kills.finished <= times, f"trainings end before they can be killed: {kills}"
+        process = _start(argv, cwd, env)
+        try:
+            resumed = _began(process)
+            kills.resumed += resumed
+            if kills.landed % 3 == 2:
+                _wait_for_half(store, process, span)
+            else:
+                time.sleep(moments.uniform(0, span / 2))
+            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            halves = _halves(store)
+            process.kill()
+        except (psutil.NoSuchProcess, BrokenPipeError):
+            halves = set()
+        code = process.wait()
+        if code == -signal.SIGKILL:
+            orphans = psutil.wait_procs(family[1:], timeout=10)[1]
+            assert not orphans, f"a killed training left {[p.cmdline() for p in orphans]} behind"
+            kills.landed += 1
+            kills.writes += bool(halves & _halves(store))
+            kills.processes = max(kills.processes, len(family))
+        else:
+            output = process.stdout.read() if process.stdout else ""
+            assert code == 0, f"{' '.join(argv)} failed with {code}:\n{output}"
+            kills.finished += 1
+            finished()
+        _kill(process)
+    return kills
+
+
+def _began(process: subprocess.Popen[str]) -> bool:
+    """Wait for the first step, or for the end where none was left to do; returns whether it went on from a checkpoint."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("train: ") and (" begins" in line or " goes on after " in line):
+            return " goes on after " in line
+    process.wait()
+    return False
+
+
+def _wait_for_half(store: Path, process: subprocess.Popen[str], seconds: float) -> None:
+    """Until a checkpoint is being written."""
+    before, deadline = _halves(store), time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        if _halves(store) - before:
+            return
+
+
+def _halves(store: Path) -> set[str]:
+    """Unfinished checkpoints."""
+    found = set()
+    with contextlib.suppress(FileNotFoundError):
+        for folder in os.scandir(store / "checkpoints"):
+            found |= {entry.path for entry in os.scandir(folder.path) if entry.name.endswith(".partial")}
+    return found
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ import json
 import os
 import uuid
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,18 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        _sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name on the disk as well: without this, a lost machine may know the content and not the name."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class Store:
@@ -119,6 +130,25 @@ class Store:
         """Remove ``name``; nothing happens when it is not there."""
         with suppress(FileNotFoundError):
             self._fs.rm_file(self._path(name))
+
+    def delete_all(self, prefix: str) -> None:
+        """Remove everything below the folder ``prefix``, unfinished writes too; nothing happens when there is none."""
+        with suppress(FileNotFoundError):
+            self._fs.rm(self._path(prefix), recursive=True)
+
+    def written(self, prefix: str) -> dict[str, float]:
+        """Each folder directly below ``prefix``, and when the newest object in it was written: epoch seconds."""
+        self._fs.invalidate_cache()
+        base = self._path(prefix)
+        newest: dict[str, float] = {}
+        if not self._fs.exists(base):
+            return newest
+        for path, facts in self._fs.find(base, detail=True).items():
+            folder = f"{prefix}/{path[len(base) + 1 :].split('/')[0]}"
+            at = next(facts[name] for name in ("mtime", "LastModified", "created") if name in facts)
+            seconds = at.timestamp() if isinstance(at, datetime) else float(at)
+            newest[folder] = max(newest.get(folder, 0.0), seconds)
+        return newest
 
     def names(self, prefix: str) -> list[str]:
         """Sorted names below the folder ``prefix``, at any depth; empty when there is none."""

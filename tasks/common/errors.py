@@ -26,6 +26,11 @@ class Skip(Exception):  # noqa: N818 - it is an outcome, not an error
     """Nothing to do; the message says why."""
 
 
+def warn(text: str) -> None:
+    """Say on stderr what went wrong and does not matter to the result."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
 def run_main(main: Callable[[], None]) -> None:
     """Run a stage's ``main`` and end the process: 0 done, 99 skipped, 1 with one sentence on stderr.
 

@@ -102,6 +102,8 @@ class CheckpointParams(Frozen):
     """or seconds, whichever comes first; and on SIGTERM."""
     keep: Positive
     """Checkpoints of a training that are kept while it runs."""
+    days: Annotated[float, Field(gt=0)]
+    """Days after which what a training left behind that was given up is deleted, by the next one."""
 
 
 class XGBoostParams(Frozen):
@@ -171,8 +173,8 @@ class MlpParams(Frozen):
 class TrainParams(Frozen):
     """The ``train`` stage."""
 
-    family: Literal["xgboost", "mlp"]
-    """Model family."""
+    family: Literal["xgboost", "mlp", "best"]
+    """Model family; best trains each, and sends the one with the lowest log loss on the validation days to the gate."""
     device: Literal["cpu", "cuda"]
     """Where it trains; cuda needs the GPU build of xgboost."""
     seed: int

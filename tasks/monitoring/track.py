@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from tasks.common.artefacts import sha256, to_json
+from tasks.common.errors import warn
+from tasks.common.tracking import answers
 
 EXPERIMENT = "airloop-monitor"
-SECONDS = 3
-"""How long the tracking server may take to say that it is there; the client alone would try for minutes."""
 
 
 def log(report: Mapping[str, Any], pages: Mapping[str, bytes], uri: str) -> str | None:
@@ -23,8 +20,8 @@ def log(report: Mapping[str, Any], pages: Mapping[str, bytes], uri: str) -> str 
 
     The run that holds the same report is found and not made again.
     """
-    if not _answers(uri):
-        _warn(f"MLflow at {uri} does not answer, so the month is not logged there; the decision and the report stand")
+    if not answers(uri):
+        warn(f"MLflow at {uri} does not answer, so the month is not logged there; the decision and the report stand")
         return None
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -32,7 +29,7 @@ def log(report: Mapping[str, Any], pages: Mapping[str, bytes], uri: str) -> str 
     try:
         return _log(MlflowClient(uri), report, pages)
     except (MlflowException, OSError) as error:
-        _warn(f"MLflow at {uri} did not take the month ({error}); the decision and the report stand")
+        warn(f"MLflow at {uri} did not take the month ({error}); the decision and the report stand")
         return None
 
 
@@ -75,16 +72,3 @@ def _log(client: Any, report: Mapping[str, Any], pages: Mapping[str, bytes]) -> 
         client.log_artifacts(run_id, folder)
     client.set_terminated(run_id)
     return run_id
-
-
-def _answers(uri: str) -> bool:
-    if not uri.startswith(("http://", "https://")):
-        return True  # a folder or a database: there is nothing to wait for
-    try:
-        return httpx.get(f"{uri.rstrip('/')}/health", timeout=SECONDS).is_success
-    except httpx.HTTPError:
-        return False
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tasks.common.artefacts import to_json
 from tasks.common.model import Contract, Matrix
 from tasks.common.params import TrainParams
 from tasks.training.checkpoints import Checkpoints
@@ -34,7 +37,18 @@ class Fitted:
     native: bytes
     """The model in the family's own format; no pickle."""
     facts: dict[str, Any]
-    """Plain JSON without clock times; at least ``validation_log_loss``, by which families are compared."""
+    """Plain JSON without clock times; at least ``validation_log_loss``."""
+
+    def to_bytes(self) -> bytes:
+        """As it is kept until everything is written; no pickle."""
+        files = {name: base64.b64encode(getattr(self, name)).decode() for name in ("onnx", "native")}
+        return to_json({**files, "facts": self.facts})
+
+    @classmethod
+    def parse(cls, data: bytes) -> Fitted:
+        """What ``to_bytes`` made."""
+        read = json.loads(data)
+        return cls(base64.b64decode(read["onnx"]), base64.b64decode(read["native"]), read["facts"])
 
 
 class Family(Protocol):
@@ -44,6 +58,8 @@ class Family(Protocol):
     """File name of its own format."""
     VERSION: str
     """Of the library behind it: a checkpoint of another version is not resumed from."""
+    UNIT: str
+    """What it calls a step."""
 
     def fit(self, source: Source, contract: Contract, settings: TrainParams, job: Job) -> Fitted:
         """Learn from ``source``; equal rows and settings give equal bytes, however often it was interrupted.

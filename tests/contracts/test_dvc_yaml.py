@@ -22,6 +22,7 @@ PLUMBING = {
     "tasks/common/results.py",
     "tasks/common/ledger.py",
     "tasks/common/landing_zone.py",
+    "tasks/common/tracking.py",
 }
 """Carries data or messages but shapes no output; a change here need not run every stage again."""
 

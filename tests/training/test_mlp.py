@@ -224,7 +224,8 @@ def test_stopped_anywhere_and_gone_on_it_has_the_bytes_of_one_that_was_not(
     last = family.fit(source, source.contract(), use, Job(Checkpoints(keep, "x", use.checkpoint), stopper, Ending()))
     assert done + stopper.steps == list(range(1, 3 * epoch + 1)), "no step is done twice"
     assert (last.onnx, last.native) == (whole.onnx, whole.native)
-    assert to_json(last.facts | {"family": "mlp"} | source.facts) == whole.metrics
+    known = {"family": "mlp", "training": stage.identity("mlp", source, use)}
+    assert to_json(last.facts | known | source.facts) == whole.metrics
 
 
 def test_a_checkpoint_of_other_steps_is_not_gone_on_from(table: pa.Table, source_of, tmp_path, capsys) -> None:

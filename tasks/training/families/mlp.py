@@ -28,6 +28,7 @@ except ModuleNotFoundError as missing:
 
 NATIVE = "native.safetensors"
 VERSION = str(torch.__version__)
+UNIT = "step"
 
 
 def fit(source: Source, contract: Contract, settings: TrainParams, job: Job) -> Fitted:

@@ -28,6 +28,7 @@ from tasks.training.source import Source
 
 NATIVE = "native.json"
 VERSION = str(xgb.__version__)
+UNIT = "round"
 
 
 class Segment(xgb.callback.TrainingCallback):

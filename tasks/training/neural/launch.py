@@ -85,6 +85,7 @@ def task(source: Source, contract: Contract, settings: TrainParams, job: Job) ->
             "contract": contract.model_dump(mode="json"),
             "settings": settings.model_dump(mode="json"),
             "checkpoints": job.checkpoints.place,
+            "progress": job.progress.handed_over(),
             "parent": os.getpid(),
         }
     ).encode()

@@ -233,6 +233,7 @@ class Trainer:
                     f"train: the checkpoint is of {facts['batch']} rows a step, not {self._batch}; begun anew",
                     flush=True,
                 )
+                self._job.checkpoints.clear()  # or theirs, of later positions, would be kept in favour of the new ones
             return
         parts: dict[str, Tensors] = {"weights": {}, "moments": {}, "best": {}}
         for key, value in tensors.items():

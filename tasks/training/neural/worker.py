@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from tasks.common.artefacts import to_json, write_atomic
@@ -29,9 +30,12 @@ def main() -> None:
     rules = {part: DayRule.model_validate(task["source"][part]) for part in ("holdout", "validation")}
     source = Source(Path(task["source"]["folder"]), tuple(task["source"]["months"]), **rules)
     contract = Contract.model_validate(task["contract"])
-    with Ending() as ending, joined(settings.device) as group:
+    with Ending() as ending, joined(settings.device) as group, ExitStack() as stack:
         checkpoints = Checkpoints.at(task["checkpoints"], settings.checkpoint)
-        fitted = learn(source, contract, settings, Job(checkpoints, Progress("mlp"), ending), group)
+        progress = Progress.taken_over(task["progress"])
+        if group.first:
+            stack.enter_context(progress)
+        fitted = learn(source, contract, settings, Job(checkpoints, progress, ending), group)
         checkpoints.flush()
     if fitted is not None:
         for name, content in (("onnx", fitted.onnx), ("native", fitted.native), ("facts.json", to_json(fitted.facts))):
