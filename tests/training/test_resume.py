@@ -52,7 +52,7 @@ class Asks(Progress):
         super().__init__("xgboost")
         self._ending, self._after = ending, after
 
-    def step(self, step: int, of: int, samples: int, losses, epoch=None) -> None:
+    def step(self, step, of, samples, losses, *rest, **more) -> None:
         self._ending.asked = step >= self._after
 
 

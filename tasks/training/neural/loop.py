@@ -147,7 +147,10 @@ class Trainer:
         course.total += total
         if self._group.first:
             steps = self._settings.epochs * self._epoch_steps
-            job.progress.step(course.step, steps, rows, {"loss": total / rows})
+            known = {"validation log loss": course.validation[-1]} if course.validation else {}
+            job.progress.step(
+                course.step, steps, rows, {"loss": total / rows, **known}, epoch=course.step / self._epoch_steps
+            )
         if asked or keep:
             self._save()
         if asked:
