@@ -16,9 +16,12 @@ from contextlib import suppress
 import httpx
 import pytest
 
+from tasks.common.artefacts import Store
+from tasks.flights import landing
 from tests.docker.stack import IMAGES, WAIT_AND_KILL, Stack, copy_checkout, environment
 from tests.docker.watching import asked, panels, rules
 from tests.e2e.conftest import _free_ports
+from tests.e2e.loop import feed, in_processes
 
 WITHOUT = os.environ.get("AIRLOOP_TEST_WITHOUT", "").split()
 PORTS = ("AIRFLOW", "MLFLOW", "ONLINE", "PROMETHEUS", "GRAFANA")
@@ -73,6 +76,12 @@ def test_the_demo_plays_three_months_and_the_first_promotion(report):
     ]
     assert [month["landed"] for month in report["months"]] == [27004, 24951, 28834]
     assert [(p["to_version"], p["effective_from"]) for p in report["promotions"]] == [(1, "2013-04")]
+
+
+def test_a_month_in_containers_has_the_digests_of_a_month_in_processes(stack, tmp_path):
+    zone = (tmp_path / "landing").as_uri()
+    landing.land("2013-01", feed(), Store(zone))
+    assert stack.record("2013-01")["lock"] == in_processes(tmp_path, zone, "2013-01")
 
 
 def test_every_server_is_healthy_and_what_runs_once_has_ended_well(stack):
