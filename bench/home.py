@@ -117,6 +117,16 @@ def command(stage: str, month: str) -> list[str]:
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[Home]:
     """Let this process's environment name a home in ``folder``, and prepare it unless that was done before."""
+    with bare_home(folder) as home:
+        if not (folder / READY).exists():
+            _prepare(home)
+        yield home
+
+
+@contextlib.contextmanager
+def bare_home(folder: Path) -> Iterator[Home]:
+    """Let this process's environment name a home in ``folder``, which may be empty."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name in [n for n in os.environ if n.startswith(("AIRLOOP_", "AIRFLOW")) and n != "AIRLOOP_SOURCE"]:
         del os.environ[name]
     os.environ["AIRLOOP_HOME"] = str(folder)
@@ -124,10 +134,7 @@ def opened(folder: Path) -> Iterator[Home]:
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'registry.db'}"
     os.environ["AIRLOOP_ONLINE_URL"] = ""
     tasks_environment.cache_clear()
-    home = Home(folder)
-    if not (folder / READY).exists():
-        _prepare(home)
-    yield home
+    yield Home(folder)
 
 
 def _prepare(home: Home) -> None:

@@ -1,6 +1,7 @@
 """### A new model, if it is good enough
 
-**golden** (the frozen exam) → **train** (all months up to the run's) → **resolve** (which model is to be beaten) →
+**golden** (the frozen exam) → **train** (all months up to the run's; a search for settings
+first, where `train.search` has a budget) → **resolve** (which model is to be beaten) →
 **evaluate** (measures, decides nothing) → **gate** (decides, measures nothing) → **register**. A model that does not
 pass is not registered: that task is skipped with every reason in its log, and the champion stays.
 

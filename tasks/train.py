@@ -119,10 +119,16 @@ def identity(name: str, rows: Source, settings: TrainParams) -> str:
     Not the machine: a training that goes on where another kind of processor began it gives a model as good as any, whose bytes
     neither of the two would have given alone. Losing what was learned would be worse.
     """
-    found = hashlib.sha256(to_json([named(name).VERSION, rows.digest, shaping(name, settings)]))
+    about = to_json([named(name).VERSION, rows.digest, shaping(name, settings), code_digest()])
+    return f"{name}-{sha256(about)[:32]}"
+
+
+def code_digest() -> str:
+    """SHA-256 of the code that trains."""
+    found = hashlib.sha256()
     for path in sorted(path for part in CODE for path in (part.rglob("*.py") if part.is_dir() else [part])):
         found.update(path.read_bytes())
-    return f"{name}-{found.hexdigest()[:32]}"
+    return found.hexdigest()
 
 
 def shaping(name: str, settings: TrainParams) -> dict[str, Any]:

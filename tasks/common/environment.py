@@ -30,6 +30,8 @@ class Environment(BaseSettings):
     """URL or folder of the DVC remote."""
     dvc_cache: str = ""
     """Folder of DVC's local cache, shared by all runs on a machine."""
+    studies: str = ""
+    """SQLAlchemy URL of the database of searches (postgresql+psycopg2://...); one process at a time works on a study."""
     code_revision: str = ""
     """Code revision where there is no git (an image): set at build time."""
     mlflow_tracking_uri: str = Field("http://127.0.0.1:5000", validation_alias="MLFLOW_TRACKING_URI")
@@ -53,6 +55,11 @@ class Environment(BaseSettings):
     def remote_url(self) -> str:
         """``dvc_remote``, or the folder ``remote`` in ``home``."""
         return self.dvc_remote or str((self.home / "remote").resolve())
+
+    @property
+    def studies_url(self) -> str:
+        """``studies``, or the SQLite file ``studies.db`` in ``home``."""
+        return self.studies or f"sqlite:///{(self.home / 'studies.db').resolve()}"
 
     @property
     def cache_dir(self) -> Path:

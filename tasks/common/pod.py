@@ -54,6 +54,7 @@ def main() -> None:
 
 def _stage(root: Path, argv: Sequence[str]) -> dict[str, Any]:
     name = _told("AIRLOOP_STAGE")
+    workspace.search_first(root, name, _run)
     project = Project(root)
     try:
         project.materialise(workspace.missing(root, project.producers(name)))

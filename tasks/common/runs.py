@@ -55,7 +55,7 @@ def open_run(
     if not begins and store.exists(record):
         if not (root / RECORD).exists() or (root / RECORD).read_bytes() != store.read(record):
             _restore(root, key, store)
-        _take_lock(root, key, store)
+        _take(root, key, store)
     else:
         _create(root, key, dag, month, overrides, store)
         save_record(root, store)
@@ -96,8 +96,11 @@ def _restore(root: Path, key: str, store: Store) -> None:
     write_atomic(root / RECORD, record)
 
 
-def _take_lock(root: Path, key: str, store: Store) -> None:
-    """Add what other machines recorded in this run."""
+def _take(root: Path, key: str, store: Store) -> None:
+    """Add what other machines recorded in this run, and take the settings that a search chose there."""
+    settings = store.read(f"runs/{key}/params.yaml")
+    if settings != (root / "params.yaml").read_bytes():
+        write_atomic(root / "params.yaml", settings)
     theirs = yaml.safe_load(store.read(f"runs/{key}/{LOCK}"))["stages"]
     write_lock(root, {**read_lock(root), **theirs})
 

@@ -122,6 +122,21 @@ def compare(
     return Comparison(k, len(labels), _interval(d_log_loss, k, confidence), _interval(d_auc, k, confidence))
 
 
+def mean_by_days(sums: Floats, counts: Floats, *, resamples: int, confidence: float, seed: int) -> Interval:
+    """Mean over rows of something that is summed by day, with its interval: whole days are drawn with replacement.
+
+    Args:
+        sums: Of each day, [k].
+        counts: Rows of each day, [k].
+        resamples: Number of draws.
+        confidence: Two-sided level of the interval.
+        seed: Seed of the draws.
+    """
+    k = len(sums)
+    weights = np.vstack([np.ones(k), np.random.default_rng(seed).multinomial(k, np.full(k, 1 / k), size=resamples)])
+    return _interval((weights @ sums) / (weights @ counts), k, confidence)
+
+
 @dataclass(frozen=True)
 class Spread:
     """A measure of one model, its standard error over days and its interval (Student's t on the standard error).

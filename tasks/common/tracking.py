@@ -51,6 +51,14 @@ class Server:
         """Tell."""
         return self._answer(self._client.post(path, json=content))
 
+    def put_artifact(self, folder: str, name: str, content: bytes) -> None:
+        """Add a file to a run whose ``artifact_uri`` is ``folder``; ValueError when the server does not take files itself."""
+        scheme, _, path = folder.partition(":")
+        if scheme != "mlflow-artifacts":
+            raise ValueError(f"runs keep their files in {folder}, which only MLflow's own client writes to")
+        url = self._client.base_url.join(f"../mlflow-artifacts/artifacts/{path.strip('/')}/{name}")
+        self._client.put(url, content=content).raise_for_status()
+
     def experiment(self, name: str) -> str:
         """Id of the experiment ``name``, made if there is none."""
         try:

@@ -14,16 +14,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tasks.common import params
 from tasks.common.artefacts import to_json, write_atomic
 from tasks.common.dvc_repo import Project, StageError, read_lock
 from tasks.common.environment import store
-from tasks.common.errors import EXIT_SKIP, ConfigError, run_main
+from tasks.common.errors import ConfigError, run_main
 from tasks.common.pod_record import keep_usage, recorded, usage
 from tasks.common.results import emit
 from tasks.common.runs import open_run, save_record
@@ -36,6 +37,8 @@ NEEDS = {
     "monitor": ["features"],
 }
 """Outputs that an act reads: stages, or all months of one, in its run's window."""
+SEARCHED = "train"
+"""The stage whose settings a search may choose."""
 
 
 def main() -> None:
@@ -58,6 +61,8 @@ def settle(root: Path, run: str) -> None:
 def stage(root: Path, arguments: argparse.Namespace) -> None:
     """Reproduce the stages in order, push their outputs, keep the record."""
     names = [_item(name, arguments.month) for name in arguments.names]
+    for name in names:
+        search_first(root, name, _run)
     with _project(root) as project:
         for name in names:
             project.materialise(missing(root, project.producers(name)))
@@ -65,6 +70,20 @@ def stage(root: Path, arguments: argparse.Namespace) -> None:
         project.push(names)
     save_record(root, store(), names)
     emit({"month": arguments.month, "run": arguments.run, "stages": names})
+
+
+def search_first(root: Path, name: str, run: Callable[[list[str]], None]) -> None:
+    """Let tasks/search.py choose the settings of ``name``, where params.yaml grants it a budget; the run's record keeps them.
+
+    It is not a task of its own, which would cost each training a process - in a cluster, a pod - to find out that it is
+    off; and so it runs where the training will, on its GPU and with its tries (docs/adr/0020).
+    """
+    if name != SEARCHED or not params.load(root / "params.yaml").train.search.on:
+        return
+    with _project(root) as project:
+        project.materialise(missing(root, project.producers(name)))
+    run(["python", "tasks/search.py"])
+    save_record(root, store(), [])
 
 
 def prepare(root: Path, arguments: argparse.Namespace) -> None:
@@ -128,11 +147,14 @@ def act(root: Path, arguments: argparse.Namespace) -> None:
     """Run a script that acts on the world (register, deploy, ...) in the workspace, with the data it reads there."""
     name, *rest = arguments.names
     bring(root, name, arguments.month)
-    done = subprocess.run([sys.executable, f"tasks/{name}.py", *rest, *arguments.rest], check=False)
-    if done.returncode == EXIT_SKIP:
-        raise SystemExit(EXIT_SKIP)
-    if done.returncode:
-        raise SystemExit(done.returncode if done.returncode > 0 else 128 - done.returncode)
+    _run([sys.executable, f"tasks/{name}.py", *rest, *arguments.rest])
+
+
+def _run(argv: list[str]) -> None:
+    """Run the command; ends this process with its exit code unless that is 0."""
+    code = subprocess.run(argv, check=False).returncode
+    if code:
+        raise SystemExit(code if code > 0 else 128 - code)
 
 
 def ready(root: Path, arguments: argparse.Namespace) -> None:

@@ -40,6 +40,8 @@ class Source:
     """Days that no model trains or stops on."""
     validation: DayRule
     """Days to stop on, of those that are left."""
+    span: tuple[int, int] | None = None
+    """First day and the one after the last, where other days are not to be seen: a search asks what earlier days know of later."""
 
     @cached_property
     def paths(self) -> list[Path]:
@@ -50,6 +52,8 @@ class Source:
         """Those of ``rows``, which have the columns ``day`` and the label, that belong to ``part``."""
         days = np.asarray(rows.column("day"))
         inside = ~on_days(days, self.holdout) & (on_days(days, self.validation) == (part == "validation"))
+        if self.span is not None:
+            inside &= (days >= self.span[0]) & (days < self.span[1])
         return rows.filter(pc.and_(pa.array(inside), pc.is_valid(rows.column(LABEL))))
 
     def batches(self, part: Part, columns: Sequence[str] = FEATURES, rows: int = 65536) -> Iterator[pa.RecordBatch]:
@@ -74,7 +78,7 @@ class Source:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of what is read and how it is divided."""
-        rules = to_json([self.months, self.holdout.model_dump(), self.validation.model_dump()])
+        rules = to_json([self.months, self.holdout.model_dump(), self.validation.model_dump(), self.span])
         found = hashlib.sha256(rules)
         for path in self.paths:
             found.update(bytes.fromhex(sha256_file(path)))

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tasks.common import params, workspace
 from tasks.common.artefacts import Store
 from tasks.common.code import tree_digest
 from tasks.common.dvc_repo import read_lock, write_lock
 from tasks.common.environment import CODE, environment
+from tasks.common.params_file import put
 from tasks.common.runs import open_run, read_run, save_record
 
 KEY, MONTH = "ingest-2013-01-12345678", "2013-01"
@@ -90,3 +92,32 @@ def test_a_beginning_that_was_killed_is_made_whole(machines: Machines) -> None:
     (root / "params.yaml").write_text("half made")
     again = machines.open("a")
     assert b"half made" not in (again / "params.yaml").read_bytes() and read_run(again).key == KEY
+
+
+def test_settings_that_a_search_chose_on_one_machine_are_the_run_s_on_all(machines: Machines) -> None:
+    a = machines.open("a", begins=True)
+    machines.open("b")
+    put(a / "params.yaml", {"train.xgboost.eta": 0.123})
+    save_record(a, machines.store, [])
+    for machine in "abc":
+        assert params.load(machines.open(machine) / "params.yaml").train.xgboost.eta == 0.123
+    assert b"0.123" not in (machines.open("b", begins=True) / "params.yaml").read_bytes()
+
+
+@pytest.mark.parametrize(("stage", "trials", "searched"), [("train", 0, []), ("golden", 5, []), ("train", 5, [1])])
+def test_only_a_training_with_a_budget_is_searched_for(
+    machines: Machines, monkeypatch, stage, trials, searched
+) -> None:
+    """What it costs when it is off is to read params.yaml."""
+    root = machines.open("a", begins=True, **{"train.search.trials": trials})
+    monkeypatch.setattr(workspace.Project, "producers", lambda self, name: [])
+    monkeypatch.setattr(workspace, "store", lambda: machines.store)
+    asked = []
+
+    def search(argv: list[str]) -> None:
+        asked.append(argv)
+        put(root / "params.yaml", {"train.xgboost.eta": 0.123})
+
+    workspace.search_first(root, stage, search)
+    assert asked == [["python", "tasks/search.py"] for _ in searched]
+    assert (b"0.123" in machines.store.read(f"runs/{KEY}/params.yaml")) is bool(searched)

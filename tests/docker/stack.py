@@ -113,11 +113,6 @@ class Stack:
         """Names of a service's running containers."""
         return self.compose("ps", "--format", "{{.Name}}", service).split()
 
-    def record(self, month: str) -> dict[str, Any]:
-        """What the store says of a landed month."""
-        code = f"from tasks.common.environment import store; print(store().read('landed/{month}.json').decode())"
-        return dict(json.loads(self.compose("exec", "--no-TTY", "scheduler", "python", "-c", code)))
-
     def answered(self) -> dict[str, int]:
         """How many predictions each replica has answered."""
         found = {}

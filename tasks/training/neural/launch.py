@@ -81,6 +81,7 @@ def task(source: Source, contract: Contract, settings: TrainParams, job: Job) ->
                 "months": source.months,
                 "holdout": source.holdout.model_dump(),
                 "validation": source.validation.model_dump(),
+                "span": source.span,
             },
             "contract": contract.model_dump(mode="json"),
             "settings": settings.model_dump(mode="json"),

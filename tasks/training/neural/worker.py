@@ -28,7 +28,8 @@ def main() -> None:
     live_with(task["parent"])
     settings = TrainParams.model_validate(task["settings"])
     rules = {part: DayRule.model_validate(task["source"][part]) for part in ("holdout", "validation")}
-    source = Source(Path(task["source"]["folder"]), tuple(task["source"]["months"]), **rules)
+    span = tuple(task["source"]["span"]) if task["source"]["span"] else None
+    source = Source(Path(task["source"]["folder"]), tuple(task["source"]["months"]), **rules, span=span)
     contract = Contract.model_validate(task["contract"])
     with Ending() as ending, joined(settings.device) as group, ExitStack() as stack:
         checkpoints = Checkpoints.at(task["checkpoints"], settings.checkpoint)
