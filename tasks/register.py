@@ -6,7 +6,7 @@ import argparse
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.common import params, pod_record
 from tasks.common.artefacts import Store, sha256, sha256_file
@@ -15,6 +15,10 @@ from tasks.common.errors import AirloopError, DataError, Skip, run_main
 from tasks.common.registry import MODEL
 from tasks.common.results import emit
 from tasks.common.runs import Run, read_run
+from tasks.common.tracking import PROGRESS, TRAINING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 EXPERIMENT = "airloop-train"
 
@@ -68,6 +72,7 @@ def tags(run: Run, root: Path) -> dict[str, str]:
         "airloop.params": sha256_file(root / "params.yaml"),
         "airloop.dvc_lock": sha256_file(root / "dvc.lock"),
         "airloop.onnx": sha256_file(root / "model/model.onnx"),
+        "airloop.training": json.loads((root / "model/metrics.json").read_text())["training"],
         "airloop.contract": sha256_file(root / "model/contract.json"),
         "airloop.gate": sha256_file(root / "gate/gate.json"),
         "airloop.why": why(json.loads((root / "gate/gate.json").read_text())),
@@ -95,6 +100,8 @@ def register(root: Path, run: Run) -> int:
         for known in client.search_model_versions(f"name='{MODEL}'"):
             if known.tags.get("airloop.run") == run.key and known.tags.get("airloop.onnx") == wanted["airloop.onnx"]:
                 return int(known.version)
+        if found := training_run(client, wanted["airloop.training"]):
+            wanted["airloop.training_run"] = found
         mlflow.set_experiment(EXPERIMENT)
         with mlflow.start_run(run_name=run.key, tags=wanted):
             created = mlflow.register_model(_log(root, run), MODEL, tags=wanted)
@@ -104,6 +111,15 @@ def register(root: Path, run: Run) -> int:
             f"MLflow at {environment().mlflow_tracking_uri} refused to register the model: {error}. "
             "See that it runs (`make up`), then clear the register task."
         ) from error
+
+
+def training_run(client: MlflowClient, training: str) -> str | None:
+    """Id of the run that holds the training's progress; None where MLflow was away meanwhile."""
+    experiment = client.get_experiment_by_name(PROGRESS)
+    if experiment is None:
+        return None
+    found = client.search_runs([experiment.experiment_id], f"tags.`{TRAINING}` = '{training}'", max_results=1)
+    return str(found[0].info.run_id) if found else None
 
 
 def _log(root: Path, run: Run) -> str:

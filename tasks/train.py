@@ -62,6 +62,8 @@ def train(rows: Source, settings: TrainParams, keep: Store | None = None, mlflow
         keep: where checkpoints are kept until ``forget``.
         mlflow: URI of the tracking server that is told of the progress.
     """
+    for name in families(settings):
+        named(name)  # says what is missing before anything is trained
     facts = rows.facts
     contract = rows.contract()
     fitted = {name: fit(name, rows, settings, keep, mlflow) for name in families(settings)}

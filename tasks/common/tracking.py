@@ -9,6 +9,10 @@ from typing import Any
 
 import httpx
 
+PROGRESS = "airloop-training"
+"""Experiment of the trainings' own runs."""
+TRAINING = "airloop.training"
+"""Tag of a training's run, and of the model version that came of it: the training's identity."""
 SECONDS = 3
 """How long the tracking server may take to say that it is there; MLflow's client alone would try for minutes."""
 

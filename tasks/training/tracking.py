@@ -15,11 +15,8 @@ from typing import Any
 import httpx
 
 from tasks.common.errors import warn
-from tasks.common.tracking import Server, answers
+from tasks.common.tracking import PROGRESS, TRAINING, Server, answers
 
-EXPERIMENT = "airloop-training"
-TRAINING = "airloop.training"
-"""Tag of a training's run, and of the model version that came of it."""
 POINTS = 2000
 """Points of a curve, evenly over the largest number of steps."""
 QUEUE = 20_000
@@ -104,7 +101,7 @@ class Tracker:
         if not answers(self._uri):
             raise ValueError("it does not answer")
         server = Server(self._uri)
-        experiment = server.experiment(EXPERIMENT)
+        experiment = server.experiment(PROGRESS)
         wanted = {"experiment_ids": [experiment], "filter": f"tags.`{TRAINING}` = '{self._training}'", "max_results": 1}
         if found := server.post("runs/search", wanted).get("runs"):
             self._run_id = found[0]["info"]["run_id"]

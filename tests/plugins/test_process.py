@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from airloop.process import Command, CommandError, Listener, Outcome, conclude
+from airloop.process import GUARD, Command, CommandError, Listener, Outcome, conclude
 
 LOG = logging.getLogger(__name__)
 
@@ -105,6 +105,38 @@ time.sleep(60)
     thread.join(15)
     assert results and results[0].code > 128
     assert wait_until(lambda: not alive(int((tmp_path / "pid").read_text())))
+
+
+@pytest.mark.parametrize("starter_ends", [False, True], ids=["", "its starter gone"])
+def test_stopped_a_stage_has_time_for_its_checkpoint_when_those_above_it_are_gone(
+    tmp_path: Path, starter_ends: bool
+) -> None:
+    """As DVC's process ends at once, and Airflow's task soon after."""
+    stage = f"""
+import pathlib, signal, sys, time
+def keep(*_):
+    time.sleep(1)
+    pathlib.Path({str(tmp_path / "kept")!r}).touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, keep)
+pathlib.Path({str(tmp_path / "pid")!r}).write_text("x")
+time.sleep(60)
+"""
+    above = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {stage!r}])"
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(GUARD), sys.executable, "-c", above],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert wait_until((tmp_path / "pid").exists, 30)
+    started = time.monotonic()
+    os.killpg(guard.pid, signal.SIGTERM)
+    if starter_ends:
+        time.sleep(0.3)
+        guard.stdin.close()
+    assert guard.wait(15) == 143
+    assert (tmp_path / "kept").exists()
+    assert time.monotonic() - started < 8, "nor does it wait longer than that"
 
 
 def test_a_command_does_not_outlive_a_starter_that_is_killed(tmp_path: Path) -> None:

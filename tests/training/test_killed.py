@@ -20,7 +20,7 @@ from tests.makers import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
-SHARES = {"xgboost": 8}
+SHARES = {"xgboost": 8, "mlp": 7, "mlp in two processes": 5}
 """Of 20 kills, how many hit each kind of training."""
 KILLS = int(os.environ.get("KILLS") or 20)
 ARGV = [sys.executable, "tasks/train.py"]
@@ -49,8 +49,10 @@ class Training:
 def workspace(root: Path, kind: str) -> Workspace:
     made = Workspace(root, rows_a_day=20)
     train = made.raw["train"]
-    train |= {"family": kind, "checkpoint": {"steps": 10, "seconds": 3600, "keep": 2, "days": 14}}
+    family, _, several = kind.partition(" ")
+    train |= {"family": family, "checkpoint": {"steps": 10, "seconds": 3600, "keep": 2, "days": 14}}
     train["xgboost"] |= {"rounds": 600, "eta": 0.01, "early_stopping_rounds": 600, "segment_rounds": 10}
+    train["mlp"] |= {"epochs": 20, "early_stopping_epochs": 20, "device_batch": 32, "processes": 2 if several else 1}
     made.save()
     (root / "tasks").symlink_to(CODE / "tasks")
     return made
