@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from local import compose, demo_report, keys
 from local.airflow_api import Airflow
@@ -30,7 +31,8 @@ from tasks.flights import landing
 
 DAGS = ("ingest", "score", "monitor", "train", "deploy")
 PARSE_SECONDS = 90
-LAST_MONTH = "2013-12"
+MONTHS = ("2013-03", "2013-12")
+"""THROUGH: from the end of the warm-up to the end of the example."""
 
 
 class Demo:
@@ -136,9 +138,13 @@ class Demo:
 
 
 def _check(through: str) -> None:
-    """LocalError or ConfigError unless ``through`` is a month that the example has."""
-    if months.parse(through) > months.parse(LAST_MONTH):
-        raise LocalError(f"THROUGH={through} is after {LAST_MONTH}; the example has the months of 2013.")
+    """LocalError or ConfigError unless ``through`` is a month that the example has, and one with a model to see."""
+    months.parse(through)
+    if not MONTHS[0] <= through <= MONTHS[1]:
+        raise LocalError(
+            f"THROUGH={through} is not among {MONTHS[0]} to {MONTHS[1]}: the example has the months of 2013, "
+            "and its first model comes when March has landed."
+        )
 
 
 def _play(through: str, console: Console, airflow: Airflow, online_url: str) -> dict[str, Any]:
@@ -148,7 +154,7 @@ def _play(through: str, console: Console, airflow: Airflow, online_url: str) -> 
         demo.play(through)
     finally:
         online = demo.trickle.stop()
-    return demo_report.collect(demo.store, online, demo.trickle.last_prediction)
+    return demo_report.collect(demo.store, online)
 
 
 def _embedded(through: str, console: Console) -> tuple[dict[str, Any], str]:
@@ -200,6 +206,7 @@ def main() -> int:
     lineage = (
         "docker compose run --rm airflow-cli python -m tasks.lineage {}" if suffix else "make lineage PREDICTION={}"
     )
+    what_is_up = f"What is up stays up: `make down{suffix}` stops it, `make demo{suffix}` starts afresh."
     try:
         os.environ.update(environment())  # before anything of tasks reads it
         _check(args.through)
@@ -207,15 +214,11 @@ def main() -> int:
         report = demo_report.write(played, demo_report.links(place(), password), time.monotonic() - begun)
         demo_report.show(report, console, lineage, f"make down{suffix}")
     except (LocalError, AirloopError) as error:
-        console.print(f"[bold red]Stopped:[/] {error}", highlight=False, markup=True)
-        console.print(
-            f"The services stay up for a look; `make down{suffix}` stops them, `make demo{suffix}` starts afresh."
-        )
+        console.print(f"[bold red]Stopped:[/] {escape(str(error))}", highlight=False)
+        console.print(what_is_up, highlight=False)
         return 1
     except KeyboardInterrupt:
-        console.print(
-            f"\nInterrupted. The services stay up; `make down{suffix}` stops them, `make demo{suffix}` starts afresh."
-        )
+        console.print(f"\nInterrupted. {what_is_up}", highlight=False)
         return 130
     return 0
 

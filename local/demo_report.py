@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from local.paths import ROOT
@@ -22,7 +23,7 @@ def landed_line(store: Store, month: str) -> str:
     record = landed.read(store, month)
     counts = record.counts["flights"] if record else {}
     bad: dict[str, int] = dict(record.counts.get("reasons", {})) if record else {}
-    why = f" ({', '.join(f'{n} x {reason}' for reason, n in bad.items())})" if bad else ""
+    why = f" ({escape(', '.join(f'{n} x {reason}' for reason, n in bad.items()))})" if bad else ""
     return f"[bold]{month}[/] landed: {counts['landed']:,} flights, {sum(bad.values())} rows quarantined{why}"
 
 
@@ -37,14 +38,14 @@ def monitor_line(store: Store, month: str) -> str:
         if measured["auc"]
         else ""
     )
-    return f"        {numbers}{decision['reason']}: {verdict}"
+    return f"        {numbers}{escape(decision['reason'])}: {verdict}"
 
 
 def gate_line(store: Store, month: str) -> str:
     """What the gate said of the newest candidate trained through ``month``."""
     gate = _gates(store, month)[-1]
     colour = "green" if gate["passed"] else "red"
-    return f"        gate: [{colour}]{gate['summary']}[/]"
+    return f"        gate: [{colour}]{escape(gate['summary'])}[/]"
 
 
 def live_line(store: Store) -> str:
@@ -53,7 +54,7 @@ def live_line(store: Store) -> str:
     return f"        [green]v{entry.to_version} is live[/] from {entry.effective_from}, in MLflow and online"
 
 
-def collect(store: Store, online: dict[str, int], prediction: str) -> dict[str, Any]:
+def collect(store: Store, online: dict[str, Any]) -> dict[str, Any]:
     """What the play came to: months, promotions, refusals, and what was asked online."""
     records = landed.read_all(store)
     return {
@@ -65,7 +66,7 @@ def collect(store: Store, online: dict[str, int], prediction: str) -> dict[str, 
             for gate in _gates(store, month)
             if not gate["passed"]
         ],
-        "online": {**online, "last_prediction": prediction},
+        "online": online,
         "reports": [
             store.uri(f"reports/{month}/index.html") for month in records if store.exists(f"reports/{month}/index.html")
         ],
@@ -114,7 +115,8 @@ def show(report: dict[str, Any], console: Console, lineage: str, down: str) -> N
     online, links = report["online"], report["links"]
     console.print(
         f"Online: {online['requests']} requests, {online['failed']} failed, {online['degraded']} answered without "
-        "all features (asked ahead of what has landed).",
+        "all features (asked ahead of what has landed)."
+        + (f" The last failure: {escape(online['last_error'])}" if online["failed"] else ""),
         highlight=False,
         soft_wrap=True,
     )

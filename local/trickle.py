@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from tasks.common import landed
 from tasks.common.artefacts import Store
+from tasks.common.errors import AirloopError
 
 COLUMNS = ["carrier", "flight", "origin", "dest", "scheduled_at"]
 MONTH_SECONDS = 28 * 86400
@@ -45,12 +46,18 @@ class Trickle:
         self._thread = threading.Thread(target=self._run, name="trickle", daemon=True)
         self._thread.start()
 
-    def stop(self) -> dict[str, int]:
-        """End; returns how many were asked, how many failed, and how many were answered without all features."""
+    def stop(self) -> dict[str, Any]:
+        """End; returns how many were asked, how many failed and the last reason, how many were answered without all features."""
         self._stop.set()
         if self._thread:
             self._thread.join()
-        return {"requests": self.requests, "failed": self.failed, "degraded": self.degraded}
+        return {
+            "requests": self.requests,
+            "failed": self.failed,
+            "degraded": self.degraded,
+            "last_error": self.last_error,
+            "last_prediction": self.last_prediction,
+        }
 
     def _run(self) -> None:
         pick = random.Random(7)  # noqa: S311 - which flights to ask for is no secret
@@ -58,12 +65,25 @@ class Trickle:
         newest = ""
         with httpx.Client(base_url=self.url, timeout=10) as client:
             while not self._stop.wait(self.pause):
-                records = landed.read_all(self.store)
-                if records and max(records) != newest:
-                    newest = max(records)
-                    name = records[newest].state["flights"].name
-                    flights = pq.read_table(io.BytesIO(self.store.read(name)), columns=COLUMNS).to_pylist()
-                self._ask(client, pick.choice(flights))
+                try:
+                    if (latest := self._newest()) != newest:
+                        newest, flights = latest, self._flights(latest)
+                except (AirloopError, OSError, ValueError) as error:
+                    self._fail(error)  # a trickle that stopped unseen would report that nothing failed
+                    continue
+                if flights:
+                    self._ask(client, pick.choice(flights))
+
+    def _newest(self) -> str:
+        return max(landed.read_all(self.store), default="")
+
+    def _flights(self, month: str) -> list[dict[str, Any]]:
+        """What can be asked for: the flights of a landed month."""
+        record = landed.read(self.store, month)
+        if record is None:
+            return []
+        data = self.store.read(record.state["flights"].name)
+        return pq.read_table(io.BytesIO(data), columns=COLUMNS).to_pylist()
 
     def _ask(self, client: httpx.Client, flight: dict[str, Any]) -> None:
         body = {
@@ -81,5 +101,8 @@ class Trickle:
             self.degraded += bool(prediction["degraded"])
             self.last_prediction = prediction["prediction_id"]
         except (httpx.HTTPError, KeyError, ValueError) as error:
-            self.failed += 1
-            self.last_error = str(error)
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.failed += 1
+        self.last_error = f"{type(error).__name__}: {error}"

@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from local.paths import STAMP
 
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
@@ -32,3 +34,19 @@ atexit.register(_end)
 def pytest_sessionfinish(exitstatus: int) -> None:
     """Keep pytest's exit code for ``_end``."""
     _status[0] = int(exitstatus)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Where there are several workers."""
+    from tests.side_by_side import Files
+
+    return Files(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """One worker among several does the longest first; a run by itself keeps the order of the files."""
+    if hasattr(config, "workerinput"):
+        from tests.side_by_side import longest_first
+
+        items.sort(key=longest_first)

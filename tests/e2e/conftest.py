@@ -1,4 +1,4 @@
-"""One real stack for all end-to-end tests: Airflow, MLflow and the online service in a home and on ports of their own."""
+"""A real stack for each file of end-to-end tests: Airflow, MLflow and the online service in a home and on ports of their own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .loop import Loop
 SOURCE = os.environ.get("AIRLOOP_SOURCE")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A started stack with nothing landed; stopped, and all of it deleted, at the end."""
     with started(tmp_path_factory.mktemp("e2e") / "home") as loop:
