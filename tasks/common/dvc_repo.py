@@ -21,9 +21,12 @@ from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 
+from tasks.common.artefacts import write_atomic
 from tasks.common.errors import AirloopError, DataError
 
 LOCK = "dvc.lock"
+DVC_RUNNING = ".dvc/tmp/rwlock"
+"""Which processes read or write which paths of a project."""
 
 
 class StageError(AirloopError):
@@ -57,7 +60,7 @@ def read_lock(root: Path) -> dict[str, Any]:
 
 def write_lock(root: Path, stages: dict[str, Any]) -> None:
     """Write ``root``'s dvc.lock with these entries."""
-    (root / LOCK).write_bytes(lock_bytes(stages))
+    write_atomic(root / LOCK, lock_bytes(stages))
 
 
 def lock_bytes(stages: dict[str, Any]) -> bytes:

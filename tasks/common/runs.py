@@ -12,7 +12,7 @@ import yaml
 
 from tasks.common import code, landed, months, params
 from tasks.common.artefacts import Store, to_json, write_atomic
-from tasks.common.dvc_repo import LOCK, initialise, lock_bytes, read_lock, write_lock
+from tasks.common.dvc_repo import DVC_RUNNING, LOCK, initialise, lock_bytes, read_lock, write_lock
 from tasks.common.environment import environment
 from tasks.common.errors import ConfigError, DataError
 from tasks.common.params import Frozen, Month
@@ -97,12 +97,16 @@ def _restore(root: Path, key: str, store: Store) -> None:
 
 
 def _take(root: Path, key: str, store: Store) -> None:
-    """Add what other machines recorded in this run, and take the settings that a search chose there."""
+    """Make dvc.lock and the settings, which a search may have chosen, those that were recorded, here or elsewhere.
+
+    DVC writes its files in place, so a task that was killed may have left half of one. What it did and did not record
+    is in the run cache.
+    """
     settings = store.read(f"runs/{key}/params.yaml")
     if settings != (root / "params.yaml").read_bytes():
         write_atomic(root / "params.yaml", settings)
-    theirs = yaml.safe_load(store.read(f"runs/{key}/{LOCK}"))["stages"]
-    write_lock(root, {**read_lock(root), **theirs})
+    write_atomic(root / LOCK, store.read(f"runs/{key}/{LOCK}"))
+    (root / DVC_RUNNING).unlink(missing_ok=True)  # one task at a time works here, so whoever it names has ended
 
 
 def _initialise(root: Path) -> None:

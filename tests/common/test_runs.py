@@ -10,7 +10,7 @@ import pytest
 from tasks.common import params, workspace
 from tasks.common.artefacts import Store
 from tasks.common.code import tree_digest
-from tasks.common.dvc_repo import read_lock, write_lock
+from tasks.common.dvc_repo import DVC_RUNNING, LOCK, read_lock, write_lock
 from tasks.common.environment import CODE, environment
 from tasks.common.params_file import put
 from tasks.common.runs import open_run, read_run, save_record
@@ -121,3 +121,18 @@ def test_only_a_training_with_a_budget_is_searched_for(
     workspace.search_first(root, stage, search)
     assert asked == [["python", "tasks/search.py"] for _ in searched]
     assert (b"0.123" in machines.store.read(f"runs/{KEY}/params.yaml")) is bool(searched)
+
+
+@pytest.mark.parametrize("left", [0, 10, 60, -5])
+def test_a_kill_while_dvc_wrote_its_files_costs_only_what_was_not_recorded(machines: Machines, left: int) -> None:
+    """DVC writes dvc.lock and its list of running processes in place: half a file may be what a killed task leaves."""
+    root = machines.open("a", begins=True)
+    write_lock(root, {"one@2013-01": {"cmd": "one"}})
+    save_record(root, machines.store, ["one@2013-01"])
+    write_lock(root, {**read_lock(root), "two@2013-01": {"cmd": "two", "deps": [{"path": "p", "md5": "m"}]}})
+    (root / LOCK).write_bytes((root / LOCK).read_bytes()[:left])
+    running = root / DVC_RUNNING
+    running.parent.mkdir(parents=True)
+    running.write_text('{"write": {"')
+    assert read_lock(machines.open("a")) == {"one@2013-01": {"cmd": "one"}}
+    assert not running.exists(), "DVC refuses a project whose list it cannot read"
