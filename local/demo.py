@@ -138,12 +138,11 @@ class Demo:
 
 
 def _check(through: str) -> None:
-    """LocalError or ConfigError unless ``through`` is a month that the example has, and one with a model to see."""
-    months.parse(through)
-    if not MONTHS[0] <= through <= MONTHS[1]:
+    """LocalError unless ``through`` is a month that the example has, and one with a model to see."""
+    if through not in months.span(*MONTHS):
         raise LocalError(
-            f"THROUGH={through} is not among {MONTHS[0]} to {MONTHS[1]}: the example has the months of 2013, "
-            "and its first model comes when March has landed."
+            f"THROUGH={through} is no month from {MONTHS[0]} to {MONTHS[1]}: the example has the year 2013, and its "
+            "first model comes when March has landed."
         )
 
 

@@ -83,7 +83,7 @@ class Trickle:
         if record is None:
             return []
         data = self.store.read(record.state["flights"].name)
-        return pq.read_table(io.BytesIO(data), columns=COLUMNS).to_pylist()
+        return list(pq.read_table(io.BytesIO(data), columns=COLUMNS).to_pylist())
 
     def _ask(self, client: httpx.Client, flight: dict[str, Any]) -> None:
         body = {

@@ -1,0 +1,36 @@
+"""`make demo` before it starts anything: what cannot be played is refused in a sentence, and what runs goes on."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from local import demo, stack
+
+
+@pytest.mark.parametrize("through", ["nonsense", "2013-02", "2014-01", "2013-4", ""])
+def test_a_month_that_the_example_cannot_show_is_refused(
+    through: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
+) -> None:
+    monkeypatch.setenv("AIRLOOP_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(demo, "environment", dict)
+    monkeypatch.setattr(stack, "down", lambda: pytest.fail("the demo that runs was stopped"))
+    monkeypatch.setattr(sys, "argv", ["demo", "--through", through])
+    assert demo.main() == 1
+    said = capsys.readouterr().out
+    assert f"THROUGH={through} is no month from 2013-03 to 2013-12" in said
+    assert "make demo" in said
+
+
+def test_what_airflow_says_of_a_failure_is_printed_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused() -> None:
+        raise demo.LocalError("its log ends with: [/opt/tasks] no such [bold]column[/]")
+
+    monkeypatch.setattr(demo, "environment", dict)
+    monkeypatch.setattr(stack, "down", refused)
+    monkeypatch.setattr(sys, "argv", ["demo"])
+    assert demo.main() == 1
+    assert "[/opt/tasks] no such [bold]column[/]" in capsys.readouterr().out
