@@ -4,6 +4,8 @@ PYTHON ?= python3
 THROUGH ?= 2013-06
 # compose plays on, starts and ends docker-compose.yaml; WITHOUT=grafana leaves services of it out.
 PLACE ?= embedded
+# Test files side by side; each of them may hold a Spark or an Airflow.
+JOBS ?= 2
 RUN := .venv/bin/python
 READY := .venv/.airloop.json
 TORCH_READY := .venv/.torch.json
@@ -43,7 +45,7 @@ status: $(READY) ## say which services are well
 	@$(RUN) -m local status
 
 test: $(TORCH_READY) ## prove it: unit, property, contract and end-to-end tests (ARGS="-k name" for some)
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest $(or $(ARGS),-n $(JOBS) --max-worker-restart 0)
 
 # KUBECONFIG=<file> IMAGE_PREFIX=<registry/path/>; IMAGE_TAG (local); S3_ENDPOINT=<url> with AWS_* keys in the environment, or a
 # store on this machine for a single node (HOST_ADDRESS where it cannot be told); KEEP=1 leaves the namespace.
