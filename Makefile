@@ -13,7 +13,7 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 	--custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch demo up down status test test-cluster bench lint format lock images lineage rebuild rollback shell clean
+.PHONY: help setup setup-torch demo up down status test test-cluster soak bench lint format lock images lineage rebuild rollback shell clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ status: $(READY) ## say which services are well
 
 test: $(TORCH_READY) ## prove it: unit, property, contract and end-to-end tests (ARGS="-k name" for some)
 	@$(RUN) -m pytest $(or $(ARGS),-n $(JOBS) --max-worker-restart 0)
+
+soak: $(TORCH_READY) ## kill trainings KILLS times (200) and compare what they end with
+	@KILLS=$(or $(KILLS),200) $(RUN) -m pytest tests/training/test_killed.py -s $(ARGS)
 
 # KUBECONFIG=<file> IMAGE_PREFIX=<registry/path/>; IMAGE_TAG (local); S3_ENDPOINT=<url> with AWS_* keys in the environment, or a
 # store on this machine for a single node (HOST_ADDRESS where it cannot be told); KEEP=1 leaves the namespace.

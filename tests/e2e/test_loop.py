@@ -111,13 +111,18 @@ def test_the_same_month_again_changes_no_digest_and_asks_for_nothing(loop: Loop)
     assert len(loop.airflow.runs("train")) == trainings
 
 
-def test_a_killed_task_is_tried_again_and_the_run_succeeds(loop: Loop) -> None:
+def test_a_killed_training_is_tried_again_and_goes_on_from_its_checkpoint(loop: Loop) -> None:
     """SIGKILL to the process that trains, while Airflow runs; the rounds make the run one that no cache knows."""
-    run_id = loop.airflow.trigger("train", {"month": "2013-04", "overrides": {"train.xgboost.rounds": 399}})
+    often = {"train.xgboost.rounds": 399, "train.xgboost.segment_rounds": 10, "train.checkpoint.steps": 10}
+    run_id = loop.airflow.trigger("train", {"month": "2013-04", "overrides": often})
     victim = wait_for_process("tasks/train.py")
+    while victim.is_running() and not loop.store.names("checkpoints"):
+        time.sleep(0.01)
     os.kill(victim.pid, signal.SIGKILL)
     tasks = loop.follow("train", run_id)
     assert max(task["try_number"] for task in tasks.values()) == 2
+    assert "train: xgboost goes on after round " in loop.airflow.log("train", run_id, "train", 2)
+    assert not loop.store.names("checkpoints"), "they go when the model is written"
 
 
 def wait_for_process(script: str, seconds: float = 600) -> psutil.Process:
