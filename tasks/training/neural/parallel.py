@@ -72,18 +72,19 @@ class Parallel:
 
     def moments(self, optimiser: torch.optim.Optimizer) -> Tensors:
         """A copy of what the optimiser knows of each weight, "weight/name", in the first process; every process must ask."""
-        state = get_optimizer_state_dict(self.module, optimiser, options=WHOLE)["state"] if optimiser.state else {}
+        state = get_optimizer_state_dict(self.module, optimiser, options=WHOLE).get("state", {})
         return self._copied({f"{weight}/{name}": value for weight, of in state.items() for name, value in of.items()})
 
     def load_moments(self, optimiser: torch.optim.Optimizer, moments: Tensors) -> None:
         """Take what ``moments`` gave, which every process has."""
-        whole: dict[str, Any] = get_optimizer_state_dict(self.module, optimiser, options=WHOLE)
+        groups = get_optimizer_state_dict(self.module, optimiser)["param_groups"]
         state: dict[str, Tensors] = {}
         for key, value in moments.items():
             weight, _, name = key.rpartition("/")
             state.setdefault(weight, {})[name] = value
         options = StateDictOptions(full_state_dict=True)
-        set_optimizer_state_dict(self.module, optimiser, whole | {"state": state}, options=options)
+        whole: Any = {"state": state, "param_groups": groups}
+        set_optimizer_state_dict(self.module, optimiser, whole, options=options)
 
     def _copied(self, tensors: Tensors) -> Tensors:
         return {name: value.detach().cpu().clone() for name, value in tensors.items()} if self._group.first else {}
