@@ -1,0 +1,83 @@
+"""A data set larger than the memory that the training is allowed: it trains, and more rows take no more memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.common.environment import CODE
+from tests import makers
+
+CAP = 96 * 2**20
+"""Bytes that a training may take for itself, above what its libraries have when they are imported."""
+
+CHILD = """
+import json, resource, sys
+from pathlib import Path
+import psutil, torch
+from tasks import train as stage
+from tasks.common.params import DayRule, TrainParams
+from tasks.training.family import named
+from tasks.training.source import Source
+
+folder, raw, cap = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
+settings = TrainParams.model_validate(raw)
+named("mlp")
+def data():
+    return int(next(l for l in open("/proc/self/status") if l.startswith("VmData")).split()[1]) * 1024
+def source(month):
+    return Source(folder, (month,), DayRule(every=4, remainder=2), settings.validation)
+stage.train(source("2013-02"), settings)  # what libraries allocate once is no part of the claim
+begun = data()
+resource.setrlimit(resource.RLIMIT_DATA, (begun + cap, begun + cap))
+made = json.loads(stage.train(source("2013-01"), settings).metrics)
+print(json.dumps({"rows": made["rows"]["train"], "steps": made["steps"]}))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small month, and one that is three times as large in memory as the cap, in row groups of 20,000."""
+    made = tmp_path_factory.mktemp("large")
+    part = makers.features("2013-01", 20_000 // 31)
+    columns = [name for name in part.column_names if name not in {"date", "scheduled_at", "as_of", "flight"}]
+    part = part.select(columns)
+    pq.write_table(part, made / "2013-02.parquet")
+    with pq.ParquetWriter(made / "2013-01.parquet", part.schema, compression="zstd") as writer:
+        for _ in range(1 + 3 * CAP // part.nbytes):
+            writer.write_table(part)
+    return made
+
+
+def run(folder: Path, **mlp) -> subprocess.CompletedProcess[str]:
+    raw = makers.settings()["train"] | {"family": "mlp"}
+    raw["mlp"] |= {"epochs": 1, "device_batch": 8192, "hidden": [8], "window": 40_000} | mlp
+    return subprocess.run(
+        [sys.executable, "-c", CHILD, str(folder), json.dumps(raw), str(CAP)],
+        cwd=CODE, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_it_trains_on_more_than_its_memory_holds(folder: Path) -> None:
+    with pq.ParquetFile(folder / "2013-01.parquet") as file:
+        rows = file.metadata.num_rows
+        size = rows * sum(8 if pa.types.is_floating(field.type) else 1 for field in file.schema_arrow)
+    assert size > 2.5 * CAP
+    done = run(folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["rows"] > 0.55 * rows
+    assert found["steps"] == -(-found["rows"] // 8192)
+
+
+def test_the_cap_is_one_that_all_rows_at_once_would_break(folder: Path) -> None:
+    """The same training with a window that holds them all: what the test above allows would not do."""
+    done = run(folder, window=10**9)
+    assert done.returncode != 0
+    assert "MemoryError" in done.stderr or "memory" in done.stderr.lower()
