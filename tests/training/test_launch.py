@@ -65,7 +65,8 @@ def wait(done: Callable[[], object], seconds: float) -> None:
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> makers.Workspace:
     """One with enough epochs to be interrupted in, which a whole training then is done with."""
     made = makers.Workspace(tmp_path_factory.mktemp("launch"), rows_a_day=60)
-    made.raw["train"] |= {"family": "mlp", "checkpoint": {"steps": 5, "seconds": 3600, "keep": 2}}
+    made.raw["train"]["family"] = "mlp"
+    made.raw["train"]["checkpoint"] |= {"steps": 5, "seconds": 3600}
     made.raw["train"]["mlp"] |= {"processes": 2, "device_batch": 16, "epochs": 30, "early_stopping_epochs": 30}
     made.save()
     return made

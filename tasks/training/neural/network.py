@@ -46,9 +46,11 @@ class Network(nn.Module):
     def __init__(self, prepared: Preparation, shape: Shape, base: float = 0.5) -> None:
         super().__init__()
         self.prepared, self.shape = prepared, shape
-        self._missing, self._numbers = list(prepared.missing), list(prepared.numbers)
-        for name in ARRAYS:  # constants, and no part of what is learned
+        # Constants, and no part of what is learned; buffers, so that they are where the weights are.
+        for name in ARRAYS:
             self.register_buffer(name, torch.from_numpy(getattr(prepared, name).copy()), persistent=False)
+        self.register_buffer("numbers", torch.tensor(prepared.numbers, dtype=torch.int64), persistent=False)
+        self.register_buffer("missing", torch.tensor(prepared.missing, dtype=torch.int64), persistent=False)
         self.embeddings = nn.ModuleList(
             nn.Embedding(values + 1, min(shape.embedding, values // 2 + 1)) for _, values in prepared.categories
         )
@@ -67,12 +69,12 @@ class Network(nn.Module):
         for (column, values), embedding in zip(self.prepared.categories, self.embeddings, strict=True):
             code = x[:, column]
             parts.append(embedding(torch.where(code.isnan(), float(values), code).long()))
-        numbers = x[:, self._numbers]
+        numbers = x.index_select(1, self.numbers)
         null = numbers.isnan()
         clipped = torch.minimum(torch.maximum(torch.where(null, self.mean, numbers), self.low), self.high)
         parts.append((clipped - self.mean) * self.scale)
-        if self._missing:
-            parts.append(null[:, self._missing].to(x.dtype))
+        if self.prepared.missing:
+            parts.append(null.index_select(1, self.missing).to(x.dtype))
         logits: torch.Tensor = self.layers(torch.cat(parts, dim=1))
         return logits
 
