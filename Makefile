@@ -13,7 +13,7 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 	--custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch demo up down status test test-cluster soak bench lint format lock images lineage rebuild rollback shell clean
+.PHONY: help setup setup-torch demo up down status test test-cluster soak bench bench-gpu lint format lock images lineage rebuild rollback shell clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,8 +56,11 @@ test-cluster: $(READY) ## the loop and its faults on a real cluster: KUBECONFIG=
 	@$(foreach name,KUBECONFIG IMAGE_PREFIX IMAGE_TAG S3_ENDPOINT HOST_ADDRESS KEEP,AIRLOOP_TEST_$(name)="$($(name))") \
 		$(RUN) -m pytest tests/cluster $(ARGS)
 
-bench: $(READY) ## measure seconds, memory and rates, and store them as JSON
+bench: $(TORCH_READY) ## measure seconds, memory and rates, and store them as JSON
 	@$(RUN) -m bench $(ARGS)
+
+bench-gpu: $(TORCH_READY) ## the same of training on a GPU; skipped with a reason where there is none
+	@$(RUN) -m bench.gpu $(ARGS)
 
 lint: $(READY) ## ruff, mypy and the import contracts
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy && PYTHONPATH=plugins .venv/bin/lint-imports
