@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,7 +54,20 @@ def down(*, keep: bool = False) -> None:
     """Take away containers and network of every profile, and all volumes too unless ``keep``."""
     _check_engine()
     _run([sys.executable, str(ROOT / "docker/make_env.py")])  # compose reads the whole file, also to end it
+    scratch = _scratch()
     compose("--profile", "*", "down", "--remove-orphans", *([] if keep else ["--volumes"]))
+    if scratch:
+        subprocess.run(["docker", "volume", "rm", *scratch], capture_output=True, check=False)  # most went with `down`
+
+
+def _scratch() -> list[str]:
+    """Volumes without a name that the containers have: compose hands them on to a new container, and forgets them then."""
+    containers = compose("--profile", "*", "ps", "--all", "--quiet", capture=True).split()
+    if not containers:
+        return []
+    form = '{{range .Mounts}}{{if eq .Type "volume"}}{{println .Name}}{{end}}{{end}}'
+    mounted = _run(["docker", "inspect", "--format", form, *containers], capture=True).split()
+    return [name for name in mounted if re.fullmatch(r"[0-9a-f]{64}", name)]
 
 
 def play(through: str, source: Path) -> dict[str, Any]:

@@ -113,6 +113,11 @@ class Stack:
         """Names of a service's running containers."""
         return self.compose("ps", "--format", "{{.Name}}", service).split()
 
+    def record(self, month: str) -> dict[str, Any]:
+        """What the store says of a landed month."""
+        code = f"from tasks.common.environment import store; print(store().read('landed/{month}.json').decode())"
+        return dict(json.loads(self.compose("exec", "--no-TTY", "scheduler", "python", "-c", code)))
+
     def answered(self) -> dict[str, int]:
         """How many predictions each replica has answered."""
         found = {}
@@ -152,6 +157,12 @@ class Stack:
             "volumes": self.docker("volume", "ls", "--quiet", "--filter", label).split(),
             "networks": self.docker("network", "ls", "--quiet", "--filter", label).split(),
         }
+
+    def mounted(self) -> set[str]:
+        """Names of all volumes that its containers have, also those that compose gave no label."""
+        containers = self.compose("--profile", "*", "ps", "--all", "--quiet").split()
+        form = '{{range .Mounts}}{{if eq .Type "volume"}}{{println .Name}}{{end}}{{end}}'
+        return set(self.docker("inspect", "--format", form, *containers).split())
 
     def states(self) -> dict[str, str]:
         """Health, or state where it has none, by service."""

@@ -86,6 +86,14 @@ def test_make_env_makes_exactly_the_secrets_that_are_required(make_env):
     assert set(REQUIRED.findall((ROOT / "docker-compose.yaml").read_text())) == set(make_env.SECRETS)
 
 
+def test_every_setting_is_explained(make_env):
+    text = (ROOT / "docker-compose.yaml").read_text()
+    settings = set(re.findall(r"\$\{(AIRLOOP_\w+)", text)) - set(make_env.SECRETS)
+    told = (ROOT / "docs/containers.md").read_text()
+    told += "".join(f"AIRLOOP_S3_{end}" for end in ("BUCKET", "KEY_ID", "REGION") if f"`_{end}`" in told)
+    assert [name for name in sorted(settings) if name not in told] == []
+
+
 def test_images_are_pinned_and_each_of_ours_is_built_once(services):
     built = Counter()
     for name, service in services.items():

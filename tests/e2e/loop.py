@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +15,18 @@ from typing import Any
 
 import httpx
 import pandas as pd
+import pytest
 
 from local.airflow_api import Airflow
 from tasks.common import landed, registry
 from tasks.common.artefacts import Store, sha256, to_json
+from tasks.common.dvc_repo import read_lock
 from tasks.common.environment import environment
 from tasks.common.ledger import Entry, Ledger
 from tasks.flights import landing
 
+INGEST = ("manifest", "ingest", "validate", "features")
+"""Stages of the DAG `ingest`."""
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -107,3 +113,20 @@ class Loop:
     def online(self) -> dict[str, Any]:
         """What the online service says of itself."""
         return dict(httpx.get(f"{environment().online_url}/readyz", timeout=30).json())
+
+
+def in_processes(folder: Path, landing_url: str, month: str) -> dict[str, object]:
+    """dvc.lock of a month that has landed, run here as processes, in a home and on a remote of its own."""
+    env = {
+        "AIRLOOP_HOME": str(folder / "home"),
+        "AIRLOOP_LANDING": landing_url,
+        "AIRLOOP_STORE": (folder / "store").as_uri(),
+        "AIRLOOP_DVC_REMOTE": str(folder / "remote"),
+        "AIRLOOP_DVC_CACHE": str(folder / "cache"),
+    }
+    argv = ["-m", "tasks.common.workspace", "stage", *INGEST, "--dag", "ingest", "--run", "here", "--month", month]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        subprocess.run([sys.executable, *argv, "--begins"], check=True, capture_output=True)
+    return read_lock(folder / "home/runs/here")

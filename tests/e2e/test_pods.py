@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tasks.common.dvc_repo import read_lock
 from tasks.common.environment import environment
 from tests.kube.cluster import Cluster
 
 from .conftest import started
-from .loop import Loop
+from .loop import Loop, in_processes
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 MONTH = "2013-01"
-STAGES = ("manifest", "ingest", "validate", "features")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +63,7 @@ def test_a_month_in_pods_of_which_some_are_lost_has_the_digests_of_a_month_in_pr
     assert [pod.stage for pod in cluster.created[seen:]] == ["ingest", "validate", *["features"] * 3]
     assert cluster.left() == []
     landed = loop.landed(MONTH)
-    assert landed.lock == in_processes(tmp_path)
+    assert landed.lock == in_processes(tmp_path, environment().landing_url, MONTH)
     scored = loop.follow("score", loop.started("score", MONTH))
     assert scored["score"]["state"] == "success"
     assert cluster.created[-1].stage in {"score", "monitor"}
@@ -84,20 +80,3 @@ def wait_for(cluster: Cluster, stage: str, after: int, seconds: float = 300) -> 
     raise AssertionError(
         f"no pod of {stage} at work within {seconds} s: {[(p.stage, p.phase) for p in cluster.created]}"
     )
-
-
-def in_processes(folder: Path) -> dict[str, object]:
-    """dvc.lock of the same month, run here as processes, in a home and on a remote of its own."""
-    env = {
-        "AIRLOOP_HOME": str(folder / "home"),
-        "AIRLOOP_LANDING": environment().landing_url,
-        "AIRLOOP_STORE": (folder / "store").as_uri(),
-        "AIRLOOP_DVC_REMOTE": str(folder / "remote"),
-        "AIRLOOP_DVC_CACHE": str(folder / "cache"),
-    }
-    argv = ["-m", "tasks.common.workspace", "stage", *STAGES, "--dag", "ingest", "--run", "here", "--month", MONTH]
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in env.items():
-            patch.setenv(name, value)
-        subprocess.run([sys.executable, *argv, "--begins"], check=True, capture_output=True)
-    return read_lock(folder / "home/runs/here")
