@@ -105,6 +105,12 @@ def test_asked_to_end_it_keeps_the_last_boundary_and_goes_on_from_there(
     assert fit(source, use, store) == fit(source, use, None)
 
 
+def test_segments_lose_nothing_of_what_was_learned(source: Source) -> None:
+    """Where nothing is drawn they are the same bytes as one piece: what differs otherwise is the draws alone."""
+    calm = ROUNDS | {"subsample": 1.0, "colsample_bytree": 1.0}
+    assert fit(source, settings(**calm), None) == fit(source, settings(**calm | {"segment_rounds": 60}), None)
+
+
 def test_segments_are_part_of_what_is_learned(source: Source) -> None:
     """Or a resumed training would be another one: the generator cannot be put back to where it was."""
     assert fit(source, settings(**ROUNDS), None) != fit(source, settings(**ROUNDS | {"segment_rounds": 60}), None)
