@@ -1,37 +1,66 @@
-"""The features of the whole year, made once by the commands of the ingest DAG and kept: `python -m bench.year`.
+"""A year, month by month: what each way of training says of the month after. `python -m bench.year [--through 2013-12]`.
 
-What docs/ says of months that follow each other - docs/search.md, docs/year.md - is measured on them.
+The features are made by the commands of the ingest DAG, the models by the code and the settings of the stage `train`, and a
+month is scored from the ONNX file. All of it is kept in .airloop/year, so that a run that was ended goes on; delete that
+folder to measure again. Prints Markdown: docs/year.md holds it.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from bench.home import INGEST, Home, bare_home
+from tasks import train
+from tasks.common import model as models
 from tasks.common import months as calendar
-from tasks.common.artefacts import Store
+from tasks.common import params
+from tasks.common.artefacts import Store, sha256, to_json, write_atomic
 from tasks.common.environment import CODE, environment
+from tasks.common.params import Params
+from tasks.common.stats import losses, mean_by_days, spreads
+from tasks.common.tables import labelled, read_features
 from tasks.flights import landing
+from tasks.flights.definitions import LABEL
+from tasks.training import best
+from tasks.training.family import Fitted
 
-MONTHS = tuple(calendar.span("2013-01", "2013-12"))
+FIRST, LAST = "2013-01", "2013-12"
+WARMUP = "2013-03"
+"""Last month that the frozen models learn from."""
 FOLDER = CODE / ".airloop" / "year"
+CONFIDENCE, RESAMPLES, SEED = 0.95, 2000, 7
+WAYS = {
+    "best": "`family: best`, retrained each month",
+    "xgboost": "XGBoost, retrained",
+    "mlp": "mlp, retrained",
+    "frozen xgboost": "XGBoost, frozen",
+    "frozen mlp": "mlp, frozen",
+    "constant": "constant",
+}
 
 
 @contextmanager
-def features(months: Sequence[str] = MONTHS) -> Iterator[Path]:
+def features(months: Sequence[str]) -> Iterator[Path]:
     """The folder of ``<month>.parquet``; makes those that are not there yet, about 25 CPU-seconds each."""
     with bare_home(FOLDER) as home:
         made = FOLDER / "features"
-        absent = [month for month in months if not (made / f"{month}.parquet").exists()]
-        if absent:
-            zone = Store(environment().landing_url)
+        if absent := [month for month in months if not (made / f"{month}.parquet").exists()]:
             tables = landing.read_tables(landing.source(), absent)
             for month in absent:
-                print(f"  {month}: landing and the ingest DAG's commands", file=sys.stderr, flush=True)
-                landing.land(month, tables, zone)
+                _say(f"{month}: landing and the ingest DAG's commands")
+                landing.land(month, tables, Store(environment().landing_url))
                 _make(home, month, made)
         yield made
 
@@ -39,11 +68,134 @@ def features(months: Sequence[str] = MONTHS) -> Iterator[Path]:
 def _make(home: Home, month: str, made: Path) -> None:
     for action, *names in INGEST:
         home.call(action, names, "ingest", f"ingest-{month}", month)
-    made.mkdir(exist_ok=True)
     content = (home.ingested(month) / f"data/features/{month}.parquet").read_bytes()
-    (made / f"{month}.parquet").write_bytes(content)
+    write_atomic(made / f"{month}.parquet", content)
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What both families know of all months through ``through``."""
+
+    through: str
+    folder: Path
+    """Of the features."""
+    settings: Params
+
+    @cached_property
+    def rows(self) -> Any:
+        """What they learn from."""
+        window = calendar.window(calendar.span(FIRST, self.through))
+        settings = Params.model_validate(self.settings.model_dump(by_alias=True) | {"months": window})
+        return train.source(settings, self.folder)
+
+    @cached_property
+    def fitted(self) -> dict[str, Fitted]:
+        """Each family's model; trained now, unless it is kept."""
+        return {family: self._fit(family) for family in best.FAMILIES}
+
+    def _fit(self, family: str) -> Fitted:
+        kept = FOLDER / "models" / self.through / f"{family}.json"
+        if not kept.exists():
+            _say(f"{family}: {FIRST} to {self.through}")
+            started = time.process_time()
+            found = train.fit(family, self.rows, self.settings.train, None)
+            _say(f"{family}: {time.process_time() - started:.1f} CPU-seconds")
+            write_atomic(kept, found.to_bytes())
+        return Fitted.parse(kept.read_bytes())
+
+    @cached_property
+    def chosen(self) -> tuple[str, dict[str, Any]]:
+        """The family that `family: best` sends to the gate, and why."""
+        name, said = best.choose(self.fitted, self.rows, self.rows.contract(), self.settings.train.seed)
+        return name, said["best"]
+
+    def scores(self, family: str, month: pa.Table) -> Any:
+        """P(late) of the month's rows, by the family's ONNX file."""
+        onnx = self.fitted[family].onnx
+        contract = self.rows.contract().model_copy(update={"onnx_sha256": sha256(onnx)})
+        return models.load(onnx, contract.to_bytes(), sha256(onnx)).score(month)
+
+
+def measure(month: str, folder: Path, settings: Params) -> dict[str, Any]:
+    """The month's numbers: ``ways`` with AUC, log loss and ECE of each, ``loss`` summed by day; kept when measured."""
+    path = FOLDER / "measured" / f"{month}.json"
+    if not path.exists():
+        frozen, fresh = (Learnt(m, folder, settings) for m in (WARMUP, calendar.shift(month, -1)))
+        rows = labelled(read_features([month], folder=folder), LABEL)
+        scores = {family: fresh.scores(family, rows) for family in best.FAMILIES}
+        scores |= {f"frozen {family}": frozen.scores(family, rows) for family in best.FAMILIES}
+        scores["best"] = scores[fresh.chosen[0]]
+        scores["constant"] = np.full(rows.num_rows, fresh.rows.facts["positive_share"], np.float32)
+        days, labels = np.asarray(rows["day"]), rows[LABEL].to_numpy()
+        found: dict[str, Any] = {
+            "month": month,
+            "chosen": fresh.chosen[0],
+            "choice": fresh.chosen[1],
+            "ways": {},
+            "loss": {},
+        }
+        found["rows"] = np.bincount(days - days.min()).tolist()
+        for way, p in scores.items():
+            found["ways"][way] = _measures(days, labels, p, settings.evaluate.calibration_bins)
+            found["loss"][way] = np.bincount(days - days.min(), weights=losses(labels, p)).tolist()
+        write_atomic(path, to_json(found))
+    return dict(json.loads(path.read_bytes()))
+
+
+def _measures(days: Any, labels: Any, scores: Any, bins: int) -> dict[str, Any]:
+    found = spreads(days, labels, scores, bins=bins, resamples=RESAMPLES, confidence=CONFIDENCE, seed=SEED)
+    return {name: asdict(spread) for name, spread in found.items()}
+
+
+def report(months: list[dict[str, Any]]) -> str:
+    """The tables, as Markdown."""
+    ways = [way for way in WAYS if way != "constant"]
+    lines = ["| month | chosen | " + " | ".join(WAYS[way] for way in ways) + " |", "|---" * (len(ways) + 2) + "|"]
+    lines += [
+        f"| {found['month']} | {found['chosen']} | " + " | ".join(_cell(found["ways"][way]) for way in ways) + " |"
+        for found in months
+    ]
+    means = {way: {name: _mean(months, way, name) for name in ("auc", "log_loss", "ece")} for way in ways}
+    lines.append("| mean | | " + " | ".join(_cell(means[way]) for way in ways) + " |")
+    lines += ["", "| log loss less that of XGBoost, retrained | mean | 95% by days |", "|---|---|---|"]
+    lines += [_difference(months, way) for way in WAYS if way != "xgboost"]
+    return "\n".join(lines)
+
+
+def _cell(found: dict[str, Any]) -> str:
+    return ", ".join(f"{found[name]['value']:.4f} ({found[name]['se']:.4f})" for name in ("auc", "log_loss", "ece"))
+
+
+def _mean(months: list[dict[str, Any]], way: str, name: str) -> dict[str, float]:
+    """Mean over months, with the standard error of a mean of independent months."""
+    each = [found["ways"][way][name] for found in months]
+    return {
+        "value": float(np.mean([m["value"] for m in each])),
+        "se": float(np.sqrt(np.sum([m["se"] ** 2 for m in each])) / len(each)),
+    }
+
+
+def _difference(months: list[dict[str, Any]], way: str) -> str:
+    more = np.concatenate([np.subtract(found["loss"][way], found["loss"]["xgboost"]) for found in months])
+    rows = np.concatenate([found["rows"] for found in months])
+    found = mean_by_days(more, rows, resamples=RESAMPLES, confidence=CONFIDENCE, seed=SEED)
+    return f"| {WAYS[way]} | {found.mean:+.4f} | {found.lo:+.4f} to {found.hi:+.4f} |"
+
+
+def _say(what: str) -> None:
+    print(f"  {what}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Go through the year."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--through", default=LAST, help="last month")
+    through = parser.parse_args().through
+    settings = params.load(CODE / "params.yaml")
+    with features(calendar.span(FIRST, through)) as folder:
+        months = [measure(m, folder, settings) for m in calendar.span(calendar.shift(WARMUP, 1), through)]
+    print(report(months))
 
 
 if __name__ == "__main__":
-    with features():
-        pass
+    main()
