@@ -31,6 +31,7 @@ from tasks.common.stats import metrics, reliability
 from tasks.common.tables import held_out, labelled, read_features
 from tasks.flights.definitions import FEATURES, KEY, LABEL
 from tasks.flights.golden import digest
+from tasks.training import quantise
 from tasks.training.family import named
 
 SMOKE = ("carrier", "flight", "origin", "dest", "scheduled_at")
@@ -110,6 +111,14 @@ def behave(model: Model, table: pa.Table, before: Matrix, check: Behaviour) -> d
     return {"absent": [], "shift": float(change.mean()), "share_up": float((change >= 0).mean())}
 
 
+def quantised(plain: Model | None, model: Model, golden: pa.Table, scores: Matrix) -> dict[str, float] | None:
+    """What INT8 changed, on golden rows: ``gap`` to the plain model, and ``batch_gap`` to each row alone; None if it did not."""
+    if plain is None:
+        return None
+    x = model.contract.encode(golden)
+    return {"gap": quantise.gap(plain.predict(x), scores), "batch_gap": quantise.batch_gap(model, x, scores)}
+
+
 def parity_gap(own: Matrix, scores: Matrix) -> float | None:
     """Largest absolute difference between the ONNX ``scores`` and the family's own of the same rows; None with NaN."""
     gap = np.abs(own.astype(np.float64) - scores).max(initial=0.0)
@@ -128,20 +137,45 @@ def read_champion(folder: Path) -> tuple[dict[str, Any], Model | None]:
         return {"version": None, "error": f"{type(error).__name__}: {error}"}, None
 
 
-def read_candidate(folder: Path) -> tuple[Model, dict[str, Any], bytes]:
-    """The trained model, metrics.json and the family's own format; DataError when a file is missing or damaged."""
+@dataclass(frozen=True)
+class Candidate:
+    """What training left."""
+
+    model: Model
+    training: dict[str, Any]
+    """metrics.json."""
+    native: bytes
+    """The family's own format."""
+    plain: Model | None
+    """The model before it was quantised, where INT8 ships."""
+
+    def parity_gap(self, golden: pa.Table, scores: Matrix) -> float | None:
+        """Between the family's own format and the ONNX file that it became, before it was quantised."""
+        x = self.model.contract.encode(golden)
+        own = named(self.training["family"]).predict(self.native, x)
+        return parity_gap(own, scores if self.plain is None else self.plain.predict(x))
+
+
+def read_candidate(folder: Path) -> Candidate:
+    """The trained model; DataError when a file is missing or damaged."""
     try:
-        content = (folder / "model.onnx").read_bytes()
-        model = models.load(content, (folder / "contract.json").read_bytes(), sha256(content))
+        content, contract = (folder / "model.onnx").read_bytes(), (folder / "contract.json").read_bytes()
+        model = models.load(content, contract, sha256(content))
         facts = json.loads((folder / "metrics.json").read_bytes())
-        return model, facts, (folder / named(facts["family"]).NATIVE).read_bytes()
+        plain = None
+        if facts.get("export", {}).get("shipped") == quantise.INT8:
+            before = (folder / "plain.onnx").read_bytes()
+            signed = model.contract.model_copy(update={"onnx_sha256": sha256(before)})
+            plain = models.load(before, signed.to_bytes(), sha256(before))
+        return Candidate(model, facts, (folder / named(facts["family"]).NATIVE).read_bytes(), plain)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} holds no whole model ({error}); run the train stage again.") from None
 
 
 def evaluate(settings: Params, root: Path = Path()) -> dict[str, bytes]:
     """Measure everything; returns the files of the evaluation folder by name."""
-    candidate, training, native = read_candidate(root / "model")
+    found = read_candidate(root / "model")
+    candidate, training = found.model, found.training
     champion_facts, champion = read_champion(root / "champion")
     months = sorted({*settings.months, *settings.golden.months})
     features = read_features(months, list(dict.fromkeys((*KEY, "day", LABEL, *FEATURES))), root / "data/features")
@@ -153,20 +187,21 @@ def evaluate(settings: Params, root: Path = Path()) -> dict[str, bytes]:
     measured |= {
         "data_through": training["data_through"],
         "training": training,
-        "parity_gap": parity_gap(
-            named(training["family"]).predict(native, candidate.contract.encode(golden.table)), on_golden
-        ),
+        "parity_gap": found.parity_gap(golden.table, on_golden),
+        "quantised": quantised(found.plain, candidate, golden.table, on_golden),
     }
     theirs, champion_scores = champion_facts, None
     if champion is not None:
         try:
-            found, _, champion_scores = judge(champion, golden, decision, settings)
-            theirs = champion_facts | found
+            rival, _, champion_scores = judge(champion, golden, decision, settings)
+            theirs = champion_facts | rival
         except DataError as error:
             theirs = {"version": None, "error": str(error)}
     files = {
         "decision.parquet": decision_file(decision, on_decision, champion_scores),
-        "smoke.json": to_json(smoke_rows(golden.table, on_golden, settings.evaluate.smoke_rows)),
+        "smoke.json": to_json(
+            smoke_rows(golden.table, on_golden, settings.evaluate.smoke_rows, _tolerance(found, settings))
+        ),
     }
     report = {
         "candidate": measured,
@@ -200,8 +235,13 @@ def decision_file(rows: Rows, candidate: Matrix, champion: Matrix | None) -> byt
     return sink.getvalue()
 
 
-def smoke_rows(golden: pa.Table, scores: Matrix, count: int) -> list[dict[str, Any]]:
-    """``count`` golden rows, evenly spread, as a traveller would ask for them, with the candidate's probability.
+def _tolerance(found: Candidate, settings: Params) -> dict[str, float]:
+    """By how much a service may answer otherwise, where it may more than usual: a quantised model by a row's neighbours."""
+    return {} if found.plain is None else {"tolerance": settings.export.max_batch_gap}
+
+
+def smoke_rows(golden: pa.Table, scores: Matrix, count: int, more: dict[str, float]) -> list[dict[str, Any]]:
+    """``count`` golden rows, evenly spread, as a traveller would ask for them, with the candidate's probability, and ``more``.
 
     Their features are kept as well, so that a model can be tried where no month has landed.
     """
@@ -210,6 +250,7 @@ def smoke_rows(golden: pa.Table, scores: Matrix, count: int) -> list[dict[str, A
     return [
         {name: row[name] for name in SMOKE}
         | {"features": {name: _known(row[name]) for name in FEATURES}, "probability": _known(float(p))}
+        | more
         for row, p in zip(rows, scores[picked], strict=True)
     ]
 
@@ -226,7 +267,7 @@ def main() -> None:
     files = evaluate(settings)
     for name, content in files.items():
         write_atomic(Path("evaluation") / name, content)
-    candidate, _, _ = read_candidate(Path("model"))
+    candidate = read_candidate(Path("model")).model
     features = read_features([max(settings.months)])
     write_atomic(Path("latency.json"), to_json(measure(candidate, features, settings.evaluate.latency_rows)))
     report = json.loads(files["evaluation.json"])

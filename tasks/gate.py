@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from tasks.common import params
 from tasks.common.artefacts import sha256, to_json, write_atomic
 from tasks.common.errors import ConfigError, run_main
-from tasks.common.params import Behaviour, GateParams, GoldenParams, PromotionParams
+from tasks.common.params import Behaviour, ExportParams, GateParams, GoldenParams, PromotionParams
 from tasks.common.results import emit
 from tasks.common.stats import Comparison, compare
 from tasks.flights.definitions import LABEL
@@ -103,6 +103,16 @@ def floors(report: Report, settings: GateParams) -> Iterator[str]:
             yield f"slices by {column}: no value has {floor.min_rows} golden rows, so none is judged"
         for value, found in judged.items():
             yield from at_least(f"golden auc of {column} {value} (n={found['n']})", found["auc"], floor.min_auc)
+
+
+def quantised(report: Report, settings: ExportParams) -> Iterator[str]:
+    """Limits of what INT8 may change, where an INT8 model ships; the parity above is then that of the plain model before it."""
+    candidate = report["candidate"]
+    if candidate["training"].get("export", {}).get("shipped", "plain") == "plain":
+        return
+    found = candidate.get("quantised") or {}
+    yield from at_most("int8 less plain score", found.get("gap"), settings.max_gap)
+    yield from at_most("int8 score alone less in a batch", found.get("batch_gap"), settings.max_batch_gap)
 
 
 def behaviour(report: Report, checks: Mapping[str, Behaviour]) -> Iterator[str]:
@@ -259,6 +269,7 @@ def decide(root: Path = Path()) -> dict[str, Any]:
                 "decision rows: decision.parquet is not the one evaluation.json was made with; evaluate again", evidence
             )
         found = judge(report, pq.read_table(pa.BufferReader(rows)), settings.gate, settings.golden)
+        found.unfit += quantised(report, settings.export)
         return verdict(report, found, settings.gate, evidence)
     except ConfigError as error:
         return refuse(f"settings: {error}", evidence)

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.common import code, registry
+from tasks.common import code, params, registry
 from tasks.common.artefacts import sha256_file
 from tasks.common.dvc_repo import Project, initialise
 from tasks.common.environment import environment, store
 from tasks.common.errors import AirloopError, DataError, run_main
+from tasks.common.params_file import put
 from tasks.common.runs import Run
 
 if TYPE_CHECKING:
@@ -63,10 +64,22 @@ def clone(run: Run, root: Path) -> str:
     return "the files kept in the store" + (" (the run had uncommitted changes)" if run.code.dirty else "")
 
 
-def retrain(root: Path, record: Path) -> None:
+def pin_export(settings: Path, model: str) -> None:
+    """Let the params.yaml at ``settings`` ask for what the registered ``model`` became, where a measurement chose it.
+
+    What the clock said cannot be said again; what was decided on it is in the evaluation that is kept with the model.
+    """
+    if params.load(settings).export.quantize != "dynamic":
+        return
+    told = store().read_json(f"models/{model}/evaluation.json")["candidate"]["training"]["export"]
+    put(settings, {"export.quantize": "int8" if told["shipped"] == "int8" else "none"})
+
+
+def retrain(root: Path, record: Path, model: str) -> None:
     """Fetch the recorded features into an empty cache and run the train stage on them."""
     for name in RECORD:
         (root / name).write_bytes((record / name).read_bytes())
+    pin_export(root / "params.yaml", model)
     initialise(root, cache=root / ".cache", remote=environment().remote_url, site_cache=root / ".site-cache")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     os.environ["PYTHONPATH"] = str(root)
@@ -109,7 +122,7 @@ def main() -> None:
         work = Path(folder)
         run = fetch_record(version, work)
         print(f"v{number}: {run.key}, from {clone(run, work / 'clone')}", flush=True)
-        retrain(work / "clone", work / "rebuild")
+        retrain(work / "clone", work / "rebuild", evidence.model)
         rebuilt = work / "clone/model"
         if sha256_file(rebuilt / "model.onnx") == evidence.model:
             print(f"v{number} rebuilt: the same ONNX bytes, sha256 {evidence.model}")

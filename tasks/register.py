@@ -132,6 +132,7 @@ def _log(root: Path, run: Run) -> str:
     evaluation = json.loads((root / "evaluation/evaluation.json").read_text())
     settings = params.load(root / "params.yaml")
     mlflow.log_params({f"train.{key}": value for key, value in settings.train.model_dump().items()})
+    mlflow.log_params({f"export.{key}": value for key, value in _export(evaluation).items()})
     mlflow.log_param("months", ",".join(settings.months))
     mlflow.log_metrics(_numbers("golden", evaluation.get("candidate", {}).get("golden", {})))
     if used := pod_record.usage(run.key, store()):
@@ -146,6 +147,8 @@ def _log(root: Path, run: Run) -> str:
     ):
         mlflow.log_artifact(str(root / file), folder)
     mlflow.log_artifacts(str(root / "evaluation"), "evaluation")
+    if (root / "export.json").exists():  # the clock's readings; not kept, so not there where another machine trained
+        mlflow.log_artifact(str(root / "export.json"), "evaluation")
     width = len(json.loads((root / "model/contract.json").read_text())["features"])
     example = np.zeros((1, width), dtype=np.float32)
     from tasks.common.model import load
@@ -163,6 +166,16 @@ def _log(root: Path, run: Run) -> str:
         pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "numpy", "onnx", "onnxruntime")],
     )
     return str(logged.model_uri)
+
+
+def _export(evaluation: dict[str, Any]) -> dict[str, str]:
+    """What was asked of the export, what shipped and why; empty where nothing was asked."""
+    told = evaluation.get("candidate", {}).get("training", {}).get("export")
+    return (
+        {}
+        if told is None
+        else {"asked": told["asked"], "shipped": told["shipped"], "reasons": "; ".join(told["reasons"])}
+    )
 
 
 def _numbers(prefix: str, values: dict[str, Any]) -> dict[str, float]:

@@ -15,13 +15,14 @@ from tasks.common import params
 from tasks.common.artefacts import Store, sha256, to_json, write_atomic
 from tasks.common.environment import environment, store
 from tasks.common.errors import run_main
-from tasks.common.params import Params, TrainParams
+from tasks.common.params import ExportParams, Params, TrainParams
 from tasks.common.tables import FEATURES as FOLDER
-from tasks.training import best
+from tasks.training import best, quantise
 from tasks.training.checkpoints import Checkpoints, sweep
 from tasks.training.ending import Ended, Ending
 from tasks.training.family import Fitted, Job, named
 from tasks.training.progress import Progress
+from tasks.training.quantise import Export
 from tasks.training.source import Source
 from tasks.training.tracking import Tracker
 
@@ -36,6 +37,9 @@ CODE = (
 )
 """What a training's bytes depend on; also the deps of the stage in dvc.yaml."""
 
+PLAIN = "plain.onnx"
+"""Beside a quantised model, what it was before."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -46,6 +50,10 @@ class Trained:
     native: bytes
     native_name: str
     metrics: bytes
+    plain: bytes | None = None
+    """The ONNX file before it was quantised, where INT8 ships."""
+    readings: bytes = b"{}"
+    """Of the clock, as JSON."""
 
 
 def source(settings: Params, folder: Path = FOLDER) -> Source:
@@ -53,7 +61,13 @@ def source(settings: Params, folder: Path = FOLDER) -> Source:
     return Source(folder, tuple(sorted(settings.months)), settings.holdout, settings.train.validation)
 
 
-def train(rows: Source, settings: TrainParams, keep: Store | None = None, mlflow: str = "") -> Trained:
+def train(
+    rows: Source,
+    settings: TrainParams,
+    keep: Store | None = None,
+    mlflow: str = "",
+    export: ExportParams | None = None,
+) -> Trained:
     """Train on ``rows``, from the newest checkpoint in ``keep`` on; the same rows and settings give the same bytes.
 
     Args:
@@ -61,6 +75,7 @@ def train(rows: Source, settings: TrainParams, keep: Store | None = None, mlflow
         settings: of the training.
         keep: where checkpoints are kept until ``forget``.
         mlflow: URI of the tracking server that is told of the progress.
+        export: whether to try a quantised model; None does not.
     """
     for name in families(settings):
         named(name)  # says what is missing before anything is trained
@@ -69,15 +84,24 @@ def train(rows: Source, settings: TrainParams, keep: Store | None = None, mlflow
     fitted = {name: fit(name, rows, settings, keep, mlflow) for name in families(settings)}
     chosen, why = best.choose(fitted, rows, contract, settings.seed)
     found = fitted[chosen]
-    content = contract.model_copy(update={"onnx_sha256": sha256(found.onnx)})
+    exported = Export(found.onnx, None, {}, {})
+    if export is not None:
+        exported = quantise.export(found.onnx, contract, lambda: rows.table("validation"), export, settings.seed)
+    content = contract.model_copy(update={"onnx_sha256": sha256(exported.onnx)})
     return Trained(
-        onnx=found.onnx,
+        onnx=exported.onnx,
         contract=content.to_bytes(),
         native=found.native,
         native_name=named(chosen).NATIVE,
         metrics=to_json(
-            {"family": chosen, "training": identity(chosen, rows, settings)} | facts | found.facts | why,
+            {"family": chosen, "training": identity(chosen, rows, settings)}
+            | facts
+            | found.facts
+            | why
+            | ({"export": exported.facts} if exported.facts else {}),
         ),
+        plain=exported.plain,
+        readings=to_json(exported.readings),
     )
 
 
@@ -148,7 +172,7 @@ def forget(rows: Source, settings: TrainParams, keep: Store) -> None:
 
 
 def write(trained: Trained, folder: Path = Path("model")) -> None:
-    """Write the four files of ``folder``."""
+    """Write the files of ``folder``: one more where INT8 ships."""
     for name, content in (
         ("model.onnx", trained.onnx),
         ("contract.json", trained.contract),
@@ -156,6 +180,10 @@ def write(trained: Trained, folder: Path = Path("model")) -> None:
         ("metrics.json", trained.metrics),
     ):
         write_atomic(folder / name, content)
+    if trained.plain is None:
+        (folder / PLAIN).unlink(missing_ok=True)
+    else:
+        write_atomic(folder / PLAIN, trained.plain)
 
 
 def main() -> None:
@@ -164,8 +192,9 @@ def main() -> None:
     settings = params.load()
     started = time.monotonic()
     rows, keep = source(settings), store()
-    trained = train(rows, settings.train, keep, environment().mlflow_tracking_uri)
+    trained = train(rows, settings.train, keep, environment().mlflow_tracking_uri, settings.export)
     write(trained)
+    write_atomic(Path("export.json"), trained.readings)
     forget(rows, settings.train, keep)
     facts = json.loads(trained.metrics)
     print(
@@ -173,6 +202,11 @@ def main() -> None:
         f"{facts['data_through']}), validation log loss {facts['validation_log_loss']:.5f}, "
         f"{len(trained.onnx) // 1000} kB of ONNX, {time.monotonic() - started:.1f} s"
     )
+    if told := facts.get("export"):
+        print(
+            f"train: export.quantize={told['asked']}: {told['shipped']} ships"
+            + "".join(f"; {r}" for r in told["reasons"])
+        )
 
 
 if __name__ == "__main__":

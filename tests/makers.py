@@ -183,7 +183,7 @@ class Workspace:
     def train(self) -> train.Trained:
         """Train on the window."""
         use = self.params
-        made = train.train(train.source(use, self.root / "data/features"), use.train)
+        made = train.train(train.source(use, self.root / "data/features"), use.train, export=use.export)
         train.write(made, self.root / "model")
         return made
 

@@ -37,12 +37,37 @@ def render(report: Mapping[str, Any]) -> str:
             ((n, b["shift"], b["share_up"]) for n, b in candidate["behaviour"].items()),
         ),
         f"<p>Largest difference between ONNX and native scores: {_cell(candidate['parity_gap'])}.</p>",
+        *_export(candidate),
     ]
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Evaluation</title><style>{STYLE}</style>\n"
         + "\n".join(parts)
         + "\n</html>\n"
     )
+
+
+def _export(candidate: Mapping[str, Any]) -> Iterable[str]:
+    """What became of the quantised model, where one was asked for."""
+    told = candidate["training"].get("export")
+    if told is None:
+        return
+    yield f"<h2>INT8</h2><p>Asked for: {escape(told['asked'])}. What ships: {escape(told['shipped'])}.</p>"
+    yield (
+        "<ul>" + "".join(f"<li>{escape(reason)}</li>" for reason in told["reasons"]) + "</ul>"
+        if told["reasons"]
+        else ""
+    )
+    if "quality" in told:
+        quality = told["quality"]
+        rows = [(name, *(quality[name][k] for k in ("mean", "lo", "hi"))) for name in ("d_log_loss", "d_auc")]
+        yield _table((f"INT8 less plain, {quality['days']} validation days", "mean", "from", "to"), rows)
+        rows = [("bytes, plain", told["bytes"]["plain"]), ("bytes, INT8", told["bytes"]["int8"])]
+        rows += [("score, INT8 less plain", told["gap"]), ("score, alone less in a batch", told["batch_gap"])]
+        yield _table(("on validation rows", "at most"), rows)
+    if candidate.get("quantised"):
+        found = candidate["quantised"]
+        rows = [("score, INT8 less plain", found["gap"]), ("score, alone less in a batch", found["batch_gap"])]
+        yield _table(("on golden rows", "at most"), rows) + "<p>The parity above is that of the plain model.</p>"
 
 
 def _rival(champion: Mapping[str, Any]) -> str:

@@ -271,6 +271,27 @@ class TrainParams(Frozen):
         return self
 
 
+class ExportParams(Frozen):
+    """The exported model, at the end of the stage ``train``: docs/quantised-export.md."""
+
+    quantize: Literal["none", "dynamic", "int8"]
+    """dynamic measures an INT8 candidate, which ships if it is worth it; int8 ships it unmeasured, as a rebuild does."""
+    batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """Rows at a time that the model will be asked: 1 online, the largest in batch scoring."""
+    pairs: Annotated[int, Field(ge=10)]
+    """Timings of each size, both models one right after the other."""
+    min_saving: Share
+    """Least share of time, at one size at least, or of bytes that the candidate saves; it may be slower at none."""
+    max_log_loss_rise: Annotated[float, Field(ge=0)]
+    """Upper end of the interval of its log loss less the plain model's on the validation days."""
+    max_auc_fall: Annotated[float, Field(ge=0)]
+    """Likewise of the AUC that it loses."""
+    max_gap: Annotated[float, Field(ge=0)]
+    """Largest absolute difference of a score from the plain model's; the gate asks again, on golden rows."""
+    max_batch_gap: Annotated[float, Field(ge=0)]
+    """Largest change of a score by the rows beside it; the gate asks again, and a deployed service may differ by so much."""
+
+
 class EvaluateParams(Frozen):
     """The ``evaluate`` stage."""
 
@@ -419,6 +440,7 @@ class Params(Frozen):
     holdout: DayRule
     golden: GoldenParams
     train: TrainParams
+    export: ExportParams
     evaluate: EvaluateParams
     gate: GateParams
     monitor: MonitorParams

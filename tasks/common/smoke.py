@@ -13,8 +13,8 @@ from tasks.common.artefacts import Store
 from tasks.common.errors import DataError
 
 TOLERANCE = 1e-6
-"""Largest difference between a row's probability here and in the evaluation."""
-_NO_KEY = {"features", "probability"}
+"""Largest difference between a row's probability here and in the evaluation, unless the row has a ``tolerance`` of its own."""
+_NO_KEY = {"features", "probability", "tolerance"}
 
 Row = Mapping[str, Any]
 """What a traveller says of a flight, ``probability`` of the evaluation, and ``features`` (model input by name)."""
@@ -41,6 +41,6 @@ def difference(rows: Sequence[Row], answers: Sequence[float]) -> str | None:
         what = ", ".join(f"{name} {value}" for name, value in row.items() if name not in _NO_KEY)
         if not 0 <= answer <= 1:  # NaN too
             return f"the model answers {answer} for {what}, which is no probability"
-        if expected is None or not abs(answer - expected) <= TOLERANCE:
+        if expected is None or not abs(answer - expected) <= row.get("tolerance", TOLERANCE):
             return f"the model answers {answer:.6f} for {what}; its evaluation had {expected}"
     return None

@@ -80,7 +80,7 @@ def test_smoke_rows_are_what_a_traveller_knows_and_the_candidate_says(run: maker
 
 def test_smoke_rows_keep_what_the_model_saw(run: makers.Workspace) -> None:
     rows = json.loads((run.root / "evaluation/smoke.json").read_bytes())
-    model, _, _ = stage.read_candidate(run.root / "model")
+    model = stage.read_candidate(run.root / "model").model
     scores = model.predict(model.contract.encode_rows([row["features"] for row in rows]))
     assert smoke.difference(rows, scores.tolist()) is None
     said = smoke.difference([{**rows[0], "probability": 0.5}, *rows[1:]], scores.tolist())
@@ -96,7 +96,7 @@ def test_the_page_is_self_contained(run: makers.Workspace) -> None:
 
 
 def test_latency_is_measured_in_rows_and_microseconds(run: makers.Workspace) -> None:
-    model, _, _ = stage.read_candidate(run.root / "model")
+    model = stage.read_candidate(run.root / "model").model
     found = measure(model, run.month("2013-04"), 1000)
     assert found["batch"]["rows"] == 1000
     assert 0 < found["single_row_us"]["p50"] <= found["single_row_us"]["p99"]
