@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -163,7 +163,10 @@ def report(months: list[dict[str, Any]]) -> str:
 
 
 def _cell(found: dict[str, Any]) -> str:
-    return ", ".join(f"{found[name]['value']:.4f} ({found[name]['se']:.4f})" for name in ("auc", "log_loss", "ece"))
+    def short(value: float) -> str:
+        return f"{value:.3f}".removeprefix("0")
+
+    return " ".join(f"{short(found[n]['value'])} ({short(found[n]['se'])})" for n in ("auc", "log_loss", "ece"))
 
 
 def _mean(months: list[dict[str, Any]], way: str, name: str) -> dict[str, float]:
@@ -192,7 +195,10 @@ def main() -> None:
     parser.add_argument("--through", default=LAST, help="last month")
     through = parser.parse_args().through
     settings = params.load(CODE / "params.yaml")
-    with features(calendar.span(FIRST, through)) as folder:
+    with (
+        features(calendar.span(FIRST, through)) as folder,
+        redirect_stdout(sys.stderr),
+    ):  # trainings tell how they get on
         months = [measure(m, folder, settings) for m in calendar.span(calendar.shift(WARMUP, 1), through)]
     print(report(months))
 
