@@ -77,13 +77,13 @@ images: ## build the images of docker/ (ARGS=train for one)
 	@$(PYTHON) docker/build.py $(ARGS)
 
 lineage: $(READY) ## say where a prediction comes from: PREDICTION=<id>
-	@$(RUN) -m tasks.lineage $(call given,PREDICTION)
+	@$(HERE) $(RUN) -m tasks.lineage $(call given,PREDICTION)
 
 rebuild: $(READY) ## rebuild a registered model in a clean clone and compare: MODEL=<version>
-	@$(RUN) -m tasks.rebuild $(call given,MODEL)
+	@$(HERE) $(RUN) -m tasks.rebuild $(call given,MODEL)
 
 rollback: $(READY) ## put an earlier model back: VERSION=<version>
-	@$(RUN) -m tasks.deploy --rollback $(call given,VERSION)
+	@$(HERE) $(RUN) -m tasks.deploy --rollback $(call given,VERSION)
 
 shell: $(READY) ## a shell in which airflow, dvc and mlflow mean this checkout's
 	@eval "$$($(RUN) -m local env)"; echo "Airloop's environment; leave it with exit."; exec "$${SHELL:-sh}" -i
@@ -92,6 +92,10 @@ clean: ## stop everything and delete all that was made here, .venv and downloads
 	@if [ -x $(RUN) ]; then $(RUN) -m local down; fi
 	@rm -rf .venv .airloop .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The store, registry and service of this checkout, with .env's settings; a registry elsewhere is named by MLFLOW_TRACKING_URI.
+HERE = set -e; env="$$($(RUN) -m local env)"; eval "$$env"; \
+	$(if $(MLFLOW_TRACKING_URI),export MLFLOW_TRACKING_URI="$(MLFLOW_TRACKING_URI)";)
 
 # A variable that a target cannot do without.
 given = $(or $($(1)),$(error say which: make $@ $(1)=…))

@@ -33,7 +33,7 @@ def find_prediction(prediction_id: str, source: Store) -> dict[str, Any]:
             rows = table.filter(pc.equal(table["prediction_id"], prediction_id)).to_pylist()
             if rows:
                 return {**rows[0], "version": int(match["version"]), "kept_in": source.uri(name), "kind": "batch"}
-    elif found := online_log.find(source, prediction_id):
+    elif prediction_id.startswith("online.") and (found := online_log.find(source, prediction_id)):
         return {**found, "kind": "online"}
     raise DataError(
         f"No prediction {prediction_id!r} in {source.url}. Ids look like 2013-04.v1.0123456789abcdef (batch, column "

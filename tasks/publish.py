@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.common import landed, params
+from tasks.common import landed, months, params
 from tasks.common.artefacts import Store, sha256, sha256_file
 from tasks.common.environment import store
 from tasks.common.errors import DataError, run_main
@@ -56,6 +56,13 @@ def publish(month: str, root: Path, target: Store) -> landed.Landed:
     return record
 
 
+def outdated(month: str, source: Store) -> str:
+    """A sentence when the month after ``month`` landed before and looked back on another ``month``, else nothing."""
+    records = landed.read_all(source)
+    after = months.shift(month, 1)
+    return landed.stale_sentence(records, after) if after in records and landed.is_stale(records, after) else ""
+
+
 def main() -> None:
     """Publish the month of this run."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -66,6 +73,8 @@ def main() -> None:
     print(
         f"{month} landed: {flights['landed']:,} rows, {flights['quarantined']} quarantined; features {record.features}"
     )
+    if warning := outdated(month, store()):
+        print(f"note: {warning}")
     emit({"month": month, "run": record.run, "features": record.features, "counts": flights})
 
 

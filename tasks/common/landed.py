@@ -83,16 +83,26 @@ def require_consistent(records: dict[str, Landed], months: list[str]) -> None:
             f'airflow dags trigger ingest -c \'{{"month": "{missing[0]}"}}\'.'
         )
     for month in months:
-        record = records[month]
-        if record.previous == month:
-            continue
-        tail = f"data/tail/{record.previous}"
-        used = {dep["path"]: dep.get("md5") for dep in record.lock[f"features@{month}"]["deps"]}
-        if record.previous in records and records[record.previous].output("validate", tail) != used.get(tail):
-            raise DataError(
-                f"The features of {month} were built on another {record.previous} than has landed now. Run "
-                f'airflow dags trigger ingest -c \'{{"month": "{month}"}}\' to build them again.'
-            )
+        if is_stale(records, month):
+            raise DataError(stale_sentence(records, month))
+
+
+def is_stale(records: dict[str, Landed], month: str) -> bool:
+    """Whether the features of ``month`` were built on another previous month than has landed now."""
+    record = records[month]
+    if record.previous == month or record.previous not in records:
+        return False
+    tail = f"data/tail/{record.previous}"
+    used = {dep["path"]: dep.get("md5") for dep in record.lock[f"features@{month}"]["deps"]}
+    return records[record.previous].output("validate", tail) != used.get(tail)
+
+
+def stale_sentence(records: dict[str, Landed], month: str) -> str:
+    """Says so, with the way out."""
+    return (
+        f"The features of {month} were built on another {records[month].previous} than has landed now. Run "
+        f'airflow dags trigger ingest -c \'{{"month": "{month}"}}\' to build them again.'
+    )
 
 
 def _parse(store: Store, month: str, data: bytes) -> Landed:
