@@ -31,9 +31,14 @@ def _end() -> None:
 atexit.register(_end)
 
 
-def pytest_sessionfinish(exitstatus: int) -> None:
-    """Keep pytest's exit code for ``_end``."""
+@pytest.hookimpl(trylast=True)  # after xdist has ended the workers
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Keep pytest's exit code for ``_end``; end what workers could not."""
     _status[0] = int(exitstatus)
+    if session.config.getoption("numprocesses", None):
+        from tests.side_by_side import end_leftovers
+
+        end_leftovers(session.config._tmp_path_factory.getbasetemp())  # no public way to it without a test
 
 
 @pytest.hookimpl(optionalhook=True)

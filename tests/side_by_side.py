@@ -6,8 +6,14 @@ their waits - go first and to one worker, while the others do what only computes
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
+import psutil
 import pytest
 from xdist.scheduler import LoadFileScheduling
+
+from local import processes
 
 STACKS = ("tests/e2e/", "tests/local/test_stack.py", "tests/docker/test_images.py", "tests/docker/test_stack.py")
 """Where the tests marked e2e are. Two Airflows at once would only wait for each other's processor."""
@@ -22,6 +28,21 @@ class Files(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return "stacks" if nodeid.startswith(STACKS) else super()._split_scope(nodeid)
+
+
+def end_leftovers(folder: Path) -> int:
+    """End the stacks whose homes lie in ``folder``, and say how many processes that were.
+
+    A worker that is interrupted or crashes is gone before its fixtures could stop what they started.
+    """
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            home = process.environ().get(processes.MARK, "")
+            if home and Path(home).is_relative_to(folder):
+                left.append(process)
+    processes.end(left)
+    return len(left)
 
 
 def longest_first(item: pytest.Item) -> int:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+from pathlib import Path
 
+import psutil
+
+from local import processes
 from tests.airflow_home import ROOT
-from tests.side_by_side import STACKS
+from tests.side_by_side import STACKS, end_leftovers
 
 
 def test_every_stack_is_among_those_that_follow_one_another() -> None:
@@ -15,3 +21,18 @@ def test_every_stack_is_among_those_that_follow_one_another() -> None:
     assert "tests/e2e/test_loop.py" in names
     apart = [name for name in names if not name.startswith(STACKS)]
     assert not apart, f"{', '.join(apart)} starts a stack: add it to STACKS in tests/side_by_side.py"
+
+
+def test_what_an_interrupted_worker_started_is_ended_and_nothing_else(tmp_path: Path) -> None:
+    homes = {"ours": tmp_path / "gw0/e2e/home", "theirs": tmp_path.with_name(f"{tmp_path.name}-other") / "home"}
+    started = {
+        name: subprocess.Popen(["sleep", "60"], env={**os.environ, processes.MARK: str(home)})
+        for name, home in homes.items()
+    }
+    try:
+        assert end_leftovers(tmp_path) == 1
+        assert not psutil.pid_exists(started["ours"].pid)
+        assert started["theirs"].poll() is None
+    finally:
+        started["theirs"].kill()
+        started["theirs"].wait()
