@@ -32,6 +32,7 @@ MEASUREMENTS = {
     "features": "features rows/s: Spark beside DuckDB, equal output",
     "scoring": "batch scoring rows/s: Spark beside a plain ONNX Runtime loop and MLflow's spark_udf",
     "training": "training rows/s and CPU of both families, DDP over cores, memory against the size of the data",
+    "resuming": "what checkpoints cost a training, and seconds from SIGKILL to the first new step",
     "dag_parse": "CPU-seconds of parsing each DAG file, beyond Airflow's own SDK",
     "online": "the online service beside `mlflow models serve`: CPU a request, requests/s, p50, p99",
 }
