@@ -20,11 +20,13 @@ from tasks.common.errors import AirloopError, ConfigError
 from tasks.common.params import SearchParams, TrainParams
 from tasks.common.stats import Interval, mean_by_days
 from tasks.searching.trial import POINTS, Judgement, distributions, drawn, prune, with_settings
+from tasks.training.ending import Ended
 from tasks.training.family import named
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 ATTEMPTS = 3
-"""Times that a trial may die before the search gives up."""
+"""Times that a trial may die before the search gives up; ends that were asked for, as evictions are, do not count."""
+ASKED = "asked to end"
 CONFIDENCE, RESAMPLES = 0.95, 2000
 
 Try = Callable[[TrainParams, Callable[[int, float], None]], Judgement]
@@ -113,11 +115,9 @@ class Search:
         dead = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in dead:
             self.study.tell(trial.number, state=TrialState.FAIL)
-        since = [
-            t
-            for t in self.study.get_trials(deepcopy=False)
-            if t.number > max((t.number for t in self.trials), default=-1)
-        ]
+        last = max((trial.number for trial in self.trials), default=-1)
+        failed = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        since = [trial for trial in failed if trial.number > last and ASKED not in trial.user_attrs]
         if len(since) >= ATTEMPTS:
             raise AirloopError(
                 f"The trial with {drawn(since[-1].params)} did not come to its end {len(since)} times; give the search more "
@@ -138,6 +138,9 @@ class Search:
         except optuna.TrialPruned:
             self.study.tell(trial, state=TrialState.PRUNED)
             return
+        except Ended:
+            trial.set_user_attr(ASKED, True)
+            raise
         for key in ("days", "loss", "rows"):
             trial.set_user_attr(key, getattr(found, key))
         self.study.tell(trial, found.value)

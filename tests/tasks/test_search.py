@@ -28,7 +28,9 @@ from tasks.common.params import FoldParams
 from tasks.common.tracking import Server, answers
 from tasks.searching.folds import folds
 from tasks.searching.study import FINISHED, Search
+from tasks.searching.trial import Judgement
 from tasks.train import source
+from tasks.training.ending import Ended
 from tests.killing import kill_at_random, run_to_end
 from tests.makers import WARMUP, Workspace
 
@@ -186,6 +188,21 @@ def test_a_trial_that_dies_each_time_ends_the_search(made, home) -> None:
             Search("dying", "xgboost", use, environment().studies_url).run(die, use.search, lambda: None)
     with pytest.raises(AirloopError, match=r"did not come to its end 3 times"):
         Search("dying", "xgboost", use, environment().studies_url).run(die, use.search, lambda: None)
+
+
+def test_evictions_do_not_count_as_deaths(made, home) -> None:
+    home("evicted")
+    use = made.params.train
+
+    def evict(_settings, _told):
+        raise Ended
+
+    for _ in range(5):
+        with pytest.raises(Ended):
+            Search("evicted", "xgboost", use, environment().studies_url).run(evict, use.search, lambda: None)
+    found = Search("evicted", "xgboost", use, environment().studies_url)
+    found.run(lambda *_: Judgement([1], [0.5], [1]), use.search, lambda: None)
+    assert len(found.trials) == TRIALS
 
 
 def test_the_command_writes_what_it_chose_and_draws_it(made, undisturbed) -> None:

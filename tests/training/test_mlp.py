@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,7 @@ from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ended, Ending
 from tasks.training.families import mlp as family
 from tasks.training.family import Job
+from tasks.training.neural import launch, worker
 from tasks.training.neural.loop import schedule
 from tasks.training.neural.preparation import prepare
 from tasks.training.progress import Progress
@@ -279,3 +281,15 @@ def test_the_stages_after_it_take_it_as_any_other(tmp_path) -> None:
     assert found["parity_gap"] <= workspace.params.gate.max_parity_gap / 10
     assert found["training"]["family"] == "mlp"
     assert found["behaviour"]["heavy rain"]["shift"] > 0
+
+
+@pytest.mark.parametrize("span", [None, (3, 17)])
+def test_workers_see_the_days_that_their_parent_sees(table: pa.Table, source_of, span) -> None:
+    """A search trains on earlier days only, by however many processes."""
+    source = replace(source_of(table), span=span)
+    job = Job(Checkpoints(None, "", settings().checkpoint), Progress("mlp"), Ending())
+    told = json.loads(launch.task(source, source.contract(), settings(), job))["source"]
+    there = worker.source_of(told)
+    assert there.digest == source.digest
+    assert set(there.table("train")["day"].to_pylist()) == set(source.table("train")["day"].to_pylist())
+    assert (max(there.table("train")["day"].to_pylist()) < 17) is (span is not None)

@@ -6,6 +6,7 @@ import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from tasks.common.artefacts import to_json, write_atomic
 from tasks.common.errors import run_main
@@ -27,9 +28,7 @@ def main() -> None:
     task = json.loads((folder / "task.json").read_bytes())
     live_with(task["parent"])
     settings = TrainParams.model_validate(task["settings"])
-    rules = {part: DayRule.model_validate(task["source"][part]) for part in ("holdout", "validation")}
-    span = tuple(task["source"]["span"]) if task["source"]["span"] else None
-    source = Source(Path(task["source"]["folder"]), tuple(task["source"]["months"]), **rules, span=span)
+    source = source_of(task["source"])
     contract = Contract.model_validate(task["contract"])
     with Ending() as ending, joined(settings.device) as group, ExitStack() as stack:
         checkpoints = Checkpoints.at(task["checkpoints"], settings.checkpoint)
@@ -41,6 +40,13 @@ def main() -> None:
     if fitted is not None:
         for name, content in (("onnx", fitted.onnx), ("native", fitted.native), ("facts.json", to_json(fitted.facts))):
             write_atomic(folder / name, content)
+
+
+def source_of(told: dict[str, Any]) -> Source:
+    """The source that launch.task told of."""
+    rules = {part: DayRule.model_validate(told[part]) for part in ("holdout", "validation")}
+    span = tuple(told["span"]) if told["span"] else None
+    return Source(Path(told["folder"]), tuple(told["months"]), **rules, span=span)
 
 
 if __name__ == "__main__":
