@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +27,8 @@ def variables(home: str) -> dict[str, str]:
 def use() -> None:
     """Make it so for this process, once."""
     if "airflow" not in sys.modules:
-        os.environ.update(variables(tempfile.mkdtemp(prefix="airloop-test-airflow-")))
+        home, owner = tempfile.mkdtemp(prefix="airloop-test-airflow-"), os.getpid()
+        atexit.register(lambda: owner == os.getpid() and shutil.rmtree(home, ignore_errors=True))
+        os.environ.update(variables(home))
     for name in [name for name in os.environ if name.startswith(("AIRLOOP_PLACE", "AIRLOOP_IMAGE", "AIRLOOP_CODE"))]:
         del os.environ[name]
