@@ -63,6 +63,8 @@ def test_seed_and_epoch_make_the_order_and_nothing_else_does(source: Source) -> 
     assert order != numbers(rows_of(source), 4)
     assert order != numbers(rows_of(source, seed=2), 3)
     assert order != sorted(order)
+    one_window = [numbers(rows_of(source, seed, window=10**9), epoch) for seed, epoch in ((1, 0), (1, 1), (2, 0))]
+    assert len({tuple(found) for found in one_window}) == 3
 
 
 def test_a_position_is_reached_without_what_comes_before_it(source: Source) -> None:
