@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import yaml
 
-from tasks.common import code, params, registry
+from tasks.common import code, registry
 from tasks.common.artefacts import sha256_file
 from tasks.common.dvc_repo import Project, initialise
 from tasks.common.environment import environment, store
@@ -69,7 +70,8 @@ def pin_export(settings: Path, model: str) -> None:
 
     What the clock said cannot be said again; what was decided on it is in the evaluation that is kept with the model.
     """
-    if params.load(settings).export.quantize != "dynamic":
+    # Read as it stands: the model may be older than a section that this code's params.yaml must have.
+    if (yaml.safe_load(settings.read_text()).get("export") or {}).get("quantize") != "dynamic":
         return
     told = store().read_json(f"models/{model}/evaluation.json")["candidate"]["training"]["export"]
     put(settings, {"export.quantize": "int8" if told["shipped"] == "int8" else "none"})

@@ -33,9 +33,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Landed months: warming up, watched, scored, only landed, and scored again since it was watched."""
     made = Store(tmp_path.as_uri())
     for month in ("2013-03", "2013-04", "2013-05", "2013-06", "2013-07"):
-        made.write_json(
-            f"landed/{month}.json", {"counts": {"flights": {"landed": 28330, "kept": 28329, "quarantined": 1}}}
-        )
+        counts = {
+            "month": month,
+            "flights": {"landed": 28330, "kept": 28329, "quarantined": 1},
+            "weather": {"landed": 2010, "kept": 2008, "quarantined": 2},
+            "reasons": {"wind_speed is outside 0 to 200": 3},
+        }
+        made.write_json(f"landed/{month}.json", {"counts": counts})
     for month, champion in (("2013-03", None), ("2013-04", 2), ("2013-05", 2), ("2013-07", 2)):
         status = "warming up" if champion is None else "scored"
         made.write_json(f"predictions/{month}/scored.json", {"status": status, "champion": champion, "features": month})
@@ -80,6 +84,7 @@ def test_the_overview_joins_what_the_stages_recorded(store: Store) -> None:
     found = pages.overview(store)
     march, april, may, _, july = found["months"]
     assert found["live"]["to_version"] == 2
+    assert (march["landed"], march["kept"], march["quarantined"]) == (28330, 28329, 3), "set aside from both tables"
     assert (march["status"], march["retrain"]) == ("warming up", True)
     assert (april["champion"], april["ece"], april["outcome"]) == (2, 0.041, "keep")
     assert found["pending"] == [

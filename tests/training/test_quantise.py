@@ -200,6 +200,14 @@ def test_a_rebuild_asks_for_what_was_decided(tmp_path, monkeypatch, now, shipped
     assert params.load(tmp_path / "params.yaml").export.quantize == then
 
 
+def test_a_rebuild_of_a_model_older_than_the_export_s_settings_leaves_them_alone(tmp_path) -> None:
+    raw = makers.settings()
+    del raw["export"]
+    (tmp_path / "params.yaml").write_bytes(to_json(raw))
+    rebuild.pin_export(tmp_path / "params.yaml", "abc")
+    assert (tmp_path / "params.yaml").read_bytes() == to_json(raw)
+
+
 def test_what_was_measured_and_pinned_is_the_same_model(world: makers.Workspace, monkeypatch) -> None:
     timed = {"plain_us": 2.0, "int8_us": 1.0, "ratio": 0.5, "lo": 0.5, "hi": 0.5}
     monkeypatch.setattr(quantise, "paired", lambda *_: timed)
