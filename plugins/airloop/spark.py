@@ -89,7 +89,7 @@ class WorkspaceSparkOperator(SparkSubmitOperator):
             self._place(workspace, Path(folder), context)
             told = {**variables(context), "PYTHONPATH": str(workspace), "AIRLOOP_RESULT": str(result)}
             # The hook's env_vars would be the driver's only where that is no pod's: here it always is this process's child.
-            with _environment(told), _readable_failure():
+            with _environment(told), _readable_failure(), self._accounted(context):
                 super().execute(context)
             return dict(json.loads(result.read_text())) if result.exists() else {}
 
@@ -106,23 +106,47 @@ class WorkspaceSparkOperator(SparkSubmitOperator):
                     'too. Write "deploy-mode": "client" into its extra.'
                 )
             self.py_files = spark_conf.pack_code(workspace, folder / "tasks.zip")
-            settings = spark_conf.conf(master, extra.get("namespace"), self._job(master, context), code())
+            settings = spark_conf.conf(master, extra, self._job(master, context), code())
         self.conf = {**settings, **extra.get("conf", {})}
 
     def _job(self, master: str, context: Any) -> spark_conf.Job:
         name = self.names[-1]
         labels = {
-            "airloop.io/stage": name,
-            "airloop.io/run": run_key(context),
+            **self._own(context),
             "airloop.io/month": month_of(context) or "none",
             "airloop.io/model": os.environ.get("AIRLOOP_MODEL") or "airloop",
             "airloop.io/cost-owner": os.environ.get("AIRLOOP_COST_OWNER") or "airloop",
         }
-        image = image_for(name, "spark") if master.startswith("k8s://") else ""
+        image = image_for(name, "spark") if spark_conf.on_kubernetes(master) else ""
         return spark_conf.Job(name, image, self.pool_slots, self._driver_memory or "4g", labels)
 
-    def _workspace(self, action: str, names: Sequence[str], context: Any, *, begins: bool = False) -> dict[str, Any]:
-        return call(self._command, workspace_argv(action, names, context, begins=begins), context, self.log)
+    def _own(self, context: Any) -> dict[str, str]:
+        """Labels that only this task's executors have."""
+        return {"airloop.io/stage": self.names[-1], "airloop.io/run": run_key(context)}
+
+    @contextlib.contextmanager
+    def _accounted(self, context: Any) -> Iterator[None]:
+        """Where executors are pods, keep what they used and delete them, whatever becomes of the block."""
+        hook = self._hook or self._get_hook()
+        if not spark_conf.on_kubernetes(hook._connection["master"]):  # noqa: SLF001
+            yield
+            return
+        from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+
+        from airloop.spark_pods import Executors
+
+        namespace = spark_conf.namespace_of(BaseHook.get_connection("spark_default").extra_dejson)
+        executors = Executors(KubernetesHook().core_v1_client, namespace, self._own(context), self.log)
+        try:
+            yield
+        finally:
+            if used := executors.remove():
+                self._workspace("used", self.names[-1:], context, [json.dumps(used)])
+
+    def _workspace(
+        self, action: str, names: Sequence[str], context: Any, rest: Sequence[str] = (), *, begins: bool = False
+    ) -> dict[str, Any]:
+        return call(self._command, workspace_argv(action, names, context, rest, begins=begins), context, self.log)
 
     def _report(self, result: dict[str, Any], context: Any) -> dict[str, Any]:
         announce_all(self.outlets, result, context)

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from airloop.places import ConfigError
@@ -40,8 +41,8 @@ class Job:
     """Of its executors' pods."""
 
 
-def conf(master: str, namespace: str | None, job: Job, code: Path) -> dict[str, str]:
-    """Settings for ``master``; none where driver and executors are one process (``local[*]``).
+def conf(master: str, extra: Mapping[str, Any], job: Job, code: Path) -> dict[str, str]:
+    """Settings for ``master``, whose connection has ``extra``; none where driver and executors are one process (``local[*]``).
 
     ConfigError when there is no way to the master, or its settings do not say where executors are to run.
     """
@@ -55,7 +56,7 @@ def conf(master: str, namespace: str | None, job: Job, code: Path) -> dict[str, 
         "spark.executor.cores": str(job.cores),
         "spark.executor.memory": job.memory,
     }
-    return {**settings, **(_kubernetes(namespace, job, code) if master.startswith("k8s://") else {})}
+    return {**settings, **(_kubernetes(namespace_of(extra), job, code) if on_kubernetes(master) else {})}
 
 
 def is_remote(master: str) -> bool:
@@ -63,12 +64,22 @@ def is_remote(master: str) -> bool:
     return not master.startswith("local")
 
 
-def _kubernetes(namespace: str | None, job: Job, code: Path) -> dict[str, str]:
-    namespace = namespace or os.environ.get("AIRLOOP_NAMESPACE")
+def on_kubernetes(master: str) -> bool:
+    """Whether executors are pods."""
+    return master.startswith("k8s://")
+
+
+def namespace_of(extra: Mapping[str, Any]) -> str:
+    """Where executors run on Kubernetes, by the connection's extra or AIRLOOP_NAMESPACE; ConfigError when neither says."""
+    namespace = extra.get("namespace") or os.environ.get("AIRLOOP_NAMESPACE")
     if not namespace:
         raise ConfigError(
             "Spark's executors have no namespace: set AIRLOOP_NAMESPACE, or `namespace` in the extra of spark_default."
         )
+    return str(namespace)
+
+
+def _kubernetes(namespace: str, job: Job, code: Path) -> dict[str, str]:
     driver = os.environ.get("HOSTNAME") if "KUBERNETES_SERVICE_HOST" in os.environ else None
     return {
         "spark.kubernetes.namespace": namespace,
@@ -78,6 +89,7 @@ def _kubernetes(namespace: str | None, job: Job, code: Path) -> dict[str, str]:
         "spark.kubernetes.authenticate.executor.serviceAccountName": os.environ.get("AIRLOOP_SERVICE_ACCOUNT")
         or "airloop-stage",
         **{f"spark.kubernetes.executor.label.{name}": value for name, value in job.labels.items()},
+        "spark.kubernetes.executor.deleteOnTermination": "false",  # spark_pods.py does, when it has read what they used
         # Executors belong to the driver's pod, so that they go with it however it ends.
         **({"spark.kubernetes.driver.pod.name": driver} if driver else {}),
         "spark.pyspark.driver.python": sys.executable,

@@ -136,11 +136,17 @@ def adopt(root: Path, arguments: argparse.Namespace) -> None:
 
 def outcome(_: Path, arguments: argparse.Namespace) -> None:
     """Keep what a pod used (``--rest POD USAGE``); say what it recorded, and the errors of this work's earlier pods."""
-    pod, used = arguments.rest
-    keep_usage(arguments.run, {"pod": pod, **json.loads(used)}, store())
+    pod, use = arguments.rest
+    keep_usage(arguments.run, {"pod": pod, **json.loads(use)}, store())
     earlier = [use for use in usage(arguments.run, store()) if use["stage"] == arguments.names[0] and use["pod"] != pod]
     errors = [use["error"] for use in earlier if "error" in use]
     emit({"result": recorded(arguments.run, pod, store()), "errors": errors})
+
+
+def used(_: Path, arguments: argparse.Namespace) -> None:
+    """Keep what several pods used: ``--rest`` is a JSON list of what `keep_usage` takes."""
+    for use in json.loads(arguments.rest[0]):
+        keep_usage(arguments.run, use, store())
 
 
 def act(root: Path, arguments: argparse.Namespace) -> None:
@@ -211,7 +217,7 @@ def _setting(text: str) -> tuple[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for action in (stage, prepare, commit, adopt, outcome, act, ready):
+    for action in (stage, prepare, commit, adopt, outcome, used, act, ready):
         command = commands.add_parser(action.__name__, help=(action.__doc__ or "").splitlines()[0])
         command.add_argument("names", nargs="+", help="stages of dvc.yaml (the month is added), or one act's name")
         command.add_argument("--dag", required=True, help="ingest, train, deploy, score or monitor")

@@ -66,7 +66,9 @@ def loop(told: settings.Settings, cluster: Cluster, tmp_path_factory: pytest.Tem
         known = {name: keys[name] for name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")}
         online.apply_base(cluster, told, tmp_path_factory.mktemp("overlay"), {**where, **known})
         way_in = stack.enter_context(online.way_in(cluster))
-        for name, value in {**where, **_place(told, cluster, way_in)}.items():
+        # Airflow may what its account may, no more: what it does with the cluster in these tests, it does with those rights.
+        account = cluster.kubeconfig_of("airloop-airflow", tmp_path_factory.mktemp("account") / "kubeconfig")
+        for name, value in {**where, **_place(told, cluster, way_in), "KUBECONFIG": account}.items():
             patch.setenv(name, value)
         patch.setenv("AIRLOOP_HOME", str(home))
         for name, port in zip(("AIRFLOW", "MLFLOW", "ONLINE"), _free_ports(3), strict=True):
@@ -102,5 +104,4 @@ def _place(told: settings.Settings, cluster: Cluster, way_in: str) -> dict[str, 
         "AIRLOOP_SPOT_PRIORITY_CLASS": "airloop-training-spot",
         "AIRLOOP_ONLINE_URL": way_in,
         "AIRLOOP_ONLINE_DEPLOYMENT": f"{cluster.namespace}/{online.NAME}",
-        "KUBECONFIG": cluster.kubeconfig,
     }

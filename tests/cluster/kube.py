@@ -8,6 +8,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from kubernetes import client, config
@@ -33,6 +34,11 @@ class Cluster:
         self.core = client.CoreV1Api(config.new_client_from_config(self.kubeconfig))
         self._labelled = ""
         self._made_priorities = False
+
+    @property
+    def address(self) -> str:
+        """URL of the API server."""
+        return str(self.core.api_client.configuration.host)
 
     def create(self) -> None:
         """Make the namespace, with the restricted Pod Security Standard enforced."""
@@ -72,6 +78,16 @@ class Cluster:
         )
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr.strip()}"
         return done.stdout
+
+    def kubeconfig_of(self, account: str, path: Path) -> str:
+        """Write a kubeconfig that knows the namespace's service account and nobody else; returns its path."""
+        known = json.loads(self.kubectl("config", "view", "--minify", "--flatten", "--output", "json"))
+        token = self.kubectl("create", "token", account, "--duration", "12h").strip()
+        known["users"] = [{"name": account, "user": {"token": token}}]
+        known["contexts"][0]["context"] |= {"user": account, "namespace": self.namespace}
+        path.write_text(json.dumps(known))
+        path.chmod(0o600)
+        return str(path)
 
     def apply(self, *objects: Mapping[str, Any]) -> None:
         """Apply objects, given as Kubernetes writes them in JSON."""

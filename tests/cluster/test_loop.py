@@ -10,10 +10,12 @@ from typing import Any
 
 import yaml
 
+from local.paths import ROOT
 from tasks.common import pod_record
+from tasks.common.artefacts import Store
 from tests.e2e.loop import Loop
 
-from . import table
+from . import settings, table
 from .kube import Cluster
 from .story import INGEST, MARKS, MONTH, ONE_MONTH, TRAIN, nothing_left, runs
 
@@ -46,24 +48,53 @@ def test_the_month_has_the_digests_that_this_machine_gives_it(loop: Loop, tmp_pa
         row.saw(f"{len(there)} stages agree")
 
 
+def test_the_month_has_the_digests_that_executors_give_it(
+    loop: Loop, cluster: Cluster, told: settings.Settings, tmp_path: Path
+) -> None:
+    with table.fault("none: its features by Spark on Kubernetes", "the same digests; no executor is left") as row:
+        there = loop.landed(MONTH).lock
+        run, here = by_executors(cluster, told, tmp_path)
+        assert {name: outs(here[name]) for name in there} == {name: outs(there[name]) for name in there}
+        used = pod_record.usage(run, Store((tmp_path / "store").as_uri()))
+        assert used and {use["why"] for use in used} == {"executor"}, used
+        row.saw(f"the same, by {len(used)} executor(s) of {used[0]['cpu']:.0f} cores for {used[0]['seconds']:.0f} s")
+        nothing_left(cluster)
+
+
 def in_processes(month: str, home: Path) -> dict[str, Any]:
     """dvc.lock of the month's stages, run by processes of this machine in a home and a store of their own."""
-    variables = {
+    argv = ["-m", "tasks.common.workspace", "stage", *INGEST, "--dag", "ingest", "--run", "here", "--month", month]
+    run_python([*argv, "--begins"], home)
+    return lock("here", home)
+
+
+def by_executors(cluster: Cluster, told: settings.Settings, home: Path) -> tuple[str, dict[str, Any]]:
+    """Key and dvc.lock of a run whose features are made by executors of the cluster, in a home and a store of its own."""
+    image = told.image("{role}")
+    said = run_python(["-m", "tests.cluster.submit", MONTH, f"k8s://{cluster.address}", cluster.namespace, image], home)
+    run = said.rpartition("run ")[2].strip()
+    return run, lock(run, home)
+
+
+def run_python(argv: list[str], home: Path) -> str:
+    """Run it with nothing that the cluster's runs know or keep; returns its output. AssertionError with it when it fails."""
+    apart = {
         "AIRLOOP_HOME": str(home),
         "AIRLOOP_STORE": (home / "store").as_uri(),
         "AIRLOOP_DVC_REMOTE": str(home / "remote"),
         "AIRLOOP_DVC_CACHE": str(home / "cache"),
+        "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in (".", "plugins")),
     }
-    argv = [sys.executable, "-m", "tasks.common.workspace", "stage", *INGEST]
     done = subprocess.run(
-        [*argv, "--dag", "ingest", "--run", "here", "--month", month, "--begins"],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, *argv], env={**os.environ, **apart}, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return dict(yaml.safe_load((home / "runs/here/dvc.lock").read_text())["stages"])
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    return done.stdout
+
+
+def lock(run: str, home: Path) -> dict[str, Any]:
+    """Stages of a run's dvc.lock."""
+    return dict(yaml.safe_load((home / f"runs/{run}/dvc.lock").read_text())["stages"])
 
 
 def outs(entry: dict[str, Any]) -> dict[str, str]:

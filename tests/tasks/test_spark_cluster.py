@@ -79,7 +79,7 @@ def until_said(log: Path, said: str, seconds: float = 120) -> None:
 def submit(master: str, script: str, folder: Path) -> list[str]:
     """The command line that the operator makes for this script."""
     job = spark_conf.Job("features", "", 1, "1g", {})
-    conf = [word for pair in spark_conf.conf(master, None, job, CODE).items() for word in ("--conf", "=".join(pair))]
+    conf = [word for pair in spark_conf.conf(master, {}, job, CODE).items() for word in ("--conf", "=".join(pair))]
     packed = spark_conf.pack_code(CODE, folder / "tasks.zip")
     return [
         str(BIN / "spark-submit"),
