@@ -20,6 +20,7 @@ from kubernetes.client import models as k8s
 
 from airloop.keys import require_month, run_key
 from airloop.pod_end import End, Kind, Patience, end_of
+from airloop.pod_group import GroupWatch
 from airloop.pod_spec import EVICTIONS, SINCE, environment, place_on_nodes, settings, usage
 from airloop.pod_watch import PodWatch
 from airloop.process import EXIT_SKIP, Command, CommandError, Listener
@@ -69,6 +70,8 @@ class StagePodOperator(KubernetesPodOperator):
             "startup_timeout_seconds": int(self.patience.pull),  # then the task wakes up and looks at the pod itself
         }
         super().__init__(**{**settings(spec), **defaults, **kwargs})
+        if spec.nodes > 1:
+            self.deferrable = False  # the provider's trigger looks at one pod
 
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> k8s.V1Pod:
         """The pod for this run and this many losses."""
@@ -124,14 +127,18 @@ class StagePodOperator(KubernetesPodOperator):
     def on_kill(self) -> None:
         """End what runs now: the worker's own process, and the pod."""
         self._command.stop()
-        super().on_kill()
+        if self.spec.nodes > 1 and self.pod is not None:
+            self._killed = True
+            self._watch().delete(self.pod)
+        else:
+            super().on_kill()
 
     def _find(self, context: Any) -> bool:
         """Whether an earlier try, whose worker died, left a pod that is still at work; others it left are deleted."""
         namespace = self.build_pod_request_obj(context).metadata.namespace
         selector = self._build_find_pod_label_selector(context, exclude_checked=False)
         watch = self._watch()
-        found = watch.patiently(lambda: self.client.list_namespaced_pod(namespace, label_selector=selector)).items
+        found = watch.find(namespace, selector)
         at_work = [pod for pod in found if not pod.metadata.deletion_timestamp and not self._end(pod)]
         at_work.sort(key=lambda pod: pod.metadata.creation_timestamp)
         for pod in found:
@@ -217,7 +224,7 @@ class StagePodOperator(KubernetesPodOperator):
         return result
 
     def _watch(self, since: Any = None) -> PodWatch:
-        return PodWatch(self, since)
+        return PodWatch(self, since) if self.spec.nodes == 1 else GroupWatch(self, self.patience, since)
 
     def _workspace(
         self, action: str, names: Sequence[str], context: Any, rest: Sequence[str] = (), *, begins: bool = False

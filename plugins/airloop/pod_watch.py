@@ -79,6 +79,11 @@ class PodWatch:
         self.seen = pod or self.seen
         return pod
 
+    def find(self, namespace: str, selector: str) -> list[Any]:
+        """Pods of earlier tries."""
+        client = self._operator.client
+        return list(self.patiently(lambda: client.list_namespaced_pod(namespace, label_selector=selector)).items)
+
     def create(self) -> None:
         """Create the operator's pod; safe to ask again when the answer got lost, since its name is fixed."""
         pod = self._operator.pod
@@ -149,14 +154,7 @@ class PodWatch:
 
     def seconds(self, created: float) -> float:
         """For how long the pod has held its resources; since it was ``created``, if nobody saw it since."""
-        if self.seen is None:
-            return time.time() - created
-        status = self.seen.status
-        if status.start_time is None:
-            return 0.0
-        ended = [c.state.terminated.finished_at for c in status.container_statuses or [] if c.state.terminated]
-        last = max([end for end in ended if end], default=datetime.now(UTC))
-        return float((last - status.start_time).total_seconds())
+        return time.time() - created if self.seen is None else held(self.seen)
 
     def _since_seconds(self) -> dict[str, int]:
         """Ask only for what is new, and a little more: the API counts in whole seconds."""
@@ -164,6 +162,15 @@ class PodWatch:
             return {}
         shown = datetime.fromisoformat(self._shown[:19] + "Z")
         return {"since_seconds": int((datetime.now(UTC) - shown).total_seconds()) + 2}
+
+
+def held(pod: Any) -> float:
+    """For how many seconds ``pod`` (a V1Pod) has held what it asked for; until now, if nothing says that it ended."""
+    if pod.status.start_time is None:
+        return 0.0
+    ended = [c.state.terminated.finished_at for c in pod.status.container_statuses or [] if c.state.terminated]
+    last = max([end for end in ended if end], default=datetime.now(UTC))
+    return float((last - pod.status.start_time).total_seconds())
 
 
 def _stamp(moment: str | datetime) -> str:

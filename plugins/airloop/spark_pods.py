@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from airloop.pod_spec import gibibytes
-
-NOT_FOUND = 404
+from airloop.pod_watch import NOT_FOUND, held
 
 
 class Executors:
@@ -58,14 +56,11 @@ def usage(pod: Any) -> dict[str, Any]:
     """Cores, GiB and seconds of one executor (a V1Pod); of one that never started, 0 seconds."""
     container = pod.spec.containers[0]
     asked = container.resources.requests
-    started = pod.status.start_time
-    ends = [c.state.terminated.finished_at for c in pod.status.container_statuses or [] if c.state.terminated]
-    last = max([end for end in ends if end], default=datetime.now(UTC))
     return {
         "pod": pod.metadata.name,
         "stage": pod.metadata.labels["airloop.io/stage"],
         "spot": False,
-        "seconds": round((last - started).total_seconds(), 1) if started else 0.0,
+        "seconds": round(held(pod), 1),
         "cpu": float(asked["cpu"].removesuffix("m")) / (1000 if asked["cpu"].endswith("m") else 1),
         "memory_gib": round(gibibytes(asked["memory"]), 3),
         "gpus": 0,

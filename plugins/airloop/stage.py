@@ -20,7 +20,7 @@ ACT_MINUTES = 60
 """Deadline of an act's pod."""
 LAUNCH_MINUTES = 15
 """What a pod may take to be scheduled, besides."""
-META = frozenset({"engine", "cpu", "memory", "gpus", "spot", "timeout_minutes"})
+META = frozenset({"engine", "cpu", "memory", "gpus", "nodes", "spot", "timeout_minutes"})
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ class StageSpec:
     """As Kubernetes writes it: 4Gi."""
     timeout_minutes: int
     gpus: int = 0
+    """Of each pod."""
+    nodes: int = 1
+    """Pods that work on it together (airloop.pod_group), each with these cores, memory and GPUs."""
     spot: bool = False
     """Whether it may run on machines that can be taken away."""
     act: bool = False
@@ -142,7 +145,7 @@ def spec(name: str) -> StageSpec:
     wrong = sorted(set(meta) - META) + sorted({"engine", "cpu", "memory", "timeout_minutes"} - set(meta))
     if wrong:
         raise ConfigError(
-            f"{path}, stage {name}: meta needs engine, cpu, memory and timeout_minutes, and may have gpus and spot; "
+            f"{path}, stage {name}: meta needs engine, cpu, memory and timeout_minutes, and may have gpus, nodes and spot; "
             f"unknown or missing: {', '.join(wrong)}."
         )
     if meta["engine"] not in list(Engine):

@@ -44,6 +44,10 @@ def main() -> None:
     begins = bool(os.environ.get("AIRLOOP_BEGINS"))
     root = open_run(run, told["AIRLOOP_DAG"], month, overrides, store(), begins=begins)  # type: ignore[arg-type] # checked by Run
     workspace.settle(root, run)
+    if int(os.environ.get("PET_NODE_RANK") or 0) > 0:
+        with contextlib.chdir(root):
+            _help(root, argv)
+        return
     with contextlib.chdir(root):
         result = (
             _act(root, os.environ["AIRLOOP_ACT"], month, argv) if "AIRLOOP_ACT" in os.environ else _stage(root, argv)
@@ -71,6 +75,16 @@ def _stage(root: Path, argv: Sequence[str]) -> dict[str, Any]:
         project.close()
     save_record(root, store(), [name])
     return {"stage": name, "outs": {out["path"]: out["md5"] for out in read_lock(root)[name]["outs"]}}
+
+
+def _help(root: Path, argv: Sequence[str]) -> None:
+    """Do this pod's part of what several train together. Rank 0 has the result and records it; there is none here."""
+    project = Project(root)
+    try:
+        project.materialise(workspace.missing(root, project.producers(_told("AIRLOOP_STAGE"))))
+    finally:
+        project.close()
+    _run(argv)
 
 
 def _act(root: Path, name: str, month: str, argv: Sequence[str]) -> dict[str, Any]:

@@ -39,8 +39,8 @@ def told() -> settings.Settings:
 def cluster(told: settings.Settings) -> Iterator[Cluster]:
     """A namespace of its own, gone at the end."""
     made = Cluster(told.kubeconfig)
-    made.create()
     try:
+        made.create()
         yield made
     finally:
         if told.keep:

@@ -58,8 +58,9 @@ class Cluster:
         if self._labelled:
             self._label_node(None)
         if self._made_priorities:
-            self.kubectl("delete", "--kustomize", str(PRIORITIES))
-        self.core.delete_namespace(self.namespace)
+            self.kubectl("delete", "--ignore-not-found", "--kustomize", str(PRIORITIES))
+        if self._exists():
+            self.core.delete_namespace(self.namespace)
         self.until(lambda: not self._exists(), f"the namespace {self.namespace} to go", 300)
 
     def secret(self, name: str, values: Mapping[str, str]) -> None:

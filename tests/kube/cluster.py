@@ -14,13 +14,15 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 from aiohttp import web
+
+from tests.kube.jobs import Jobs
 
 PODS = "/api/v1/namespaces/{namespace}/pods"
 TICK = 0.05
@@ -78,10 +80,15 @@ class Pod:
         values = {"PATH": os.environ["PATH"], "HOSTNAME": self.name}
         for variable in self.spec["containers"][0].get("env") or []:
             field = (variable.get("valueFrom") or {}).get("fieldRef", {}).get("fieldPath")
-            values[variable["name"]] = self.name if field == "metadata.name" else variable.get("value") or ""
+            values[variable["name"]] = self._field(field) if field else variable.get("value") or ""
         # What the image says, and the node's own disk in place of the container's.
         values |= {name: os.environ[name] for name in ("PYTHONPATH", "AIRLOOP_CODE", "JAVA_HOME") if name in os.environ}
         return {n: v.replace("/scratch", str(self.scratch)) if v == "/scratch" else v for n, v in values.items()}
+
+    def _field(self, path: str) -> str:
+        """``metadata.name``, or ``metadata.labels['key']``."""
+        _, label, key = path.partition("metadata.labels[")
+        return str(self.metadata["labels"][key.strip("[]'")]) if label else self.name
 
 
 class Cluster:
@@ -104,6 +111,7 @@ class Cluster:
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
+        self.jobs = Jobs(self)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Cluster]:
@@ -159,11 +167,14 @@ class Cluster:
         )
 
     def left(self, seconds: float = 15) -> list[str]:
-        """Names of pods that nobody deleted; deletion takes a moment."""
+        """Names of pods, Jobs and Services that nobody deleted; deletion takes a moment."""
         deadline = time.monotonic() + seconds
-        while self.pods and time.monotonic() < deadline:
+        while self._all() and time.monotonic() < deadline:
             time.sleep(TICK)
-        return list(self.pods)
+        return self._all()
+
+    def _all(self) -> list[str]:
+        return [*self.pods, *self.jobs.jobs, *self.jobs.services]
 
     def evict(self, pod: Pod, reason: str = "Evicted") -> None:
         """As a node under pressure does: the process is ended, the pod stays, failed."""
@@ -209,7 +220,7 @@ class Cluster:
             web.post(PODS + "/{name}/eviction", self._evict), web.get(PODS + "/{name}/log", self._log),
             web.get("/api/v1/namespaces/{namespace}/events", self._events), web.get("/version", self._version),
         ]  # fmt: skip
-        app.add_routes(routes)
+        app.add_routes([*routes, *self.jobs.routes()])
 
         async def start() -> None:
             runner = web.AppRunner(app, access_log=None)
@@ -222,17 +233,26 @@ class Cluster:
         self._loop.run_forever()
 
     async def _create(self, request: web.Request) -> web.Response:
-        pod = Pod(await request.json(), request.match_info["namespace"], self.folder / "nodes")
-        if pod.name in self.pods:
-            return _problem(409, f"pods {pod.name} already exists")
+        body = await request.json()
+        if body["metadata"]["name"] in self.pods:
+            return _problem(409, f"pods {body['metadata']['name']} already exists")
+        return web.json_response(self.admit(body, request.match_info["namespace"]).seen(), status=201)
+
+    def admit(self, body: dict[str, Any], namespace: str) -> Pod:
+        """Take a new pod in, and start it unless `on_create` gave it another state."""
+        pod = Pod(body, namespace, self.folder / "nodes")
         self.pods[pod.name] = pod
         self.created.append(pod)
         self.on_create(pod)
         if pod.state == {"waiting": {"reason": "ContainerCreating"}}:
-            task = self._loop.create_task(self._run(pod))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return web.json_response(pod.seen(), status=201)
+            self.in_background(self._run(pod))
+        return pod
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let it run beside the server."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _run(self, pod: Pod) -> None:
         """The node: start the container's command, keep its log, say how it ended."""
@@ -284,7 +304,7 @@ class Cluster:
         if request.query.get("gracePeriodSeconds") == "0":
             self.vanish(pod)
         elif pod.name not in self._dead:
-            self._end(pod)
+            self.end(pod)
         return web.json_response(pod.seen())
 
     async def _evict(self, request: web.Request) -> web.Response:
@@ -292,10 +312,10 @@ class Cluster:
         if pod is None:
             return _missing(request)
         pod.conditions += [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]
-        self._end(pod)
+        self.end(pod)
         return web.json_response({"kind": "Status", "apiVersion": "v1", "status": "Success"}, status=201)
 
-    def _end(self, pod: Pod) -> None:
+    def end(self, pod: Pod) -> None:
         """Ask the process to end; the pod goes when it has."""
         pod.metadata["deletionTimestamp"] = now()
         _signal(pod, signal.SIGTERM)
@@ -308,9 +328,7 @@ class Cluster:
             _signal(pod, signal.SIGKILL)
             self.pods.pop(pod.name, None)
 
-        task = self._loop.create_task(go())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.in_background(go())
 
     async def _log(self, request: web.Request) -> web.StreamResponse:
         pod = self.pods.get(request.match_info["name"])

@@ -13,6 +13,8 @@ VERBS: dict[str, dict[str, set[str]]] = {
         "pods": {"create", "get", "list", "watch", "patch", "delete", "deletecollection"},
         "pods/log": {"get"},
         "events": {"get", "list"},
+        "jobs": {"create", "get", "list", "delete"},
+        "services": {"create"},
         "configmaps": {"create", "get", "list", "watch", "patch", "delete", "deletecollection"},  # Spark's driver
         "deployments": {"get", "patch"},
     },

@@ -8,6 +8,7 @@ from tests.kubernetes.environment import Environment
 from tests.kubernetes.network import Outside, Pod
 
 STAGE = Pod({"app.kubernetes.io/part-of": "airloop", "airloop.io/stage": "train"})
+TOGETHER = Pod({**STAGE.labels, "airloop.io/group": "airloop-train-x1"})
 EXECUTOR = Pod({"spark-role": "executor"})
 DNS = Pod({"k8s-app": "kube-dns"}, {"kubernetes.io/metadata.name": "kube-system"})
 PROMETHEUS = Pod({}, {"kubernetes.io/metadata.name": "monitoring"})
@@ -30,6 +31,9 @@ WORKER, API = part("worker"), part("api-server")
 NEEDED = [
     *((pod, INTERNET, 443) for pod in (STAGE, EXECUTOR, WORKER, API, part("triggerer"), app("online"), app("mlflow"))),
     (STAGE, app("mlflow"), 5000),
+    (TOGETHER, app("mlflow"), 5000),
+    (TOGETHER, TOGETHER, 29500),
+    (TOGETHER, TOGETHER, 41234),
     (WORKER, app("mlflow"), 5000),
     (WORKER, app("online"), 8000),
     (WORKER, API, 8080),
@@ -55,6 +59,8 @@ REFUSED = [
     (STAGE, API, 8080),
     (STAGE, WORKER, 8793),
     (STAGE, STAGE, 8000),
+    (STAGE, TOGETHER, 29500),
+    (TOGETHER, WORKER, 8793),
     (STAGE, INTERNET, 80),
     (STAGE, INTERNET, 6443),
     (EXECUTOR, app("mlflow"), 5000),

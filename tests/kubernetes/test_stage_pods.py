@@ -80,3 +80,28 @@ def test_every_setting_is_one_that_the_code_reads(environment: Environment) -> N
 def _read(name: str, code: str) -> bool:
     """As a whole, or as a field of a settings class with the prefix AIRLOOP_."""
     return f'"{name}"' in code or f"    {name.removeprefix('AIRLOOP_').lower()}: " in code
+
+
+def test_a_group_is_as_kubernetes_defines_it_and_may_talk_among_itself(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.plugins.conftest import make_context
+
+    for name, value in environment.settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AIRLOOP_NAMESPACE", environment.namespace["metadata"]["name"])
+    from airloop.pod_group import job_of, service_of
+    from airloop.stage import stage
+    from kubernetes.client import ApiClient
+
+    task = stage("train")
+    monkeypatch.setattr(type(task), "_get_ti_pod_labels", lambda *_, **__: {"dag_id": "train"})
+    made = job_of(task.build_pod_request_obj(make_context(), dry_run=True), 4)
+    made.metadata.uid = "1a2b3c4d"
+    job, service = (ApiClient().sanitize_for_serialization(each) for each in (made, service_of(made)))
+    assert kubernetes_validate.validate(job, "1.37", strict=True)
+    assert kubernetes_validate.validate(service, "1.37", strict=True)
+    template = job["spec"]["template"]
+    assert problems(template["spec"]) == []
+    pod = Pod(template["metadata"]["labels"])
+    assert environment.network.allows(pod, pod, 29500)
