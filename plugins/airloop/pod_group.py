@@ -45,6 +45,8 @@ def job_of(pod: k8s.V1Pod, nodes: int) -> k8s.V1Job:
     pod.spec.subdomain = name
     pod.spec.restart_policy = "Never"
     return k8s.V1Job(
+        api_version="batch/v1",
+        kind="Job",
         metadata=k8s.V1ObjectMeta(name=name, namespace=pod.metadata.namespace, labels=labels),
         spec=k8s.V1JobSpec(
             completion_mode="Indexed",
@@ -64,6 +66,8 @@ def service_of(job: k8s.V1Job) -> k8s.V1Service:
     name = job.metadata.name
     owner = k8s.V1OwnerReference(api_version="batch/v1", kind="Job", name=name, uid=job.metadata.uid)
     return k8s.V1Service(
+        api_version="v1",
+        kind="Service",
         metadata=k8s.V1ObjectMeta(
             name=name, namespace=job.metadata.namespace, labels=job.metadata.labels, owner_references=[owner]
         ),
@@ -156,7 +160,11 @@ class GroupWatch(PodWatch):
 
     def seconds(self, created: float) -> float:
         """For how long its pods held their resources, together."""
-        return sum(held(pod) for pod in self._members)
+        return (
+            sum(held(pod) for pod in self._members)
+            if self._members
+            else super().seconds(created) * self._operator.spec.nodes
+        )
 
     def _once(self, create: Callable[[], object]) -> None:
         def ask() -> None:
