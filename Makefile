@@ -53,7 +53,7 @@ soak: $(TORCH_READY) ## kill trainings KILLS times (200) and compare what they e
 # KUBECONFIG=<file> IMAGE_PREFIX=<registry/path/>; IMAGE_TAG (local); S3_ENDPOINT=<url> with AWS_* keys in the environment, or a
 # store on this machine for a single node (HOST_ADDRESS where it cannot be told); KEEP=1 leaves the namespace.
 test-cluster: $(READY) ## the loop and its faults on a real cluster: KUBECONFIG=<file> IMAGE_PREFIX=<registry/path/>
-	@$(foreach name,KUBECONFIG IMAGE_PREFIX IMAGE_TAG S3_ENDPOINT HOST_ADDRESS KEEP,AIRLOOP_TEST_$(name)="$($(name))") \
+	@$(foreach name,KUBECONFIG IMAGE_PREFIX IMAGE_TAG S3_ENDPOINT HOST_ADDRESS KEEP TORCH,AIRLOOP_TEST_$(name)="$($(name))") \
 		$(RUN) -m pytest tests/cluster $(ARGS)
 
 bench: $(TORCH_READY) ## measure seconds, memory and rates, and store them as JSON

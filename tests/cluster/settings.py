@@ -29,6 +29,8 @@ class Settings:
     """Address of this machine for the pods, where the store runs here."""
     keep: bool
     """Leave the namespace as it is at the end, to look at it."""
+    torch: bool
+    """The train image has PyTorch."""
 
     def image(self, role: str) -> str:
         """Full name of a role's image; a role of `{role}` makes the pattern that AIRLOOP_IMAGE takes."""
@@ -44,6 +46,7 @@ def read() -> Settings:
         s3_endpoint=_said("S3_ENDPOINT"),
         host_address=_said("HOST_ADDRESS"),
         keep=bool(_said("KEEP")),
+        torch=bool(_said("TORCH")),
     )
 
 

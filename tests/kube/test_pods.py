@@ -240,7 +240,7 @@ def test_an_api_server_that_is_away_is_waited_for(cluster: Cluster, project: Pro
 
     def away() -> None:
         cluster.wait_for("toy")
-        cluster.away(5)
+        cluster.away(61)
         time.sleep(2)
         project.release()
 
