@@ -54,6 +54,7 @@ def test_pods_are_labelled_and_belong_to_the_driver_s_pod(monkeypatch: pytest.Mo
     told = conf(namespace="ml")
     assert told["spark.kubernetes.namespace"] == "ml"
     assert told["spark.kubernetes.container.image"] == "airloop-spark:1"
+    assert told["spark.kubernetes.executor.limit.cores"] == told["spark.executor.cores"] == "2"
     assert {f"spark.kubernetes.executor.label.{name}": value for name, value in OWN.items()}.items() <= told.items()
     assert told["spark.kubernetes.authenticate.executor.serviceAccountName"] == "airloop-stage"
     assert told["spark.pyspark.driver.python"] == sys.executable
