@@ -89,7 +89,9 @@ def _kubernetes(namespace: str, job: Job, code: Path) -> dict[str, str]:
         "spark.kubernetes.authenticate.executor.serviceAccountName": os.environ.get("AIRLOOP_SERVICE_ACCOUNT")
         or "airloop-stage",
         **{f"spark.kubernetes.executor.label.{name}": value for name, value in job.labels.items()},
-        "spark.kubernetes.executor.limit.cores": str(job.cores),  # else a namespace's default limit, below what is requested
+        "spark.kubernetes.executor.limit.cores": str(
+            job.cores
+        ),  # else a namespace's default limit, below what is requested
         "spark.kubernetes.executor.deleteOnTermination": "false",  # spark_pods.py does, when it has read what they used
         # Executors belong to the driver's pod, so that they go with it however it ends.
         **({"spark.kubernetes.driver.pod.name": driver} if driver else {}),

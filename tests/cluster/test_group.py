@@ -25,7 +25,9 @@ RANK = "batch.kubernetes.io/job-completion-index"
 
 
 def test_two_pods_train_together_and_one_is_evicted(loop: Loop, cluster: Cluster, tmp_path: Path) -> None:
-    with table.fault("one of two training pods evicted", "both begin again, from the checkpoint; rank 0 records") as row:
+    with table.fault(
+        "one of two training pods evicted", "both begin again, from the checkpoint; rank 0 records"
+    ) as row:
         log = tmp_path / "log"
         with log.open("w") as output:
             task = subprocess.Popen(
@@ -44,7 +46,9 @@ def test_two_pods_train_together_and_one_is_evicted(loop: Loop, cluster: Cluster
         run = log.read_text().rpartition("run ")[2].strip()
         used = sorted(pod_record.usage(run, loop.store), key=lambda use: str(use["outcome"]))
         assert [use["outcome"] for use in used] == ["ended", "lost"], used
-        row.saw(f"{second.metadata.name} evicted; {third.metadata.name} recorded; {used[1]['seconds']:.0f} pod-seconds lost")
+        row.saw(
+            f"{second.metadata.name} evicted; {third.metadata.name} recorded; {used[1]['seconds']:.0f} pod-seconds lost"
+        )
         nothing_left(cluster)
         assert not cluster.kubectl("get", "jobs,services", "--selector", "airloop.io/group", "--output", "name")
 

@@ -102,4 +102,8 @@ def register_wrong_model(loop: Loop) -> int:
     client = registry.client()
     known = client.get_model_version(registry.MODEL, str(live.to_version))
     tags = {**known.tags, "airloop.onnx": sha256(data), "airloop.contract": sha256(contract), "airloop.run": "wrong"}
-    return int(client.create_model_version(registry.MODEL, known.source, known.run_id, tags=tags).version)
+    return int(
+        client.create_model_version(
+            registry.MODEL, known.source, known.run_id, tags=tags, model_id=known.model_id
+        ).version
+    )
