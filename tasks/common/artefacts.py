@@ -145,7 +145,9 @@ class Store:
             return newest
         for path, facts in self._fs.find(base, detail=True).items():
             folder = f"{prefix}/{path[len(base) + 1 :].split('/')[0]}"
-            at = next(facts[name] for name in ("mtime", "LastModified", "created") if name in facts)
+            at = next((facts[name] for name in ("mtime", "LastModified", "created") if name in facts), None)
+            if at is None:
+                continue  # a folder's own entry, which SeaweedFS keeps when it is empty
             seconds = at.timestamp() if isinstance(at, datetime) else float(at)
             newest[folder] = max(newest.get(folder, 0.0), seconds)
         return newest
@@ -158,7 +160,7 @@ class Store:
             return []
         cut = len(self._root) + 1
         found = (path[cut:] for path in self._fs.find(base))
-        return sorted(name for name in found if not name.endswith(".partial"))
+        return sorted(name for name in found if not name.endswith(".partial") and name != prefix)
 
 
 def _precondition_failed(error: OSError) -> bool:

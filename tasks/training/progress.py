@@ -97,7 +97,7 @@ class Progress:
             self._status = "KILLED" if issubclass(kind, SystemExit | KeyboardInterrupt) else "FAILED"
         self._over.set()
         if self._thread is not None:
-            self._thread.join(CLOSING)
+            self._thread.join(CLOSING if kind is None else CLOSING / 3)  # who was asked to end has no time
 
     def _tell(self) -> None:
         while not self._over.wait(self._seconds):

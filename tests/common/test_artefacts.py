@@ -36,6 +36,14 @@ def test_create_does_not_overwrite(store: Store) -> None:
     assert (store.read("l/1"), store.names("l")) == (b"first", ["l/1"])
 
 
+def test_an_empty_folder_that_the_store_lists_is_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As SeaweedFS does once all that was in it is deleted."""
+    monkeypatch.setattr(store._fs, "exists", lambda path: True)
+    entry = {store._path("a"): {"type": "directory", "size": 0}}
+    monkeypatch.setattr(store._fs, "find", lambda path, detail=False: entry if detail else list(entry))
+    assert (store.names("a"), store.written("a")) == ([], {})
+
+
 class RefusalError(Exception):
     """botocore's ClientError, as far as s3fs hands it on."""
 
