@@ -100,25 +100,26 @@ def kill_in_training(
     kills = Kills()
     while kills.landed < times:
         assert kills.finished <= times, f"trainings end before they can be killed: {kills}"
+        before = _halves(store)
         process = _start(argv, cwd, env)
         try:
             resumed = _began(process)
             kills.resumed += resumed
+            # Now, because it takes longer than a write does.
+            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
             if kills.landed % 3 == 2:
                 _wait_for_half(store, process, span)
             else:
                 time.sleep(moments.uniform(0, span / 2))
-            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-            halves = _halves(store)
             process.kill()
-        except (psutil.NoSuchProcess, BrokenPipeError):
-            halves = set()
+        except psutil.NoSuchProcess:
+            family = []
         code = process.wait()
         if code == -signal.SIGKILL:
             orphans = psutil.wait_procs(family[1:], timeout=10)[1]
             assert not orphans, f"a killed training left {[p.cmdline() for p in orphans]} behind"
             kills.landed += 1
-            kills.writes += bool(halves & _halves(store))
+            kills.writes += bool(_halves(store) - before)
             kills.processes = max(kills.processes, len(family))
         else:
             output = process.stdout.read() if process.stdout else ""

