@@ -9,6 +9,7 @@ from pathlib import Path
 
 from local import java
 from local.errors import LocalError
+from local.paths import HOME
 from local.place import HOST, Place
 from local.processes import holder, is_busy
 from local.services import Service
@@ -16,7 +17,7 @@ from local.services import Service
 DISK_BYTES = 6 * 1024**3
 MARKER = ".airloop-home"
 """Lies in every home that `up` made; `down` deletes no folder without it."""
-KEPT = {"jdk", "package-cache"}
+KEPT = {"jdk", "package-cache", "source"}
 """Downloads: `down` leaves them, so that the next start needs no network."""
 UNCLAIMED = ("secrets.json", "tmp")
 """All that asking for the environment makes in a home that was never up."""
@@ -52,8 +53,8 @@ def check_home(home: Path) -> None:
 
 
 def is_ours(home: Path) -> bool:
-    """Whether `up` made this folder, or nothing lies in it but what setting up and asking for the environment make."""
-    return (home / MARKER).exists() or {entry.name for entry in home.iterdir()} <= {*KEPT, *UNCLAIMED}
+    """Whether it is the checkout's own, `up` made it, or it holds only what setting up and asking for the environment make."""
+    return home == HOME or (home / MARKER).exists() or {entry.name for entry in home.iterdir()} <= {*KEPT, *UNCLAIMED}
 
 
 def check_disk(home: Path) -> None:

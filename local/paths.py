@@ -16,7 +16,10 @@ STAMP = VENV / ".airloop.json"
 TORCH_STAMP = VENV / ".torch.json"
 """Written by the bootstrap where PyTorch is installed: its version, its build, and what they were chosen from."""
 
-JDK_CACHE = ROOT / ".airloop" / "jdk"
+HOME = ROOT / ".airloop"
+"""Where AIRLOOP_HOME is unset: the checkout's own folder, which `dvc repro` and the tests use without `up`."""
+
+JDK_CACHE = HOME / "jdk"
 """A downloaded Java. It stays in the checkout when AIRLOOP_HOME is elsewhere, and `down` keeps it."""
 
 
@@ -29,4 +32,4 @@ def scripts() -> Path:
 def home_from(environ: os._Environ[str] | dict[str, str]) -> Path:
     """AIRLOOP_HOME as an absolute path, a relative one taken from the checkout; <checkout>/.airloop where it is unset."""
     raw = environ.get("AIRLOOP_HOME", "")
-    return Path(os.path.normpath(ROOT / Path(raw).expanduser())) if raw else ROOT / ".airloop"
+    return Path(os.path.normpath(ROOT / Path(raw).expanduser())) if raw else HOME

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from local import checks, processes, stack
+from local import checks, paths, processes, stack
 from local.env import environment
 from local.errors import LocalError
 from local.services import Service
@@ -58,6 +58,11 @@ def test_a_full_disk_says_how_full_and_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2 * 1024**3))
     with pytest.raises(LocalError, match=r"has 2\.0 GB free and Airloop wants 6; make room there, or set AIRLOOP_HOME"):
         checks.check_disk(tmp_path / "not" / "made" / "yet")
+
+
+def test_the_checkout_s_own_folder_is_a_home_whatever_ran_there_before():
+    """`dvc repro`, or a test that fetched the example's data, before the first `make up`."""
+    assert checks.is_ours(paths.HOME)
 
 
 def test_a_folder_of_somebody_elses_is_no_home(tmp_path):
