@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -30,8 +31,13 @@ def test_two_pods_train_together_and_one_is_evicted(loop: Loop, cluster: Cluster
     ) as row:
         log = tmp_path / "log"
         with log.open("w") as output:
+            path = os.pathsep.join(str(ROOT / folder) for folder in (".", "plugins"))
             task = subprocess.Popen(
-                [sys.executable, "-m", "tests.cluster.together"], stdout=output, stderr=subprocess.STDOUT, cwd=ROOT
+                [sys.executable, "-m", "tests.cluster.together"],
+                env={**os.environ, "PYTHONPATH": path},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
             )
         try:
             first, second = pair(cluster, 0)
