@@ -11,7 +11,6 @@ kept = {name: value for name, value in os.environ.items() if name.startswith(("A
 from tests.airflow_home import use  # noqa: E402 - its names go with the import
 
 use()
-os.environ |= kept
 
 from airloop.keys import run_key  # noqa: E402 - Airflow's settings come first
 from airloop.pod import StagePodOperator  # noqa: E402
@@ -20,6 +19,7 @@ from airloop.stage import spec  # noqa: E402
 from tests.cluster.story import MONTH, ONE_MONTH  # noqa: E402
 from tests.plugins.conftest import make_context  # noqa: E402
 
+os.environ |= kept
 SMALL = {
     **ONE_MONTH,
     "train.family": "mlp",
