@@ -104,6 +104,6 @@ def register_wrong_model(loop: Loop) -> int:
     tags = {**known.tags, "airloop.onnx": sha256(data), "airloop.contract": sha256(contract), "airloop.run": "wrong"}
     return int(
         client.create_model_version(
-            registry.MODEL, known.source, known.run_id, tags=tags, model_id=known.model_id
+            registry.MODEL, known.source, known.run_id, tags=tags, model_id=known.source.removeprefix("models:/")
         ).version
     )
