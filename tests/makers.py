@@ -27,9 +27,10 @@ from tasks.common.artefacts import Store, sha256, write_atomic
 from tasks.common.environment import CODE
 from tasks.common.ledger import Evidence, Ledger
 from tasks.common.model import Contract
-from tasks.common.params import Params
+from tasks.common.params import DayRule, Params
 from tasks.common.tables import read_features
 from tasks.flights.definitions import KEY, LATE_DEPARTURES, LATE_RATES, NUMBERS
+from tasks.training.source import Source
 
 WARMUP = ("2013-01", "2013-02", "2013-03")
 WINDOW = (*WARMUP, "2013-04")
@@ -106,6 +107,14 @@ def features(month: str, rows_a_day: int = 60, *, seed: int = 0, day_luck: float
     return pa.table({name: pa.array(columns[name]).cast(SCHEMA.field(name).type) for name in SCHEMA.names}).sort_by(
         [(column, "ascending") for column in KEY]
     )
+
+
+def source(table: pa.Table, folder: Path, **options: Any) -> Source:
+    """``table``, as February, where a training reads it; ``options`` of the Parquet file."""
+    pq.write_table(table, folder / "2013-02.parquet", **options)
+    rules = settings()
+    days = DayRule.model_validate(rules["holdout"]), DayRule.model_validate(rules["train"]["validation"])
+    return Source(folder, ("2013-02",), *days)
 
 
 def settings(months: Sequence[str] = WINDOW) -> dict[str, Any]:

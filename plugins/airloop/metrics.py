@@ -53,7 +53,7 @@ class Gauges:
         if value is None:
             return
         family = self._families.setdefault(name, GaugeMetricFamily(name, help_text, labels=list(labels)))
-        family.add_metric([str(label) for label in labels.values()], float(value))  # type: ignore[arg-type]
+        family.add_metric([str(label) for label in labels.values()], float(value))  # type: ignore[arg-type] # values come from JSON and a database
 
     def families(self) -> Iterable[GaugeMetricFamily]:
         """All of them."""

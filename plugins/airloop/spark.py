@@ -76,7 +76,7 @@ class WorkspaceSparkOperator(SparkSubmitOperator):
         self._command.stop()
         if self._hook is None:
             return
-        if (submitted := self._hook._submit_sp) is not None and submitted.poll() is None:  # noqa: SLF001
+        if (submitted := self._hook._submit_sp) is not None and submitted.poll() is None:  # noqa: SLF001 - the hook gives its process no other name
             submitted.terminate()  # the hook kills, and a driver that is killed leaves its executors to themselves
             with contextlib.suppress(subprocess.TimeoutExpired):
                 submitted.wait(STOP_SECONDS)
@@ -128,7 +128,7 @@ class WorkspaceSparkOperator(SparkSubmitOperator):
     def _accounted(self, context: Any) -> Iterator[None]:
         """Where executors are pods, keep what they used and delete them, whatever becomes of the block."""
         hook = self._hook or self._get_hook()
-        if not spark_conf.on_kubernetes(hook._connection["master"]):  # noqa: SLF001
+        if not spark_conf.on_kubernetes(hook._connection["master"]):  # noqa: SLF001 - as in _place
             yield
             return
         from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook

@@ -47,6 +47,15 @@ class Server:
             verify=ssl.create_default_context(cafile=authority) if authority else not insecure,
         )
 
+    @classmethod
+    def reached(cls, uri: str) -> Server:
+        """The server at ``uri``; ValueError when it is none (a folder, a database) or is away."""
+        if not uri.startswith(("http://", "https://")):
+            raise ValueError("it is no server")
+        if not answers(uri):
+            raise ValueError("it does not answer")
+        return cls(uri)
+
     def get(self, path: str, **asked: str) -> dict[str, Any]:
         """Ask."""
         return self._answer(self._client.get(path, params=asked))

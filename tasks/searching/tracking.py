@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from tasks.common.errors import warn
-from tasks.common.tracking import Server, answers
+from tasks.common.tracking import Server
 from tasks.searching.trial import drawn
 
 EXPERIMENT = "airloop-search"
@@ -55,11 +55,7 @@ class Tracking:
             )
 
     def _begin(self) -> None:
-        if not self._uri.startswith(("http://", "https://")):
-            raise ValueError("it is no server")
-        if not answers(self._uri):
-            raise ValueError("it does not answer")
-        server = Server(self._uri)
+        server = Server.reached(self._uri)
         self._experiment = server.experiment(EXPERIMENT)
         known = [{tag["key"]: tag["value"] for tag in run["data"]["tags"]} | run["info"] for run in self._runs(server)]
         parents = [run for run in known if TRIAL not in run]

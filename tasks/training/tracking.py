@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from tasks.common.errors import warn
-from tasks.common.tracking import PROGRESS, TRAINING, Server, answers
+from tasks.common.tracking import PROGRESS, TRAINING, Server
 
 POINTS = 2000
 """Points of a curve, evenly over the largest number of steps."""
@@ -96,11 +96,7 @@ class Tracker:
 
     def _open(self) -> Server:
         """Find the training's run, or make it."""
-        if not self._uri.startswith(("http://", "https://")):
-            raise ValueError("it is no server")
-        if not answers(self._uri):
-            raise ValueError("it does not answer")
-        server = Server(self._uri)
+        server = Server.reached(self._uri)
         experiment = server.experiment(PROGRESS)
         wanted = {"experiment_ids": [experiment], "filter": f"tags.`{TRAINING}` = '{self._training}'", "max_results": 1}
         if found := server.post("runs/search", wanted).get("runs"):

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 import xgboost as xgb
 
@@ -34,9 +33,7 @@ def source_of(tmp_path_factory: pytest.TempPathFactory):
     """Puts feature rows where a training reads them."""
 
     def put(table: pa.Table) -> Source:
-        folder = tmp_path_factory.mktemp("features")
-        pq.write_table(table, folder / "2013-02.parquet")
-        return Source(folder, ("2013-02",), HOLDOUT, settings().validation)
+        return makers.source(table, tmp_path_factory.mktemp("features"))
 
     return put
 

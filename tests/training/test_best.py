@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tasks import train as stage
 from tasks.common.artefacts import Store, sha256
 from tasks.common.environment import CODE
 from tasks.common.model import load
-from tasks.common.params import DayRule, TrainParams
+from tasks.common.params import TrainParams
 from tasks.common.stats import losses
 from tasks.training.ending import Ended
 from tasks.training.families import mlp, xgboost
@@ -32,10 +31,8 @@ def settings(**changes) -> TrainParams:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    folder = tmp_path_factory.mktemp("features")
     table = pa.concat_tables([makers.features(month, 30) for month in ("2013-01", "2013-02")])
-    pq.write_table(table, folder / "2013-02.parquet")
-    return Source(folder, ("2013-02",), DayRule(every=4, remainder=2), settings().validation)
+    return makers.source(table, tmp_path_factory.mktemp("features"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -46,9 +45,7 @@ def source_of(tmp_path_factory: pytest.TempPathFactory):
     """Puts feature rows where a training reads them, in row groups of which several make a window."""
 
     def put(table: pa.Table) -> Source:
-        folder = tmp_path_factory.mktemp("features")
-        pq.write_table(table, folder / "2013-02.parquet", row_group_size=700)
-        return Source(folder, ("2013-02",), HOLDOUT, settings().validation)
+        return makers.source(table, tmp_path_factory.mktemp("features"), row_group_size=700)
 
     return put
 

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tasks import train as stage
@@ -39,10 +38,8 @@ def settings(threads: int = 1, keep: int = 99, **xgboost: object) -> TrainParams
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    folder = tmp_path_factory.mktemp("features")
     table = pa.concat_tables([makers.features(month, 30) for month in ("2013-01", "2013-02")])
-    pq.write_table(table, folder / "2013-02.parquet")
-    return Source(folder, ("2013-02",), DayRule(every=4, remainder=2), settings().validation)
+    return makers.source(table, tmp_path_factory.mktemp("features"))
 
 
 class Asks(Progress):
