@@ -4,8 +4,8 @@ PYTHON ?= python3
 THROUGH ?= 2013-06
 # compose plays on, starts and ends docker-compose.yaml; WITHOUT=grafana leaves services of it out.
 PLACE ?= embedded
-# Test files side by side; each of them may hold a Spark or an Airflow.
-JOBS ?= 2
+# Test files side by side, more than cores since stacks wait a lot; each of them may hold a Spark or an Airflow (2 GB).
+JOBS ?= 3
 RUN := .venv/bin/python
 READY := .venv/.airloop.json
 TORCH_READY := .venv/.torch.json

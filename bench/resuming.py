@@ -25,7 +25,8 @@ from tasks.common.params import load
 from tasks.train import source
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ending
-from tasks.training.family import Job, named
+from tasks.training.families import named
+from tasks.training.family import Job
 from tasks.training.progress import Progress
 
 OFTEN = {"xgboost": 50, "mlp": 200}

@@ -46,7 +46,7 @@ def main() -> None:
         for each in (chosen, settings.train):
             learnt = Learnt(f"{WARMUP}", folder, settings.model_copy(update={"train": each}))
             learnt.__dict__["fitted"] = {given.family: fit(given.family, learnt.rows, each, None)}
-            scores.append(learnt.scores(given.family, rows))
+            scores.append(learnt.model(given.family).score(rows))
     gain = compare(
         np.asarray(rows["day"]), rows[LABEL].to_numpy(), *scores, resamples=RESAMPLES, confidence=CONFIDENCE, seed=SEED
     )

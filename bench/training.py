@@ -25,7 +25,8 @@ from tasks.common.environment import CODE
 from tasks.common.params import DayRule, TrainParams
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ending
-from tasks.training.family import Job, named
+from tasks.training.families import named
+from tasks.training.family import Job
 from tasks.training.progress import Progress
 from tasks.training.source import Source
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from bench.home import INGEST, Home, bare_home
 from tasks import train
@@ -90,10 +89,11 @@ class Learnt:
 
     @cached_property
     def fitted(self) -> dict[str, Fitted]:
-        """Each family's model; trained now, unless it is kept."""
-        return {family: self._fit(family) for family in best.FAMILIES}
+        """Each family's model."""
+        return {family: self.fit(family) for family in best.FAMILIES}
 
-    def _fit(self, family: str) -> Fitted:
+    def fit(self, family: str) -> Fitted:
+        """The family's model; trained now, unless it is kept."""
         kept = FOLDER / "models" / self.through / f"{family}.json"
         if not kept.exists():
             _say(f"{family}: {FIRST} to {self.through}")
@@ -109,11 +109,11 @@ class Learnt:
         name, said = best.choose(self.fitted, self.rows, self.rows.contract(), self.settings.train.seed)
         return name, said["best"]
 
-    def scores(self, family: str, month: pa.Table) -> Any:
-        """P(late) of the month's rows, by the family's ONNX file."""
-        onnx = self.fitted[family].onnx
+    def model(self, family: str) -> models.Model:
+        """The family's ONNX file."""
+        onnx = self.fit(family).onnx
         contract = self.rows.contract().model_copy(update={"onnx_sha256": sha256(onnx)})
-        return models.load(onnx, contract.to_bytes(), sha256(onnx)).score(month)
+        return models.load(onnx, contract.to_bytes(), sha256(onnx))
 
 
 def measure(month: str, folder: Path, settings: Params) -> dict[str, Any]:
@@ -122,8 +122,8 @@ def measure(month: str, folder: Path, settings: Params) -> dict[str, Any]:
     if not path.exists():
         frozen, fresh = (Learnt(m, folder, settings) for m in (WARMUP, calendar.shift(month, -1)))
         rows = labelled(read_features([month], folder=folder), LABEL)
-        scores = {family: fresh.scores(family, rows) for family in best.FAMILIES}
-        scores |= {f"frozen {family}": frozen.scores(family, rows) for family in best.FAMILIES}
+        scores = {family: fresh.model(family).score(rows) for family in best.FAMILIES}
+        scores |= {f"frozen {family}": frozen.model(family).score(rows) for family in best.FAMILIES}
         scores["best"] = scores[fresh.chosen[0]]
         scores["constant"] = np.full(rows.num_rows, fresh.rows.facts["positive_share"], np.float32)
         days, labels = np.asarray(rows["day"]), rows[LABEL].to_numpy()

@@ -32,7 +32,7 @@ from tasks.common.tables import held_out, labelled, read_features
 from tasks.flights.definitions import FEATURES, KEY, LABEL
 from tasks.flights.golden import digest
 from tasks.training import quantise
-from tasks.training.family import named
+from tasks.training.families import named
 
 SMOKE = ("carrier", "flight", "origin", "dest", "scheduled_at")
 """What a traveller knows of a flight, and the online service is asked with."""

@@ -20,7 +20,8 @@ from tasks.common.tables import FEATURES as FOLDER
 from tasks.training import best, quantise
 from tasks.training.checkpoints import Checkpoints, sweep
 from tasks.training.ending import Ended, Ending
-from tasks.training.family import Fitted, Job, named
+from tasks.training.families import named
+from tasks.training.family import Fitted, Job
 from tasks.training.progress import Progress
 from tasks.training.quantise import Export
 from tasks.training.source import Source

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -24,10 +24,8 @@ from airloop.pod_group import GroupWatch
 from airloop.pod_spec import EVICTIONS, SINCE, environment, place_on_nodes, settings, usage
 from airloop.pod_watch import PodWatch
 from airloop.process import EXIT_SKIP, Command, CommandError, Listener
+from airloop.stage_spec import StageSpec
 from airloop.workspace import Arguments, announce_all, begins_run, call, code, workspace_argv
-
-if TYPE_CHECKING:
-    from airloop.stage import StageSpec
 
 LOG_SECONDS = 60
 """How often a deferred task wakes up to show what its pod wrote meanwhile."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kubernetes.client import models as k8s
 
 from airloop.keys import variables
 from airloop.places import ConfigError, Engine, image_for
-
-if TYPE_CHECKING:
-    from airloop.stage import StageSpec
+from airloop.stage_spec import StageSpec
 
 STORES = (
     "AIRLOOP_STORE",

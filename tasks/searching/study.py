@@ -21,7 +21,7 @@ from tasks.common.params import SearchParams, TrainParams
 from tasks.common.stats import Interval, mean_by_days
 from tasks.searching.trial import POINTS, Judgement, distributions, drawn, prune, with_settings
 from tasks.training.ending import Ended
-from tasks.training.family import named
+from tasks.training.families import named
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 ATTEMPTS = 3

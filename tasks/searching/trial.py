@@ -16,7 +16,8 @@ from tasks.flights.definitions import LABEL
 from tasks.searching.folds import Fold
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ending
-from tasks.training.family import Job, named
+from tasks.training.families import named
+from tasks.training.family import Job
 from tasks.training.progress import Progress
 
 BATCH = 65536

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from tasks.common.model import Contract
 from tasks.flights.definitions import LABEL
-from tasks.training.family import Fitted, named
+from tasks.training.families import named
+from tasks.training.family import Fitted
 from tasks.training.source import Source
 
 if TYPE_CHECKING:

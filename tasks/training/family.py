@@ -70,18 +70,3 @@ class Family(Protocol):
 
     def predict(self, native: bytes, x: Matrix) -> Matrix:
         """P(positive) float32 [n] of encoded rows [n, features], by the family's own library."""
-
-
-def named(name: str) -> Family:
-    """The family that params.yaml calls ``name``; imported now, because each brings its own heavy library."""
-    match name:
-        case "xgboost":
-            from tasks.training.families import xgboost
-
-            return xgboost
-        case "mlp":
-            from tasks.training.families import mlp
-
-            return mlp
-        case _:
-            raise AssertionError(f"params.py lets through the family {name!r}, which is no file of families/")

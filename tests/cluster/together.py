@@ -14,7 +14,7 @@ use()
 
 from airloop.keys import run_key  # noqa: E402 - Airflow's settings come first
 from airloop.pod import StagePodOperator  # noqa: E402
-from airloop.stage import spec  # noqa: E402
+from airloop.stage_spec import spec  # noqa: E402
 
 from tests.cluster.story import MONTH, ONE_MONTH  # noqa: E402
 from tests.plugins.conftest import make_context  # noqa: E402

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airloop.places import ConfigError
 from airloop.pod_spec import place_on_nodes
 from airloop.stage import act, stage
-from airloop.stage import spec as stage_spec
+from airloop.stage_spec import spec as stage_spec
 from kubernetes.client import models as k8s
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from airloop.places import ConfigError
-from airloop.stage import act, spark_memory, spec, stage
+from airloop.stage import act, spark_memory, stage
+from airloop.stage_spec import spec
 from airloop.workspace import WorkspaceOperator
 
 

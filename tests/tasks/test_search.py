@@ -178,31 +178,34 @@ def test_a_window_too_short_for_the_folds_is_a_sentence(made) -> None:
 
 def test_a_trial_that_dies_each_time_ends_the_search(made, home) -> None:
     home("dying")
-    use = made.params.train
 
     def die(_settings, _told):
         raise MemoryError
 
     for _ in range(3):
         with pytest.raises(MemoryError):
-            Search("dying", "xgboost", use, environment().studies_url).run(die, use.search, lambda: None)
+            attempt(made, die)
     with pytest.raises(AirloopError, match=r"did not come to its end 3 times"):
-        Search("dying", "xgboost", use, environment().studies_url).run(die, use.search, lambda: None)
+        attempt(made, die)
 
 
 def test_evictions_do_not_count_as_deaths(made, home) -> None:
     home("evicted")
-    use = made.params.train
 
     def evict(_settings, _told):
         raise Ended
 
     for _ in range(5):
         with pytest.raises(Ended):
-            Search("evicted", "xgboost", use, environment().studies_url).run(evict, use.search, lambda: None)
-    found = Search("evicted", "xgboost", use, environment().studies_url)
-    found.run(lambda *_: Judgement([1], [0.5], [1]), use.search, lambda: None)
-    assert len(found.trials) == TRIALS
+            attempt(made, evict)
+    assert len(attempt(made, lambda *_: Judgement([1], [0.5], [1])).trials) == TRIALS
+
+
+def attempt(made, trial) -> Search:
+    """One process's share of a search in this home."""
+    search = Search("interrupted", "xgboost", made.params.train, environment().studies_url)
+    search.run(trial, made.params.train.search, lambda: None)
+    return search
 
 
 def test_the_command_writes_what_it_chose_and_draws_it(made, undisturbed) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil, torch
 from tasks import train as stage
 from tasks.common.params import DayRule, TrainParams
-from tasks.training.family import named
+from tasks.training.families import named
 from tasks.training.source import Source
 
 folder, raw, cap = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
