@@ -40,15 +40,16 @@ def test_two_pods_train_together_and_one_is_evicted(loop: Loop, cluster: Cluster
                 cwd=ROOT,
             )
         try:
-            first, second = pair(cluster, 0)
+            first, second = pair(cluster, task, 0)
             cluster.until(lambda: "step" in cluster.log(first.metadata.name), "the first steps", 300)
             time.sleep(5)  # a checkpoint's worth
             cluster.evict(second)
-            third, _ = pair(cluster, 1)
+            third, _ = pair(cluster, task, 1)
             cluster.until(lambda: task.poll() is not None, "the task to end", 600)
         finally:
             task.kill()
-        assert task.returncode == 0, log.read_text()[-5000:]
+            print(log.read_text()[-5000:])
+        assert task.returncode == 0
         run = log.read_text().rpartition("run ")[2].strip()
         used = sorted(pod_record.usage(run, loop.store), key=lambda use: str(use["outcome"]))
         assert [use["outcome"] for use in used] == ["ended", "lost"], used
@@ -59,11 +60,12 @@ def test_two_pods_train_together_and_one_is_evicted(loop: Loop, cluster: Cluster
         assert not cluster.kubectl("get", "jobs,services", "--selector", "airloop.io/group", "--output", "name")
 
 
-def pair(cluster: Cluster, losses: int) -> tuple[object, object]:
-    """Both pods of the group that runs after so many losses, by rank."""
+def pair(cluster: Cluster, task: subprocess.Popen[bytes], losses: int) -> tuple[object, object]:
+    """Both pods of the group that runs after so many losses, by rank; AssertionError when the task ends before."""
     ranks = {"evictions": str(losses), "stage": "train"}
 
     def both() -> list[object]:
+        assert task.poll() is None, "the task ended without them"
         pods = [p for p in cluster.pods(**ranks) if RANK in p.metadata.labels and p.status.phase == "Running"]
         return sorted(pods, key=lambda pod: pod.metadata.labels[RANK]) if len(pods) == 2 else []
 
