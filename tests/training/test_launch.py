@@ -25,9 +25,10 @@ class Stage:
 
     def __init__(self, workspace: makers.Workspace, **environ: str) -> None:
         self.store = Store((workspace.root / "store").as_uri())
-        env = (
-            os.environ | {"PYTHONPATH": str(CODE), "AIRLOOP_STORE": self.store.url, "MLFLOW_TRACKING_URI": ""} | environ
-        )
+        self.temporary = workspace.root / "tmp"
+        self.temporary.mkdir(exist_ok=True)
+        known = {"PYTHONPATH": str(CODE), "AIRLOOP_STORE": self.store.url, "MLFLOW_TRACKING_URI": ""}
+        env = os.environ | known | {"TMPDIR": str(self.temporary)} | environ
         self.log = workspace.root / "log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
@@ -111,3 +112,4 @@ def test_on_two_machines_the_first_has_the_model(workspace: makers.Workspace, tm
     assert facts["steps"] == -(-facts["rows"]["train"] // 128)
     assert not (workspaces[1].root / "model").exists()
     assert "node 1 of 2 is done; node 0 has the result" in stages[1].log.read_text()
+    assert not [left for stage in stages for of in ("airloop-*", "torchelastic_*") for left in stage.temporary.glob(of)]

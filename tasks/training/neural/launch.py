@@ -97,7 +97,15 @@ def _run(folder: Path, processes: int, threads: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # else the agent sets 1, and says so at length
     # What torchrun's --standalone stands for: the agent is the meeting point, on a free port of this machine.
     here = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--rdzv-id", uuid.uuid4().hex]
-    words = ["--nproc-per-node", str(processes), "-m", "tasks.training.neural.worker", str(folder)]
+    words = [
+        "--log-dir",
+        str(folder / "logs"),
+        "--nproc-per-node",
+        str(processes),
+        "-m",
+        "tasks.training.neural.worker",
+        str(folder),
+    ]
     config, command, arguments = config_from_args(parse_args([*([] if nodes() != "1" else here), *words]))
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _nothing_to_keep)  # until the agent has workers, and a handler of its own
