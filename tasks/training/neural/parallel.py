@@ -47,7 +47,7 @@ class Parallel:
             self.module = fully_shard(network, mesh=mesh)
         elif group.world > 1:
             devices = [group.device] if group.device.type == "cuda" else None
-            self.module = DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+            self.module = DistributedDataParallel(network, device_ids=devices, forward_sync_buffers=False)
         self.forward: Callable[[torch.Tensor], torch.Tensor] = torch.compile(self.module) if compiled else self.module
 
     @contextmanager
