@@ -1,4 +1,4 @@
-# Two commands: `make demo`, then `make test`. Every target sets itself up first.
+# Two commands: `make demo`, then `make test`. Each sets itself up first.
 
 PYTHON ?= python3
 THROUGH ?= 2013-06
@@ -31,7 +31,7 @@ setup-torch: ## install PyTorch too, for `train.family: mlp` (TORCH=auto for a G
 $(TORCH_READY): $(READY) requirements/torch.txt requirements/torch.version
 	@$(PYTHON) -m local.bootstrap --torch
 
-demo: $(READY) ## watch half a year of data go round the loop (THROUGH=2013-12 for all of it, PLACE=compose for containers)
+demo: $(READY) ## watch half a year of data go round the loop, from an empty start (THROUGH=2013-12 for all of it, PLACE=compose for containers)
 	@$(RUN) -m local.demo --place $(PLACE) --through $(THROUGH) --without $(WITHOUT)
 
 up: $(READY) ## start Airflow, MLflow and the online service on 127.0.0.1 (PLACE=compose: in containers)
@@ -39,7 +39,7 @@ up: $(READY) ## start Airflow, MLflow and the online service on 127.0.0.1 (PLACE
 
 # Stopping must not begin with an installation, so this does without the setup.
 down: ## stop them and delete their data (KEEP=1 stops only; PLACE=compose)
-	@if [ -x $(RUN) ]; then $(RUN) -m local down --place $(PLACE) $(if $(KEEP),--keep); else echo "Nothing is set up here."; fi
+	@if [ -e $(READY) ]; then $(RUN) -m local down --place $(PLACE) $(if $(KEEP),--keep); else echo "Nothing is set up here."; fi
 
 status: $(READY) ## say which services are well
 	@$(RUN) -m local status
@@ -88,8 +88,8 @@ rollback: $(READY) ## put an earlier model back: VERSION=<version>
 shell: $(READY) ## a shell in which airflow, dvc and mlflow mean this checkout's
 	@eval "$$($(RUN) -m local env)"; echo "Airloop's environment; leave it with exit."; exec "$${SHELL:-sh}" -i
 
-clean: ## stop everything and delete all that was made here, .venv and downloads too
-	@if [ -x $(RUN) ]; then $(RUN) -m local down; fi
+clean: ## stop everything and delete .venv, downloads, caches and the services' data (`dvc repro`'s outputs stay)
+	@if [ -e $(READY) ]; then $(RUN) -m local down; fi
 	@rm -rf .venv .airloop .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

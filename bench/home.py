@@ -74,7 +74,7 @@ class Home:
 
     def model(self) -> tuple[bytes, bytes, str]:
         """ONNX bytes, contract bytes and digest of the live model."""
-        entry = ledger.Ledger(self.store).champion_at(LAST)
+        entry = ledger.live_at(ledger.Ledger(self.store).entries(), LAST)
         assert entry is not None and entry.evidence is not None  # prepared
         folder = f"models/{entry.evidence.model}"
         return self.store.read(f"{folder}/model.onnx"), self.store.read(f"{folder}/contract.json"), entry.evidence.model

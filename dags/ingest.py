@@ -6,7 +6,7 @@ The feed puts a month of flights and weather into the landing zone. This DAG tak
 service see the month from now on).
 
 *Runs* monthly; for one month by hand with the form's `month`; for many with
-`airflow backfill create --dag-id ingest --from-date 2013-01-01 --to-date 2013-06-01 --reprocess-behavior completed`.
+`airflow backfill create --dag-id ingest --from-date 2013-01-01 --to-date 2013-06-01`.
 A month looks back on the one before, so a backfill goes month by month. Doing a month again changes nothing.
 *Then* scoring starts by itself.
 """

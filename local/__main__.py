@@ -77,7 +77,9 @@ def _status(_args: argparse.Namespace) -> int:
     where = place()
     programs = services(where)
     if not stack.running(where.home):
-        print("Nothing is running. Start with `make up`.")
+        print(
+            "Nothing is running as processes of this machine. Start with `make up`; containers are shown by `docker compose ps`."
+        )
         return 1
     unwell = stack.unwell(where, programs)
     for program in programs:

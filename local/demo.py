@@ -119,7 +119,10 @@ class Demo:
         with self._doing("Airflow reads the DAGs"):
             while missing := [dag for dag in DAGS if not self.airflow.knows(dag)]:
                 if time.monotonic() > deadline:
-                    errors = "\n".join(self.airflow.import_errors()) or "no import error is reported"
+                    errors = (
+                        "\n".join(self.airflow.import_errors())
+                        or "no import error is reported; its log says more: `.venv/bin/python -m local logs airflow-dag-processor`"
+                    )
                     raise LocalError(f"Airflow does not know {', '.join(missing)}: {errors}")
                 time.sleep(0.5)
 

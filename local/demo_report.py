@@ -23,8 +23,16 @@ def landed_line(store: Store, month: str) -> str:
     record = landed.read(store, month)
     counts = record.counts["flights"] if record else {}
     bad: dict[str, int] = dict(record.counts.get("reasons", {})) if record else {}
+    away = quarantined(record) if record else 0
     why = f" ({escape(', '.join(f'{n} x {reason}' for reason, n in bad.items()))})" if bad else ""
-    return f"[bold]{month}[/] landed: {counts['landed']:,} flights, {sum(bad.values())} rows quarantined{why}"
+    return f"[bold]{month}[/] landed: {counts['landed']:,} flights, {away} rows quarantined{why}"
+
+
+def quarantined(record: landed.Landed) -> int:
+    """Rows of all tables that were put aside, each once whatever it broke."""
+    return sum(
+        table["quarantined"] for table in record.counts.values() if isinstance(table, dict) and "quarantined" in table
+    )
 
 
 def monitor_line(store: Store, month: str) -> str:
@@ -157,7 +165,7 @@ def _month(store: Store, record: landed.Landed) -> dict[str, Any]:
         "month": month,
         "landed": flights["landed"],
         "kept": flights["kept"],
-        "quarantined": sum(record.counts.get("reasons", {}).values()),
+        "quarantined": quarantined(record),
         "champion": report["champion"]["version"] if report and report.get("champion") else None,
         **measured,
         "retrain": retrain,

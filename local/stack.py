@@ -145,7 +145,10 @@ def _migrate(home: Path, env: dict[str, str]) -> None:
         command = [str(scripts() / "airflow"), "db", "migrate"]
         done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise LocalError(f"`airflow db migrate` failed:\n{(done.stdout + done.stderr)[-2000:]}")
+            raise LocalError(
+                f"`airflow db migrate` failed; `make down` deletes the database, then `make up` makes a new one:\n"
+                f"{(done.stdout + done.stderr)[-2000:]}"
+            )
         lines.done("db", "")
     done_by.touch()
 

@@ -8,7 +8,6 @@ Everything measured is a file of ``evaluation/`` with equal bytes when done agai
 from __future__ import annotations
 
 import argparse
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from tasks.common import model as models
 from tasks.common import params
 from tasks.common.artefacts import sha256, to_json, write_atomic
 from tasks.common.errors import DataError, run_main
+from tasks.common.files import parquet_bytes
 from tasks.common.latency import measure
 from tasks.common.model import Matrix, Model
 from tasks.common.model_report import render
@@ -230,9 +230,7 @@ def decision_file(rows: Rows, candidate: Matrix, champion: Matrix | None) -> byt
             "p_champion": none if champion is None else pa.array(champion),
         }
     )
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
+    return parquet_bytes(table)
 
 
 def _tolerance(found: Candidate, settings: Params) -> dict[str, float]:

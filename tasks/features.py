@@ -62,7 +62,9 @@ def main() -> None:
     month = parser.parse_args().month
     settings = params.load()
     if month not in settings.months:
-        raise ConfigError(f"{month} is not in the months of params.yaml, which are {', '.join(settings.months)}.")
+        raise ConfigError(
+            f"{month} is not in the months of params.yaml, which are {', '.join(settings.months)}; add it there."
+        )
     previous = settings.months[month].previous
     target = features(month, previous, settings.features)
     rows = pq.read_metadata(target).num_rows

@@ -6,15 +6,14 @@ Features are not frozen: a better feature may change what a model sees, never wh
 from __future__ import annotations
 
 import argparse
-import io
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tasks.common import params
 from tasks.common.artefacts import to_json, write_atomic
 from tasks.common.errors import run_main
+from tasks.common.files import parquet_bytes
 from tasks.common.params import DayRule, GoldenParams
 from tasks.common.tables import held_out, labelled, read_features
 from tasks.flights.definitions import KEY, LABEL
@@ -35,9 +34,7 @@ def write(golden: pa.Table, folder: Path = Path("golden")) -> str:
     """
     rows = golden.to_pylist()
     found = digest(rows)
-    sink = io.BytesIO()
-    pq.write_table(golden, sink, compression="zstd")
-    write_atomic(folder / "golden.parquet", sink.getvalue())
+    write_atomic(folder / "golden.parquet", parquet_bytes(golden))
     summary = {"digest": found, "rows": len(rows), "by": counts(rows)}
     write_atomic(folder / "golden.json", to_json(summary))
     return found

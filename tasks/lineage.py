@@ -56,6 +56,7 @@ def trace(version: int, source: Store) -> dict[str, Any]:
         "version": version,
         "model": evidence.model,
         "run": evidence.run,
+        "reason": run.get("reason", ""),
         "code": run["code"],
         "overrides": run["overrides"],
         "params": sha256(source.read(f"{folder}/params.yaml")),
@@ -104,7 +105,7 @@ def render(prediction: dict[str, Any], found: dict[str, Any]) -> str:
     lines += [f"  {key:<16}{prediction[key]}" for key in shown if prediction.get(key) is not None]
     lines += [
         f"Model       v{found['version']}  sha256 {found['model']}",
-        f"  run             {found['run']}",
+        f"  run             {found['run']}" + (f", asked for: {found['reason']}" if found["reason"] else ""),
         f"Code        {code['revision']}{' plus uncommitted changes' if code['dirty'] else ''}",
         f"  files           code/{code['tree']}.tar.gz",
         f"  params.yaml     sha256 {found['params']}" + (f", with {found['overrides']}" if found["overrides"] else ""),

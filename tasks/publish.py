@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from tasks.common import landed, months, params
 from tasks.common.artefacts import Store, sha256, sha256_file
 from tasks.common.environment import store
 from tasks.common.errors import DataError, run_main
+from tasks.common.files import parquet_bytes
 from tasks.common.results import emit
 from tasks.common.runs import landed_lock, read_run
 from tasks.flights.state import state_tables
@@ -23,9 +23,7 @@ def put_state(month: str, tables: dict[str, pa.Table], target: Store) -> dict[st
     """Write each table as Parquet under a name that holds its digest; what is there already is left."""
     files = {}
     for table_name, table in tables.items():
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
-        data = buffer.getvalue()
+        data = parquet_bytes(table)
         digest = sha256(data)
         name = f"state/{month}-{digest[:12]}-{table_name}.parquet"
         target.create(name, data)

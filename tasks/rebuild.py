@@ -44,7 +44,10 @@ def fetch_record(version: ModelVersion, target: Path) -> Run:
     mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path="rebuild", dst_path=str(target))
     for name, tag in RECORD.items():
         if sha256_file(target / "rebuild" / name) != version.tags[tag]:
-            raise DataError(f"{name} in MLflow is not the one that v{version.version} was made with; it was altered.")
+            raise DataError(
+                f"{name} in MLflow is not the one that v{version.version} was made with: it was altered. Restore MLflow's "
+                "artefacts from a backup; until then this version cannot be rebuilt, and training again gives a new one."
+            )
     return Run.model_validate_json((target / "rebuild/run.json").read_bytes())
 
 
@@ -61,7 +64,10 @@ def clone(run: Run, root: Path) -> str:
         (root / path).unlink()
     code.unpack(run.code, store(), root)
     if code.tree_digest(root) != run.code.tree:
-        raise DataError(f"code/{run.code.tree}.tar.gz in the store does not have that digest; it was altered.")
+        raise DataError(
+            f"code/{run.code.tree}.tar.gz in the store does not have that digest: it was altered. Restore it from a "
+            "backup of the store, or train again."
+        )
     return "the files kept in the store" + (" (the run had uncommitted changes)" if run.code.dirty else "")
 
 

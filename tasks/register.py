@@ -76,6 +76,7 @@ def tags(run: Run, root: Path) -> dict[str, str]:
         "airloop.contract": sha256_file(root / "model/contract.json"),
         "airloop.gate": sha256_file(root / "gate/gate.json"),
         "airloop.why": why(json.loads((root / "gate/gate.json").read_text())),
+        **({"airloop.reason": run.reason} if run.reason else {}),
     }
 
 

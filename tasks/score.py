@@ -79,7 +79,9 @@ def read_model(entry: ledger.Entry, source: Store) -> tuple[bytes, bytes, str]:
     """ONNX bytes, contract bytes and digest of the version that ``entry`` puts live, each verified."""
     evidence = entry.evidence
     if evidence is None:
-        raise DataError(f"Ledger entry {entry.seq} names no model to score with.")
+        raise DataError(
+            f"Ledger entry {entry.seq} names no model to score with; put one live: make rollback VERSION=<n>."
+        )
     folder = f"models/{evidence.model}"
     onnx = source.read(f"{folder}/model.onnx", evidence.model)
     return onnx, source.read(f"{folder}/contract.json", evidence.contract), evidence.model

@@ -101,7 +101,7 @@ def features(month: str, rows_a_day: int = 60, *, seed: int = 0, day_luck: float
         "flight": np.tile(np.arange(rows_a_day), days) + 1,
         "origin": np.array(["EWR", "JFK", "LGA"])[origin],
         "dest": np.array(["ATL", "BOS", "IAH", "LAX", "ORD"])[rng.integers(0, 5, n)],
-        "day": day + calendar.day_number(first),
+        "day": day + (first - calendar.DAY_ZERO).days,
         "late": pa.array(late.astype(np.int8), mask=rng.random(n) < 0.03),
     }
     return pa.table({name: pa.array(columns[name]).cast(SCHEMA.field(name).type) for name in SCHEMA.names}).sort_by(

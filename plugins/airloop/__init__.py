@@ -6,7 +6,6 @@ Light on purpose: Airflow imports it in each of its processes and again for each
 from airloop.assets import APPROVED, LANDED, LIVE, RESCORE, RETRAIN_REQUESTED, SCORED, announce, by_month
 from airloop.house import DEFAULT_ARGS, by_hand, month_param
 from airloop.keys import month_of
-from airloop.places import ConfigError, Place
 from airloop.stage import act, stage
 
 __all__ = [
@@ -17,8 +16,6 @@ __all__ = [
     "RESCORE",
     "RETRAIN_REQUESTED",
     "SCORED",
-    "ConfigError",
-    "Place",
     "act",
     "announce",
     "by_hand",

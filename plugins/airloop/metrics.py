@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, HTTPException
 from fastapi.responses import Response
@@ -19,10 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from airloop.workspace import code
-
-if TYPE_CHECKING:
-    from tasks.common.artefacts import Store
+from airloop.workspace import store
 
 SECONDS_KEPT = 20.0
 """How long the store's part is told again: it is many small objects, and changes with a run."""
@@ -101,7 +97,7 @@ class Kept:
 def _of_store(gauges: Gauges) -> None:
     from airloop.metrics_of_store import tell
 
-    tell(_store(), gauges)
+    tell(store(), gauges)
 
 
 def _of_airflow(gauges: Gauges) -> None:
@@ -111,14 +107,6 @@ def _of_airflow(gauges: Gauges) -> None:
 
     with create_session() as session:
         tell(session, gauges)
-
-
-def _store() -> Store:
-    if str(code()) not in sys.path:  # the api-server knows plugins/, not the checkout
-        sys.path.append(str(code()))
-    from tasks.common.environment import store
-
-    return store()
 
 
 pipeline = Pipeline({"airflow": _of_airflow, "store": Kept(_of_store, SECONDS_KEPT)})

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -19,7 +18,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment, FileSystemLoader
 
 from airloop.house import MONTH_PATTERN
-from airloop.workspace import code
+from airloop.workspace import store
 
 if TYPE_CHECKING:
     from tasks.common.artefacts import Store
@@ -47,7 +46,7 @@ def page(request: Request) -> HTMLResponse:
     # Airflow shows it in a sandboxed frame, where a link out of it (another tab, another site) does nothing.
     frame = {"links": _links(), "framed": request.headers.get("sec-fetch-dest") == "iframe"}
     try:
-        body = templates.get_template("page.html").render(**frame, **overview(_store()))
+        body = templates.get_template("page.html").render(**frame, **overview(store()))
     except Exception as error:  # noqa: BLE001 - a store that cannot be read is said in the page, whatever its library raises
         body = templates.get_template("page.html").render(**frame, problem=str(error))
     return HTMLResponse(body, headers=PAGE_HEADERS)
@@ -56,14 +55,14 @@ def page(request: Request) -> HTMLResponse:
 @app.get("/overview.json")
 def numbers() -> JSONResponse:
     """What the page shows, for machines."""
-    return JSONResponse(overview(_store()))
+    return JSONResponse(overview(store()))
 
 
 @app.get("/reports/{month}/{name}")
 def report(month: Month, name: ReportFile) -> Response:
     """A page or the numbers that the monitor wrote about a month."""
     try:
-        data = _store().read(f"reports/{month}/{name}")
+        data = store().read(f"reports/{month}/{name}")
     except FileNotFoundError:
         raise HTTPException(404, f"{month} has no {name} yet; the monitor DAG writes it.") from None
     return Response(data, media_type="application/json" if name.endswith(".json") else "text/html", headers=SANDBOX)
@@ -139,11 +138,3 @@ def _links() -> list[tuple[str, str]]:
         ("Online service", f"{online}/docs" if online else ""),
     ]
     return [(name, url) for name, url in found if url.startswith(("http://", "https://"))]
-
-
-def _store() -> Store:
-    if str(code()) not in sys.path:  # the api-server knows plugins/, not the checkout
-        sys.path.append(str(code()))
-    from tasks.common.environment import store
-
-    return store()

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
@@ -17,6 +17,9 @@ from airloop.assets import announce
 from airloop.keys import month_of, require_month, run_key, variables
 from airloop.process import Command, conclude
 
+if TYPE_CHECKING:
+    from tasks.common.artefacts import Store
+
 Arguments = Callable[[Mapping[str, Any]], Sequence[str]]
 """From the task's context, further arguments for an act's script."""
 
@@ -24,6 +27,15 @@ Arguments = Callable[[Mapping[str, Any]], Sequence[str]]
 def code() -> Path:
     """The checkout whose tasks/ and dvc.yaml are used: AIRLOOP_CODE, else the one that this file is part of."""
     return Path(os.environ.get("AIRLOOP_CODE") or Path(__file__).resolve().parents[2])
+
+
+def store() -> Store:
+    """The store, for what runs in Airflow itself."""
+    if str(code()) not in sys.path:  # the api-server knows plugins/, not the checkout
+        sys.path.append(str(code()))
+    from tasks.common.environment import store as of_environment
+
+    return of_environment()
 
 
 def call(command: Command, argv: Sequence[str], context: Mapping[str, Any], log: Any) -> dict[str, Any]:

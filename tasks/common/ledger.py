@@ -72,7 +72,9 @@ class Ledger:
             try:
                 entry = Entry.model_validate(json.loads(data))
             except (ValidationError, ValueError) as error:
-                raise DataError(f"{self._store.uri(name)} is not a ledger entry: {error}") from None
+                raise DataError(
+                    f"{self._store.uri(name)} is not a ledger entry: {error}. Restore the ledger folder from a backup."
+                ) from None
             if name != _name(len(found) + 1) or entry.seq != len(found) + 1 or entry.previous_digest != digest:
                 raise DataError(
                     f"The promotion ledger is broken at {self._store.uri(name)}: it does not follow the entry before. "
@@ -81,10 +83,6 @@ class Ledger:
             found.append(entry)
             digest = sha256(data)
         return found
-
-    def champion_at(self, month: str) -> Entry | None:
-        """The entry whose version is live in ``month``, None before the first (or when nothing is live)."""
-        return live_at(self.entries(), month)
 
     def latest(self) -> Entry | None:
         """The newest entry, None in an empty ledger."""

@@ -43,8 +43,3 @@ def window(months: Sequence[str]) -> dict[str, dict[str, str]]:
     """
     ordered = sorted(months)
     return {m: {"previous": shift(m, -1) if shift(m, -1) in ordered else m} for m in ordered}
-
-
-def day_number(day: dt.date) -> int:
-    """Whole days from DAY_ZERO to ``day``; negative before it."""
-    return (day - DAY_ZERO).days

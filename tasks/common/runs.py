@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
@@ -34,6 +35,8 @@ class Run(Frozen):
     """The month it is about; for training, the last one it sees."""
     overrides: dict[str, Any]
     """Settings that differ from the checkout's params.yaml, by dotted name."""
+    reason: str = ""
+    """Why it was asked for, where a person said so."""
     code: code.Code
 
 
@@ -80,7 +83,15 @@ def _create(root: Path, key: str, dag: Dag, month: str, overrides: Mapping[str, 
     _initialise(root)
     identity = code.identify(source)
     code.archive(root, identity, store)
-    run = Run(opened=uuid.uuid4().hex, key=key, dag=dag, month=month, overrides=dict(overrides), code=identity)
+    run = Run(
+        opened=uuid.uuid4().hex,
+        key=key,
+        dag=dag,
+        month=month,
+        overrides=dict(overrides),
+        reason=os.environ.get("AIRLOOP_REASON", ""),
+        code=identity,
+    )
     write_atomic(root / RECORD, to_json(run.model_dump()))
 
 

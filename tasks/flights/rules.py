@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pandera.pandas as pandera
 import pyarrow as pa
@@ -51,8 +50,6 @@ _SHORTEST, _LONGEST = 15, 1380
 
 _CLOCK_TOLERANCE = 60
 """Minutes between an arrival by the clock and by its delay: on the night clocks are put back, an hour comes twice."""
-
-Mask = npt.NDArray[np.bool_]
 
 
 def frame(raw: pa.Table) -> pd.DataFrame:

@@ -54,7 +54,7 @@ def test_a_model_that_fails_its_smoke_test_is_taken_back(loop: Loop, cluster: Cl
         assert (last.action, last.from_version, last.to_version) == ("revert", version, 1), last
         assert loop.online()["model_version"] == 1, loop.online()
         assert loop.aliases()["champion"] == "1"
-        row.saw(f"{last.action} to v{last.to_version} ({last.why[:80]})")
+        row.saw(f"{last.action} to v{last.to_version} ({last.why[:200]})")
         row.saw(answered(load))
 
 

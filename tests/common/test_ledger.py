@@ -33,7 +33,8 @@ def test_champion_is_the_one_effective_in_the_month(book: Ledger) -> None:
     promote(book, 1, "2013-04", "a", "2013-03")
     promote(book, 2, "2013-05", "b", "2013-04")
     versions = {
-        m: e.to_version if (e := book.champion_at(m)) else None for m in ("2013-03", "2013-04", "2013-05", "2014-01")
+        m: e.to_version if (e := live_at(book.entries(), m)) else None
+        for m in ("2013-03", "2013-04", "2013-05", "2014-01")
     }
     assert versions == {"2013-03": None, "2013-04": 1, "2013-05": 2, "2014-01": 2}
 

@@ -65,6 +65,13 @@ def test_what_one_machine_records_the_others_know(machines: Machines) -> None:
         assert set(read_lock(machines.open(machine))) == {"one@2013-01", "two@2013-01"}
 
 
+def test_why_a_person_asked_for_it_is_kept(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRLOOP_REASON", "new data")
+    machines.open("a", begins=True)
+    monkeypatch.delenv("AIRLOOP_REASON")
+    assert read_run(machines.open("b")).reason == "new data"
+
+
 def test_a_run_that_begins_again_forgets_what_it_was(machines: Machines) -> None:
     """As a cleared run does: with the present code, and nothing of the former one anywhere."""
     for machine in "ab":

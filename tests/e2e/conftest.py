@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -71,7 +72,7 @@ def _keep_logs(home: Path) -> None:
     if target := os.environ.get("AIRLOOP_TEST_LOGS"):
         for logs in (home / "logs", home / "airflow/logs"):
             if logs.exists():
-                subprocess.run(["cp", "-r", str(logs), target], check=False)
+                shutil.copytree(logs, Path(target) / home.parent.name / logs.relative_to(home), dirs_exist_ok=True)
 
 
 def _free_ports(count: int) -> list[int]:

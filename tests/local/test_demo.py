@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from local import demo, stack
+from local import demo, demo_report, stack
+from tasks.common import landed
 
 
 @pytest.mark.parametrize("through", ["nonsense", "2013-02", "2014-01", "2013-4", ""])
@@ -34,3 +35,12 @@ def test_what_airflow_says_of_a_failure_is_printed_as_it_is(
     monkeypatch.setattr(sys, "argv", ["demo"])
     assert demo.main() == 1
     assert "[/opt/tasks] no such [bold]column[/]" in capsys.readouterr().out
+
+
+def test_a_row_put_aside_for_two_reasons_is_one_row() -> None:
+    counts = {
+        "flights": {"landed": 10, "kept": 9, "quarantined": 1},
+        "weather": {"landed": 5, "kept": 5, "quarantined": 0},
+        "reasons": {"dest is not where it came from": 1, "distance in (0, 6000]": 1},
+    }
+    assert demo_report.quarantined(landed.Landed.model_construct(counts=counts)) == 1

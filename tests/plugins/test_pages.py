@@ -55,7 +55,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         why="gate: passed",
         evidence=EVIDENCE,
     )
-    monkeypatch.setattr(pages, "_store", lambda: made)
+    monkeypatch.setattr(pages, "store", lambda: made)
     return made
 
 
@@ -137,5 +137,5 @@ def test_a_broken_ledger_is_said_and_not_hidden(store: Store, client: TestClient
 
 
 def test_an_empty_store_is_no_error(tmp_path: Path, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "_store", lambda: Store((tmp_path / "none").as_uri()))
+    monkeypatch.setattr(pages, "store", lambda: Store((tmp_path / "none").as_uri()))
     assert "No month has landed yet" in client.get("/").text
