@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import os
 import tempfile
@@ -56,14 +55,16 @@ def read(month: str, settings: Params, where: Store) -> Inputs:
             f'{month} has not been scored. Run the score DAG for it: airflow dags trigger score -c \'{{"month": "{month}"}}\'.'
         ) from None
     features = read_features([month])
-    digest = _digest(month)
+    digest = landed.features_digest(FEATURES / f"{month}.parquet")
     if scored["features"] != digest:
         raise DataError(
             f"{month} was scored on features {scored['features'][:12]}..., and {digest[:12]}... are here: the month has landed "
             f'again since. Run the score DAG for it: airflow dags trigger score -c \'{{"month": "{month}"}}\'.'
         )
     reference = {
-        m: _digest(m) for m in sorted(settings.golden.months) if m < month and (FEATURES / f"{m}.parquet").is_file()
+        m: landed.features_digest(path)
+        for m in sorted(settings.golden.months)
+        if m < month and (path := FEATURES / f"{m}.parquet").is_file()
     }
     champion, shadow = scored.get("champion"), scored.get("previous")
     digests = scored.get("predictions", {})
@@ -233,10 +234,6 @@ def _drawn(where: Store, name: str, mark: bytes) -> bytes:
     except FileNotFoundError:
         return b""
     return page_before if page_before.endswith(mark) else b""
-
-
-def _digest(month: str) -> str:
-    return hashlib.md5((FEATURES / f"{month}.parquet").read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def _predictions(where: Store, month: str, version: int, digest: str | None) -> tuple[str, pa.Table]:

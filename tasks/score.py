@@ -125,7 +125,7 @@ def check_features(features: Path, record: landed.Landed) -> None:
     """DataError unless ``features`` is the file that the record of the landed month names."""
     if not features.is_file():
         raise DataError(f"{features} is missing; run the score DAG for {record.month}, which fetches it.")
-    found = hashlib.md5(features.read_bytes(), usedforsecurity=False).hexdigest()  # the digest that dvc.lock has
+    found = landed.features_digest(features)
     if found != record.features:
         raise DataError(
             f"{features} has md5 {found[:12]}..., and {record.month} landed with {record.features[:12]}...: the month has "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -44,6 +46,11 @@ class Landed(Frozen):
             if out["path"] == path:
                 return str(out["md5"])
         raise DataError(f"The record of {self.month} has no output {path}; run the ingest DAG for {self.month} again.")
+
+
+def features_digest(path: Path) -> str:
+    """md5 of the features file at ``path``, as dvc.lock and the month's record have it."""
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def name(month: str) -> str:
