@@ -72,7 +72,7 @@ def test_a_shell_set_up_for_other_work_does_not_leak_in(home, monkeypatch):
     made = env.environment()
     assert made["AIRFLOW_HOME"].startswith(str(home))
     assert made["MLFLOW_TRACKING_URI"].startswith("http://127.0.0.1:")
-    assert made["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == f"sqlite:///{home}/airflow/airflow.db"
+    assert made["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == f"sqlite:///{home}/airflow/airflow.db?timeout=60"
 
 
 @pytest.mark.parametrize("port", ["web", "0", "70000"])
