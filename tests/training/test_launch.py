@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -99,6 +100,7 @@ def test_on_two_machines_the_first_has_the_model(workspace: makers.Workspace, tm
     """Each runs the stage's command with torchrun's variables, here both on this one."""
     workspaces = [workspace.copy(tmp_path / str(node)) for node in (0, 1)]
     for each in workspaces:
+        shutil.rmtree(each.root / "tmp", ignore_errors=True)  # of the stages that were killed before
         each.raw["train"]["mlp"] |= {"processes": 1, "epochs": 1, "device_batch": 64}
         each.save()
     with socket.socket() as probe:

@@ -245,7 +245,7 @@ def test_a_checkpoint_of_other_steps_is_not_gone_on_from(table: pa.Table, source
 def test_without_pytorch_it_is_a_sentence_that_says_what_to_type() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from tasks.common.errors import run_main\nfrom tasks.training.family import named\nrun_main(lambda: named('mlp'))"
+        "from tasks.common.errors import run_main\nfrom tasks.training.families import named\nrun_main(lambda: named('mlp'))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=CODE, capture_output=True, text=True, check=False)
     assert done.returncode == 1
