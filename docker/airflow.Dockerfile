@@ -31,7 +31,7 @@ RUN chmod -R u=rwX,go=rX /opt/airloop /usr/local/lib/airloop
 FROM ${PYTHON_IMAGE} AS airflow
 # Java from Debian: Spark 4 needs all modules, which trimmed runtimes lack.
 ARG JAVA_PACKAGE=openjdk-17-jre-headless
-RUN --mount=type=bind,source=docker/prepare.sh,target=/tmp/prepare.sh sh /tmp/prepare.sh "$JAVA_PACKAGE"
+RUN --mount=type=bind,source=docker/prepare.sh,target=/mnt/prepare.sh sh /mnt/prepare.sh "$JAVA_PACKAGE"
 # Volumes take their owner from these folders. An empty airflow.cfg keeps Airflow from writing one with keys of its own.
 RUN install -d -o airloop -g airloop -m 0750 /opt/airflow /var/lib/airflow /var/lib/mlflow \
  && install -o airloop -g airloop -m 0640 /dev/null /opt/airflow/airflow.cfg

@@ -17,7 +17,7 @@ RUN /opt/venv/bin/python leave_out.py left_out.txt
 
 
 FROM ${PYTHON_IMAGE} AS mlflow
-RUN --mount=type=bind,source=docker/prepare.sh,target=/tmp/prepare.sh sh /tmp/prepare.sh
+RUN --mount=type=bind,source=docker/prepare.sh,target=/mnt/prepare.sh sh /mnt/prepare.sh
 COPY --from=packages /opt/venv /opt/venv
 COPY --chmod=0644 docker/health.py /usr/local/lib/airloop/health.py
 

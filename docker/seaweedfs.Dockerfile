@@ -16,7 +16,7 @@ RUN --mount=type=cache,id=airloop-packages,target=/var/cache/uv --mount=type=sec
 
 
 FROM ${PYTHON_IMAGE} AS seaweedfs
-RUN --mount=type=bind,source=docker/prepare.sh,target=/tmp/prepare.sh sh /tmp/prepare.sh
+RUN --mount=type=bind,source=docker/prepare.sh,target=/mnt/prepare.sh sh /mnt/prepare.sh
 # A volume takes its owner from this folder.
 RUN install -d -o airloop -g airloop -m 0750 /var/lib/seaweedfs
 COPY --from=packages /opt/venv /opt/venv

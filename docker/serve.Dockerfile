@@ -27,7 +27,7 @@ RUN chmod -R u=rwX,go=rX /opt/airloop /usr/local/lib/airloop
 
 
 FROM ${PYTHON_IMAGE} AS serve
-RUN --mount=type=bind,source=docker/prepare.sh,target=/tmp/prepare.sh sh /tmp/prepare.sh
+RUN --mount=type=bind,source=docker/prepare.sh,target=/mnt/prepare.sh sh /mnt/prepare.sh
 COPY --from=packages /opt/venv /opt/venv
 COPY --from=code /usr/local/lib/airloop /usr/local/lib/airloop
 COPY --from=code /opt/airloop /opt/airloop

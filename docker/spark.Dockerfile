@@ -28,7 +28,7 @@ RUN chmod -R u=rwX,go=rX /opt/airloop /usr/local/lib/airloop
 FROM ${PYTHON_IMAGE} AS spark
 # Java from Debian: Spark 4 needs all modules, which trimmed runtimes lack.
 ARG JAVA_PACKAGE=openjdk-17-jre-headless
-RUN --mount=type=bind,source=docker/prepare.sh,target=/tmp/prepare.sh sh /tmp/prepare.sh "$JAVA_PACKAGE"
+RUN --mount=type=bind,source=docker/prepare.sh,target=/mnt/prepare.sh sh /mnt/prepare.sh "$JAVA_PACKAGE"
 COPY --from=packages /opt/venv /opt/venv
 # Where Spark on Kubernetes looks for itself; the folder in the environment has Python's version in its name.
 RUN ln -s /opt/venv/lib/python3*/site-packages/pyspark /opt/spark

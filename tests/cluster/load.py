@@ -1,8 +1,9 @@
-"""Runs in a pod: asks a URL for one prediction after another, on new connections, until /tmp/end is there."""
+"""Runs in a pod: asks a URL for one prediction after another, on new connections, until a file `end` is among the temporary ones."""
 
 import collections
 import json
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -10,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 URL = sys.argv[1]
+END = Path(tempfile.gettempdir(), "end")
 FLIGHT = {
     "carrier": "UA",
     "flight": 1545,
@@ -32,7 +34,7 @@ def ask() -> str:
 
 
 def go_on() -> None:
-    while not Path("/tmp/end").exists():
+    while not END.exists():
         answers[ask()] += 1
         time.sleep(0.05)
 

@@ -66,7 +66,9 @@ class Load:
 
     def end(self) -> dict[str, int]:
         """Stop asking; how often each status or error was seen."""
-        self._cluster.kubectl("exec", self._name, "--", "python", "-c", "open('/tmp/end', 'w')")
+        self._cluster.kubectl(
+            "exec", self._name, "--", "python", "-c", "import tempfile; open(tempfile.gettempdir() + '/end', 'w')"
+        )
         answers = self._cluster.until(lambda: self._said().partition("answers ")[2], "the load's answers", 60)
         return dict(json.loads(answers))
 

@@ -55,9 +55,9 @@ def test_only_the_environment_and_files_of_ours_are_copied_into_it(role):
 
 def test_the_last_stage_downloads_nothing_but_debians_java(role):
     runs = [rest for word, rest in last(role) if word == "RUN"]
-    assert "sh /tmp/prepare.sh" in runs[0], "the layer that the images share comes first"
+    assert "sh /mnt/prepare.sh" in runs[0], "the layer that the images share comes first"
     assert [rest for rest in runs if re.search(r"\b(pip|uv|curl|wget|apt-get|apt)\b", rest)] == []
-    packages = runs[0].partition("sh /tmp/prepare.sh")[2].split()
+    packages = runs[0].partition("sh /mnt/prepare.sh")[2].split()
     java = ("ARG", "JAVA_PACKAGE=openjdk-17-jre-headless") in last(role)
     assert packages == (['"$JAVA_PACKAGE"'] if java else [])
 
