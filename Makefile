@@ -6,6 +6,14 @@ THROUGH ?= 2013-06
 PLACE ?= embedded
 # Test files side by side, more than cores since stacks wait a lot; each of them may hold a Spark or an Airflow (2 GB).
 JOBS ?= 3
+# DEMO=1 means the demo's services and data, which it has beside those of `make up`.
+ifdef DEMO
+export AIRLOOP_DEMO := $(DEMO)
+endif
+# Files and programs' words are UTF-8 in every locale.
+export PYTHONUTF8 := 1
+# What a shell says to every Python is for other work.
+unexport PYTHONHOME PYTHONPATH PYTHONUSERBASE PYTHONSTARTUP PYTHONINSPECT PYTHONOPTIMIZE PYTHONWARNINGS PYTHONSAFEPATH PYTHONIOENCODING
 RUN := .venv/bin/python
 READY := .venv/.airloop.json
 TORCH_READY := .venv/.torch.json
@@ -13,7 +21,7 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 	--custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch demo up down status test test-cluster soak bench bench-gpu lint format lock images lineage rebuild rollback shell clean
+.PHONY: help setup setup-torch demo up down delete status test test-cluster soak bench bench-gpu lint format lock images lineage rebuild heal backup restore gc rollback shell clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,24 +39,27 @@ setup-torch: ## install PyTorch too, for `train.family: mlp` (TORCH=auto for a G
 $(TORCH_READY): $(READY) requirements/torch.txt requirements/torch.version
 	@$(PYTHON) -m local.bootstrap --torch
 
-demo: $(READY) ## watch half a year of data go round the loop, from an empty start (THROUGH=2013-12 for all of it, PLACE=compose for containers)
+demo: $(READY) ## watch half a year of data go round the loop, in a home of its own that starts empty (THROUGH=2013-12, PLACE=compose)
 	@$(RUN) -m local.demo --place $(PLACE) --through $(THROUGH) --without $(WITHOUT)
 
 up: $(READY) ## start Airflow, MLflow and the online service on 127.0.0.1 (PLACE=compose: in containers)
 	@$(RUN) -m local up --place $(PLACE) --without $(WITHOUT)
 
 # Stopping must not begin with an installation, so this does without the setup.
-down: ## stop them and delete their data (KEEP=1 stops only; PLACE=compose)
-	@if [ -e $(READY) ]; then $(RUN) -m local down --place $(PLACE) $(if $(KEEP),--keep); else echo "Nothing is set up here."; fi
+down: ## stop them; their data stay (DEMO=1: the demo's; PLACE=compose)
+	@if [ -e $(READY) ]; then $(RUN) -m local down --place $(PLACE); else echo "Nothing is set up here."; fi
 
-status: $(READY) ## say which services are well
+delete: ## stop them and delete their data, after a question (YES=1: without; DEMO=1: the demo's; PLACE=compose)
+	@if [ -e $(READY) ]; then $(RUN) -m local delete --place $(PLACE) $(if $(YES),--yes); else echo "Nothing is set up here: \`make setup\` first; data of an earlier setup lie in AIRLOOP_HOME, unless set .airloop."; fi
+
+status: $(READY) ## say which services are well (DEMO=1: the demo's)
 	@$(RUN) -m local status
 
 test: $(TORCH_READY) ## prove it: unit, property, contract and end-to-end tests (ARGS="-k name" for some)
 	@$(RUN) -m pytest $(or $(ARGS),-n $(JOBS) --max-worker-restart 0)
 
-soak: $(TORCH_READY) ## kill trainings KILLS times (200) and compare what they end with
-	@KILLS=$(or $(KILLS),200) $(RUN) -m pytest tests/training/test_killed.py -s $(ARGS)
+soak: $(TORCH_READY) ## kill trainings KILLS times (200), try FAULTS faults (2000) on the run protocol, and compare what they end with
+	@KILLS=$(or $(KILLS),200) FAULTS=$(or $(FAULTS),2000) $(RUN) -m pytest tests/training/test_killed.py tests/faults -s $(ARGS)
 
 # KUBECONFIG=<file> IMAGE_PREFIX=<registry/path/>; IMAGE_TAG (local); S3_ENDPOINT=<url> with AWS_* keys in the environment, or a
 # store on this machine for a single node (HOST_ADDRESS where it cannot be told); KEEP=1 leaves the namespace.
@@ -82,15 +93,28 @@ lineage: $(READY) ## say where a prediction comes from: PREDICTION=<id>
 rebuild: $(READY) ## rebuild a registered model in a clean clone and compare: MODEL=<version>
 	@$(HERE) $(RUN) -m tasks.rebuild $(call given,MODEL)
 
+heal: $(READY) ## make the online service and MLflow agree with the ledger again
+	@$(HERE) $(RUN) -m tasks.deploy --reconcile
+
+backup: $(READY) ## copy ledger, store, registry and databases while they are used: TO=<new folder>
+	@$(RUN) -m local backup "$(call given,TO)"
+
+restore: $(READY) ## put a backup into an empty home: FROM=<folder>
+	@$(RUN) -m local restore "$(call given,FROM)"
+
+gc: $(READY) ## say what nothing needs any more, and its bytes (DELETE=1 deletes it, NAMES=1 names it; AIRLOOP_RETAIN_*)
+	@$(RUN) -m local gc $(if $(DELETE),--delete) $(if $(NAMES),--names)
+
 rollback: $(READY) ## put an earlier model back: VERSION=<version>
 	@$(HERE) $(RUN) -m tasks.deploy --rollback $(call given,VERSION)
 
+# Without AIRLOOP_MODEL, unless somebody set it: in that shell run.yaml says which model `dvc` works on.
 shell: $(READY) ## a shell in which airflow, dvc and mlflow mean this checkout's
-	@eval "$$($(RUN) -m local env)"; echo "Airloop's environment; leave it with exit."; exec "$${SHELL:-sh}" -i
+	@given="$${AIRLOOP_MODEL:-}"; eval "$$($(RUN) -m local env)"; [ -n "$$given" ] || unset AIRLOOP_MODEL; echo "Airloop's environment; leave it with exit."; exec "$${SHELL:-sh}" -i
 
-clean: ## stop everything and delete .venv, downloads, caches and the services' data (`dvc repro`'s outputs stay)
-	@if [ -e $(READY) ]; then $(RUN) -m local down; fi
-	@rm -rf .venv .airloop .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+clean: ## stop everything and delete .venv, downloads, caches and the demo; data stay (`make delete` before deletes those)
+	@if [ -e $(READY) ]; then $(RUN) -m local down && AIRLOOP_DEMO=1 $(RUN) -m local delete --yes; fi
+	@rm -rf .venv .airloop/jdk .airloop/package-cache .airloop/source .airloop/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The store, registry and service of this checkout, with .env's settings; a registry elsewhere is named by MLFLOW_TRACKING_URI.

@@ -26,7 +26,7 @@ from local.paths import ROOT
 from tasks.common.errors import AirloopError
 
 MEASUREMENTS = {
-    "stages": "seconds and peak memory of every stage and act",
+    "stages": "seconds and peak memory of every stage and job",
     "dvc": "DVC's own share of a run",
     "airflow": "Airflow's own share of a run (starts a stack of its own on free ports)",
     "features": "features rows/s: Spark beside DuckDB, equal output",
@@ -125,7 +125,7 @@ def _say_where(console: Console, machine: Machine, said: dict[str, Any], out: Pa
 
 def _store(report: dict[str, Any], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(report, indent=1) + "\n")
+    out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,10 +19,12 @@ import psutil
 from bench.frame import Row
 from bench.home import LAST, Home
 from bench.online import free_port
+from tasks.common.environment import environment
 
-COMMAND = "tasks.common.workspace"
+COMMAND = "tasks.running"
 TASKS = 4
 LOOK_SECONDS = 0.1
+INGEST, SCORE = (f"{environment().model}.{dag}" for dag in ("ingest", "score"))
 
 
 def measure(home: Home, repeats: int) -> list[Row]:
@@ -31,15 +33,15 @@ def measure(home: Home, repeats: int) -> list[Row]:
         from local.airflow_api import Airflow
 
         airflow = Airflow()
-        _wait(lambda: airflow.knows("ingest") and airflow.knows("score"), 180)
+        _wait(lambda: airflow.knows(INGEST) and airflow.knows(SCORE), 180)
         # What a landing sets off would run beside the next repeat.
-        airflow.pause("score")
-        airflow.wait("ingest", airflow.trigger("ingest", {"month": LAST}))  # first: every worker imports anew
+        airflow.pause(SCORE)
+        airflow.wait(INGEST, airflow.trigger(INGEST, {"month": LAST}))  # a warm-up: the first run imports everything
         runs, commands = [], []
         for _ in range(repeats):
             with _commands(home.folder) as seen:
-                run_id = airflow.trigger("ingest", {"month": LAST})
-                run = airflow.wait("ingest", run_id)
+                run_id = airflow.trigger(INGEST, {"month": LAST})
+                run = airflow.wait(INGEST, run_id)
             if run["state"] != "success" or len(seen) < TASKS:
                 raise RuntimeError(f"the ingest run {run_id} ended as {run['state']}, with {len(seen)} commands")
             runs.append(_seconds(run))
@@ -112,7 +114,7 @@ def _stack() -> Iterator[None]:
         stack.up()
         yield
     finally:
-        stack.down(keep=True)
+        stack.down()
         os.environ.clear()
         os.environ.update(before)
         tasks_environment.cache_clear()

@@ -2,8 +2,9 @@
 
     python -m bench.dag_parse     in a process of its own; prints JSON
 
-Prints one JSON object: for each DAG, `first` (with what it imports: the package airloop and the operators of the place
-in use), `again` (the file alone), and for each task `task` (as Airflow parses it to start that task).
+Prints one JSON object: for each file of dags/, `first` (with what it imports: the package airloop and the operators of the place
+in use), `again` (the file alone), for each task `task` (as Airflow parses it to start that task), and `models`: the file alone
+with 1, 10 and 50 models, and as a task of one of the 50 has it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import gc
 import json
 import os
 import runpy
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 REPEATS = 5
+MODEL = min(path.parent.name for path in (ROOT / "models").glob("*/spec.json"))
+"""An example: its tasks are parsed, and the further models are copies of it."""
+MODELS = (1, 10, 50)
 SDK = (
     "dag",
     "task",
@@ -67,15 +73,54 @@ def figures_of(path: Path) -> dict[str, Any]:
         first = parse(path)
         # The file keeps its DAG in no variable; Airflow, too, finds it by its creation.
         tasks = {task for made in gc.get_objects() if isinstance(made, DAG) for task in made.task_ids}
-        return {"first": first, "again": min(parse(path) for _ in range(REPEATS)), "tasks": sorted(tasks)}
+        return {"first": first, "again": best(path), "tasks": sorted(tasks)}
 
     def for_task(task_id: str) -> float:
-        os.environ.update(_AIRFLOW_PARSING_CONTEXT_DAG_ID=path.stem, _AIRFLOW_PARSING_CONTEXT_TASK_ID=task_id)
+        os.environ.update(_about(f"{MODEL}.{path.stem}", task_id))
         return parse(path)
+
+    def for_models(number: int) -> dict[str, float]:
+        with checkout(number) as root:
+            os.environ["AIRLOOP_CODE"] = str(root)
+            parse(path)
+            of_all = best(path)
+            os.environ.update(_about(f"model00.{path.stem}", "none"))
+            return {"all": of_all, "task": best(path)}
 
     figures = in_a_fork(whole)
     tasks = figures.pop("tasks")
-    return {**figures, "task": {task: in_a_fork(partial(for_task, task)) for task in tasks}}
+    models = {number: in_a_fork(partial(for_models, number)) for number in MODELS}
+    return {**figures, "task": {task: in_a_fork(partial(for_task, task)) for task in tasks}, "models": models}
+
+
+def best(path: Path) -> float:
+    """The least of several parses: what others do on the machine only adds."""
+    return min(parse(path) for _ in range(REPEATS))
+
+
+@contextmanager
+def checkout(number: int) -> Iterator[Path]:
+    """A checkout with so many models, all like the checkout's own."""
+    spec = json.loads((ROOT / "models" / MODEL / "spec.json").read_text())
+    with tempfile.TemporaryDirectory(prefix="airloop-bench-") as folder:
+        for name in ("dvc.yaml", "jobs.yaml", "params.yaml"):
+            shutil.copy(ROOT / name, folder)
+        for name in (f"model{index:02d}" for index in range(number)):
+            made = Path(folder) / "models" / name
+            made.mkdir(parents=True)
+            (made / "spec.json").write_text(json.dumps({**spec, "name": name}))
+        yield Path(folder)
+
+
+def _about(dag_id: str, task_id: str) -> dict[str, str]:
+    """What Airflow sets in the process of a task."""
+    return {"_AIRFLOW_PARSING_CONTEXT_DAG_ID": dag_id, "_AIRFLOW_PARSING_CONTEXT_TASK_ID": task_id}
+
+
+def further(figures: dict[str, Any]) -> float:
+    """Milliseconds of CPU that each further model adds to the parse of a file."""
+    of: dict[int, float] = {int(number): each["all"] for number, each in figures["models"].items()}
+    return round(1000 * (of[MODELS[-1]] - of[MODELS[0]]) / (MODELS[-1] - MODELS[0]), 2)
 
 
 def measure(home: Home, repeats: int) -> list[Row]:
@@ -104,7 +149,21 @@ def measure(home: Home, repeats: int) -> list[Row]:
                 tuple(max(d["task"].values()) for d in dags),
                 "with its operator",
             ),
+            Row(
+                f"{name}: each further model",
+                "CPU-ms",
+                tuple(further(d) for d in dags),
+                "of 50, when the file is parsed",
+            ),
         ]
+    rows.append(
+        Row(
+            "each further model, all five files",
+            "CPU-ms",
+            tuple(round(sum(further(d) for d in s["dags"].values()), 2) for s in seen),
+            "of 50; a file is parsed by itself",
+        )
+    )
     return rows
 
 

@@ -21,15 +21,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.year import FIRST, LAST, WARMUP, Learnt, features
+from tasks import spec
 from tasks.common import months as calendar
 from tasks.common import params
-from tasks.common.environment import CODE
+from tasks.common.environment import CODE, environment
 from tasks.common.model import Matrix
 from tasks.common.params import Params
 from tasks.common.stats import Spread, auc, compare, losses, spreads
 from tasks.common.tables import held_out, labelled, read_features
 from tasks.evaluate import Rows, golden_rows, judge
-from tasks.flights.definitions import LABEL
 from tasks.golden import freeze
 
 LONGER = 60
@@ -56,7 +56,7 @@ class Past:
 
     def rows(self, keep: Any) -> tuple[Any, Any]:
         """Days and labels where ``keep``."""
-        return np.asarray(self.table["day"])[keep], self.table[LABEL].to_numpy()[keep]
+        return np.asarray(self.table["day"])[keep], self.table[spec.current().label].to_numpy()[keep]
 
     def decision(self, months: Sequence[str], newest: int | None = None) -> Any:
         """Which rows are the ``newest`` decision days of ``months``."""
@@ -68,7 +68,7 @@ class Past:
 def look_back(folder: Path, settings: Params, family: str) -> Past:
     """Train what is not trained yet, and score the year with each."""
     everything = read_features(calendar.span(FIRST, LAST), folder=folder)
-    table = labelled(everything, LABEL)
+    table = labelled(everything, spec.current().label)
     month = np.asarray(pc.strftime(table["date"], "%Y-%m"))
     early = read_features(settings.golden.months, folder=folder)
     golden, _ = golden_rows(early, freeze(early, settings.golden, settings.holdout))
@@ -209,7 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--family", default="xgboost", help="whose candidates")
     family = parser.parse_args().family
-    settings = params.load(CODE / "params.yaml")
+    settings = params.of_model(CODE, environment().model)
     with features(calendar.span(FIRST, LAST)) as folder, redirect_stdout(sys.stderr):  # trainings tell how they get on
         past = look_back(folder, settings, family)
     print("\n".join([*golden_table(past), "", *pair_tables(past)]))

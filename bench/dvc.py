@@ -24,7 +24,7 @@ def measure(home: Home, repeats: int) -> list[Row]:
         # A limit that no month comes near makes it another stage to DVC without making it other work.
         settings = {"validate__max_bad_share": 0.02 + next(_turns) * 1e-6} if fresh else {}
         try:
-            return home.call("stage", [STAGE], "ingest", key, LAST, **settings)
+            return home.call("stage", [STAGE], key, LAST, **settings)
         finally:
             forget(home.workspace(key))
 
@@ -35,7 +35,7 @@ def measure(home: Home, repeats: int) -> list[Row]:
     )
     again = timed(
         f"{STAGE}: through DVC, done already",
-        lambda: home.call("stage", [STAGE], "ingest", home.ingested(LAST).name, LAST),
+        lambda: home.call("stage", [STAGE], home.ingested(LAST).name, LAST),
         repeats,
         "the same run's workspace",
     )

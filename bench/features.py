@@ -20,13 +20,11 @@ import pyarrow.parquet as pq
 
 from bench.frame import Row, run
 from bench.home import MONTHS, Home
+from tasks import spec
 from tasks.common import params
 from tasks.common.artefacts import sha256
-from tasks.common.environment import CODE
+from tasks.common.environment import CODE, environment
 from tasks.common.files import parquet_bytes
-from tasks.common.params import FeatureParams
-from tasks.flights.definitions import KEY
-from tasks.flights.schema import KEPT
 
 ENGINES = ("spark", "duckdb")
 
@@ -68,46 +66,43 @@ def _in_a_process(engine: str, folder: str, repeats: int, data: list[Path]) -> d
 
 
 def inputs(data: list[Path]) -> dict[str, list[Path]]:
-    """Files of each table that ``features_sql`` reads."""
+    """Files of each view that the features' SQL reads."""
     tails = sorted((data[0] / "tail").glob("*"))
     before = [tail for tail in tails if tail.name < (data[0].parent.name.removeprefix("ingest-"))]
     kept = [max((folder / "kept").glob("*")) for folder in data]
+    folders = {"interval": kept, "before": before, "all": [*kept, *before]}
     return {
-        "flights": [folder / "flights.parquet" for folder in kept],
-        "lookback": [folder / "flights.parquet" for folder in before],
-        "weather": [folder / "weather.parquet" for folder in (*kept, *before)],
+        name: [folder / f"{view.table}.parquet" for folder in folders[view.span]]
+        for name, view in spec.current().views.items()
     }
 
 
-def spark(files: dict[str, list[Path]], settings: FeatureParams, target: Path) -> Callable[[], object]:
+def spark(files: dict[str, list[Path]], settings: Any, target: Path) -> Callable[[], object]:
     """Work to be timed: read, compute, write, in a running session."""
     from tasks.common.spark import read, session, size_for, write_single
     from tasks.features import build_features
 
-    running = session("bench features")
+    running, model = session("bench features"), spec.current()
 
     def work() -> None:
-        flights, lookback = (read(running, files[name], KEPT["flights"]) for name in ("flights", "lookback"))
-        weather = read(running, files["weather"], KEPT["weather"])
+        views = {name: read(running, files[name], model.tables[view.table].kept) for name, view in model.views.items()}
         small = size_for(running, [file for some in files.values() for file in some])
-        frame = build_features(flights, lookback, weather, settings, one_task=small)
-        write_single(frame, KEY, target, target.with_suffix(".partial"))
+        frame = build_features(views, settings, one_task=small)
+        write_single(frame, tuple(model.key), target, target.with_suffix(".partial"))
 
     return work
 
 
-def duckdb(files: dict[str, list[Path]], settings: FeatureParams, target: Path) -> Callable[[], object]:
+def duckdb(files: dict[str, list[Path]], settings: Any, target: Path) -> Callable[[], object]:
     """The same in DuckDB, on all cores."""
     import duckdb as engine
 
-    from tasks.flights.features_sql import DUCKDB_MACROS, features_sql
-
-    connection = engine.connect()
-    connection.execute(DUCKDB_MACROS)
+    model, connection = spec.current(), engine.connect()
+    connection.execute(model.duckdb_macros)
     for name, paths in files.items():
-        source = f"read_parquet({[str(p) for p in paths or files['flights']]})"
+        source = f"read_parquet({[str(p) for p in paths or next(iter(files.values()))]})"
         connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {source}{'' if paths else ' WHERE false'}")  # noqa: S608 - our own names
-    query = f"SELECT * FROM ({features_sql(settings)}) ORDER BY {', '.join(KEY)}"  # noqa: S608 - our own text
+    query = f"SELECT * FROM ({model.features_sql(settings, '')}) ORDER BY {', '.join(model.key)}"  # noqa: S608 - our own text
     return lambda: connection.execute(f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
 
 
@@ -121,7 +116,7 @@ def main() -> None:
     """Measure one engine."""
     engine, output, repeats, *folders = sys.argv[1:]
     target, begun, seconds = Path(output), time.perf_counter(), []
-    settings = params.load(CODE / "params.yaml").features
+    settings = params.of_model(CODE, environment().model).features
     work = {"spark": spark, "duckdb": duckdb}[engine](inputs([Path(f) for f in folders]), settings, target)
     work()
     started = time.perf_counter() - begun

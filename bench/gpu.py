@@ -24,7 +24,7 @@ from rich.console import Console
 from bench.frame import Machine, Row
 from bench.training import GROUP, STEADY, child, settings, spec
 from local.paths import ROOT
-from tasks.flights.definitions import FEATURES
+from tasks.spec import current
 from tasks.training.progress import gpu_use
 
 LARGE: dict[str, Any] = {"hidden": [1024, 1024, 512], "device_batch": 16_384, "window": 1_000_000}
@@ -153,22 +153,21 @@ def write(folder: Path, rows: int) -> None:
     """A month of rows that look like the example's, as many as asked for."""
     import numpy as np
 
-    from tasks.flights.definitions import CATEGORIES, LABEL
-
-    rng = np.random.default_rng(7)
+    model, rng = current(), np.random.default_rng(7)
     schema = pa.schema(
-        [("day", pa.int32()), (LABEL, pa.int8())]
-        + [(name, pa.string() if name in CATEGORIES else pa.float64()) for name in FEATURES]
+        [("day", pa.int32()), (model.label, pa.int8())]
+        + [(name, pa.string() if name in model.categories else pa.float64()) for name in model.features]
     )
     names = np.array([f"V{i:02d}" for i in range(40)])
     with pq.ParquetWriter(folder / "2013-01.parquet", schema) as writer:
         for start in range(0, rows, GROUP):
             n = min(GROUP, rows - start)
             columns = {
-                name: names[rng.integers(0, 40, n)] if name in CATEGORIES else rng.normal(size=n) for name in FEATURES
+                name: names[rng.integers(0, 40, n)] if name in model.categories else rng.normal(size=n)
+                for name in model.features
             }
-            late = (columns[FEATURES[-1]] + rng.normal(size=n) > 1).astype(np.int8)
-            columns |= {"day": rng.integers(0, 31, n).astype(np.int32), LABEL: late}
+            positive = (columns[model.features[-1]] + rng.normal(size=n) > 1).astype(np.int8)
+            columns |= {"day": rng.integers(0, 31, n).astype(np.int32), model.label: positive}
             writer.write_table(pa.table(columns, schema=schema))
 
 

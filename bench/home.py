@@ -16,30 +16,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from bench.frame import Usage, run
 from local.checks import MARKER
 from local.env import environment
 from tasks.common import ledger
 from tasks.common.artefacts import Store
-from tasks.common.environment import CODE
+from tasks.common.environment import CODE, landing
 from tasks.common.environment import environment as tasks_environment
-from tasks.flights import landing
+from tasks.common.environment import store as model_store
+from tasks.running.catalogue import Catalogue
+from tasks.spec import example
 
 MONTHS = ("2013-01", "2013-02", "2013-03", "2013-04")
 LEARNT = MONTHS[-2]
 """The model is trained on everything through this month, and live from the next on."""
 LAST = MONTHS[-1]
 """The month that is ingested, scored and monitored where one month is measured."""
-INGEST = (("stage", "manifest", "ingest"), ("stage", "validate"), ("stage", "features"), ("act", "publish"))
+INGEST = (("stage", "manifest", "ingest"), ("stage", "validate"), ("stage", "features"), ("job", "publish"))
 TRAIN = (
     ("stage", "golden"),
     ("stage", "train"),
     ("stage", "resolve"),
     ("stage", "evaluate"),
     ("stage", "gate"),
-    ("act", "register"),
+    ("job", "register"),
 )
 READY, ONCE = "bench-ready", "bench-once.json"
 
@@ -53,7 +53,7 @@ class Home:
     @property
     def store(self) -> Store:
         """Its artefact store."""
-        return Store(tasks_environment().store_url)
+        return model_store()
 
     def workspace(self, run_key: str) -> Path:
         """Folder of a run."""
@@ -69,7 +69,7 @@ class Home:
         return self.workspace(f"train-{LEARNT}")
 
     def once(self) -> dict[str, Usage]:
-        """What the acts took that were done once, while the home was made."""
+        """What the jobs took that were done once, while the home was made."""
         return {name: Usage(**figures) for name, figures in json.loads((self.folder / ONCE).read_text()).items()}
 
     def model(self) -> tuple[bytes, bytes, str]:
@@ -79,39 +79,17 @@ class Home:
         folder = f"models/{entry.evidence.model}"
         return self.store.read(f"{folder}/model.onnx"), self.store.read(f"{folder}/contract.json"), entry.evidence.model
 
-    def call(self, action: str, names: Sequence[str], dag: str, run_key: str, month: str, **settings: object) -> Usage:
-        """``python -m tasks.common.workspace`` as the operators in plugins/ call it."""
-        argv = [
-            sys.executable,
-            "-m",
-            "tasks.common.workspace",
-            action,
-            *names,
-            "--dag",
-            dag,
-            "--run",
-            run_key,
-            "--month",
-            month,
-        ]
+    def call(self, action: str, names: Sequence[str], run_key: str, month: str, **settings: object) -> Usage:
+        """``python -m tasks.running`` as the operators in plugins/ call it."""
+        argv = [sys.executable, "-m", "tasks.running", action, *names, "--run", run_key, "--first", month]
         argv += [f"--set={name.replace('__', '.')}={value}" for name, value in settings.items()]
-        rest = ["--rest", "--month", month] if action == "act" and names[0] != "register" else []
-        return run([*argv, *rest], CODE, {"PYTHONPATH": str(CODE), "AIRLOOP_RUN": run_key})
+        return run(argv, CODE, {"PYTHONPATH": str(CODE), "AIRLOOP_RUN": run_key})
 
     def bare(self, stage: str, month: str, workspace: Path) -> Usage:
-        """The command that dvc.yaml has for ``stage``, or an act's script, in a workspace that has what it reads."""
-        argv = command(stage, month)
+        """The command of a stage or a job, in a workspace that has what it reads."""
+        argv = Catalogue(CODE).find(stage).argv(month)
         env = {"PYTHONPATH": str(workspace), "AIRLOOP_RUN": workspace.name}
         return run([sys.executable, *argv[1:]], workspace, env)
-
-
-def command(stage: str, month: str) -> list[str]:
-    """``python tasks/<stage>.py …`` for ``month``."""
-    stages = yaml.safe_load((CODE / "dvc.yaml").read_text())["stages"]
-    if stage not in stages:
-        return ["python", f"tasks/{stage}.py", *([] if stage == "register" else ["--month", month])]
-    body = stages[stage].get("do", stages[stage])
-    return [part.replace("${key}", month) for part in body["cmd"].split()]
 
 
 @contextlib.contextmanager
@@ -132,25 +110,26 @@ def bare_home(folder: Path) -> Iterator[Home]:
     os.environ["AIRLOOP_HOME"] = str(folder)
     os.environ.update(environment())
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'registry.db'}"
-    os.environ["AIRLOOP_ONLINE_URL"] = ""
+    os.environ["AIRLOOP_ONLINE_URL"] = os.environ["AIRLOOP_STUDIES"] = ""  # neither runs
     tasks_environment.cache_clear()
     yield Home(folder)
 
 
 def _prepare(home: Home) -> None:
     (home.folder / MARKER).touch()  # so that services may be started in it
-    zone = Store(tasks_environment().landing_url)
-    tables = landing.read_tables(landing.source(), MONTHS)
+    zone = landing()
+    feed = example()
+    tables = feed.read(feed.source(), MONTHS)
     for month in MONTHS:
         _say(f"{month}: landing and the ingest DAG's commands")
-        landing.land(month, tables, zone)
+        feed.land(month, tables, zone)
         for action, *names in INGEST:
-            home.call(action, names, "ingest", f"ingest-{month}", month)
+            home.call(action, names, f"ingest-{month}", month)
     if not ledger.Ledger(home.store).entries():
         _train(home)
-    for act in ("score", "monitor"):
-        _say(f"{LAST}: {act}")
-        home.call("act", [act], act, f"{act}-{LAST}", LAST)
+    for job in ("score", "monitor"):
+        _say(f"{LAST}: {job}")
+        home.call("job", [job], f"{job}-{LAST}", LAST)
     (home.folder / READY).touch()
 
 
@@ -159,7 +138,7 @@ def _train(home: Home) -> None:
     once = {}
     for action, *names in TRAIN:
         _say(f"{LEARNT}: {' '.join(names)}")
-        once[names[-1]] = home.call(action, names, "train", f"train-{LEARNT}", LEARNT)
+        once[names[-1]] = home.call(action, names, f"train-{LEARNT}", LEARNT)
     _say(f"{LEARNT}: deploy")
     command = [sys.executable, "-m", "tasks.deploy", "--month", LEARNT]
     once["deploy"] = run(command, CODE, {"PYTHONPATH": str(CODE), "AIRLOOP_RUN": "bench"})

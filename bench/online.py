@@ -6,7 +6,6 @@ with one worker, on the machine that also runs the load generator, whose own cos
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import os
 import socket
@@ -15,11 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -28,10 +26,10 @@ import pyarrow.parquet as pq
 
 from bench.frame import Row
 from bench.home import LAST, Home
+from tasks import spec
 from tasks.common.artefacts import Store
 from tasks.common.environment import CODE
 from tasks.common.model import Contract
-from tasks.flights.definitions import FEATURES
 
 REQUESTS = 5000
 SECONDS = 8.0
@@ -54,29 +52,21 @@ class Arena:
     ours: Path
     """One JSON body a line, for the online service."""
     mlflows: Path
-    """The same flights as finished features, for MLflow's server."""
+    """The same rows as finished features, for MLflow's server."""
 
 
 def prepare(home: Home, root: Path) -> Arena:
-    """Requests for landed flights, in both servers' words; ``root`` is where they are kept."""
-    data = home.ingested(LAST) / "data"
-    rows = pq.read_table(data / f"kept/{LAST}/flights.parquet").to_pylist()
+    """Requests for landed rows, in both servers' words; ``root`` is where they are kept."""
+    model, data = spec.current(), home.ingested(LAST) / "data"
+    rows = pq.read_table(data / f"kept/{LAST}/{model.rows}.parquet").to_pylist()
     features = pq.read_table(data / f"features/{LAST}.parquet")
     onnx, contract, _ = home.model()
     few = list(range(0, len(rows), max(1, len(rows) // REQUESTS)))[:REQUESTS]
     ours, mlflows = root / "ours.jsonl", root / "mlflows.jsonl"
-    ours.write_text("\n".join(json.dumps(_body(rows[n])) for n in few))
+    ours.write_text("\n".join(json.dumps(model.online.as_asked(rows[n])) for n in few))
     x = np.nan_to_num(Contract.parse(contract).encode(features.take(few))).tolist()
     mlflows.write_text("\n".join(json.dumps({"inputs": [row]}) for row in x))
     return Arena(home.store, onnx, ours, mlflows)
-
-
-def _body(row: Mapping[str, Any]) -> dict[str, Any]:
-    time = dt.datetime.combine(row["date"], dt.time(row["hour"], row["minute"]))
-    return {
-        "carrier": row["carrier"], "flight": row["flight"], "origin": row["origin"], "destination": row["dest"],
-        "scheduled_time": time.isoformat(timespec="minutes"),
-    }  # fmt: skip
 
 
 @contextmanager
@@ -137,7 +127,7 @@ def save_for_mlflow(onnx_bytes: bytes, target: Path) -> None:
     import onnx
     from mlflow.models import infer_signature
 
-    example = np.zeros((1, len(FEATURES)), dtype=np.float32)
+    example = np.zeros((1, len(spec.current().features)), dtype=np.float32)
     signature = infer_signature(example, np.zeros((1, 2), dtype=np.float32))
     mlflow.onnx.save_model(onnx.load_from_string(onnx_bytes), str(target), signature=signature, pip_requirements=[])
 
@@ -166,8 +156,8 @@ def compare(home: Home, repeats: int = 1) -> dict[tuple[str, int], list[dict[str
         arena = prepare(home, Path(folder))
         port = free_port()
         command = [sys.executable, "-m", "uvicorn", "serving.app:app", "--port", str(port), "--no-access-log"]
-        with server(command, port, "/readyz", AIRLOOP_STORE=arena.store.url) as process:
-            drive("airloop", "/predict", arena.ours, port, process)
+        with server(command, port, "/readyz", AIRLOOP_STORE=arena.store.shared.url) as process:
+            drive("airloop", f"/models/{spec.current().name}/predict", arena.ours, port, process)
         save_for_mlflow(arena.onnx, Path(folder) / "mlflow")
         port = free_port()
         command = [

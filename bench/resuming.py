@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bench.frame import Row, run
 from bench.home import MONTHS, Home
+from tasks.common import settings_files
 from tasks.common.artefacts import Store
-from tasks.common.environment import CODE
+from tasks.common.environment import CODE, environment
 from tasks.common.params import load
+from tasks.common.urls import url_of
 from tasks.train import source
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ending
@@ -30,7 +31,7 @@ from tasks.training.family import Job
 from tasks.training.progress import Progress
 
 OFTEN = {"xgboost": 50, "mlp": 200}
-"""Steps between checkpoints: XGBoost's at every boundary; far more often than params.yaml has it."""
+"""Steps between checkpoints: XGBoost's at every boundary; far more often than the settings have it."""
 STEP = " of at most "
 
 
@@ -49,23 +50,25 @@ def _workspace(home: Home, root: Path, family: str) -> Path:
     """The real months, the stage's own settings but for how often checkpoints are written, and the code."""
     (root / "data").mkdir(parents=True)
     (root / "tasks").symlink_to(CODE / "tasks")
+    shutil.copytree(CODE / "models", root / "models", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "data/features").mkdir()
     for month in MONTHS:
         (root / f"data/features/{month}.parquet").symlink_to(home.ingested(month) / f"data/features/{month}.parquet")
-    raw: dict[str, Any] = yaml.safe_load((CODE / "params.yaml").read_text())
+    model = environment().model
+    raw = settings_files.read(CODE, model) | settings_files.rendered(CODE, model)
     raw["train"] |= {"family": family, "threads": 1}
     raw["train"]["checkpoint"] |= {"steps": OFTEN[family], "seconds": 1e9}
     raw["train"]["xgboost"]["early_stopping_rounds"] = raw["train"]["xgboost"][
         "rounds"
     ]  # equal work, and time to be killed
-    (root / "params.yaml").write_text(yaml.safe_dump(raw))
+    settings_files.write(root, raw)
     return root
 
 
 def _cost(root: Path, family: str, repeats: int) -> list[Row]:
     def once(steps: int) -> dict[str, float]:
         checkpoint = {"steps": steps, "seconds": 1e9}
-        told = json.dumps({"family": family, "checkpoint": checkpoint, "store": (root / "store").as_uri()})
+        told = json.dumps({"family": family, "checkpoint": checkpoint, "store": url_of(root / "store")})
         env = {"PYTHONPATH": str(CODE)}
         said = run([sys.executable, "-m", "bench.resuming", "one", told], root, env).output
         figures: dict[str, float] = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
@@ -106,7 +109,7 @@ def _killed(root: Path, store: Path) -> float:
 
 def _start(root: Path, store: Path) -> subprocess.Popen[str]:
     code = "from bench.resuming import told; told()"
-    env = {**os.environ, "PYTHONPATH": str(CODE), "AIRLOOP_STORE": store.as_uri(), "MLFLOW_TRACKING_URI": ""}
+    env = {**os.environ, "PYTHONPATH": str(CODE), "AIRLOOP_STORE": url_of(store), "MLFLOW_TRACKING_URI": ""}
     argv = [sys.executable, "-c", code]
     return subprocess.Popen(argv, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

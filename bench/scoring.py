@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from bench.frame import Row, run
 from bench.home import LAST, Home
 from bench.online import save_for_mlflow
+from tasks import spec
 from tasks.common.environment import CODE
 from tasks.common.model import Contract, load
-from tasks.flights.definitions import FEATURES
 
 ROWS = 1_000_000
 FILES = 8
@@ -65,7 +65,7 @@ def _lay_out(home: Home, folder: Path) -> None:
     (folder / "digest").write_text(digest)
     save_for_mlflow(onnx, folder / "mlflow")
     x = Contract.parse(contract).encode(table)
-    encoded = pa.table({name: x[:, i] for i, name in enumerate(FEATURES)})
+    encoded = pa.table({name: x[:, i] for i, name in enumerate(spec.current().features)})
     indices = np.arange(ROWS) % table.num_rows
     for name, source in (("features", table), ("encoded", encoded)):
         (folder / name).mkdir()
@@ -96,7 +96,8 @@ def loop_ids(folder: Path) -> Callable[[], float]:
     """The function that Spark's workers run, without Spark."""
     from tasks.score import scorer
 
-    score = scorer(LAST, {1: _model(folder)})
+    key = spec.current().key
+    score = scorer(LAST, {1: _model(folder)}, tuple(key))
     return lambda: float(
         np.concatenate([b.column("probability").to_numpy() for b in score(_batches(folder))]).mean(dtype=np.float64)
     )
@@ -105,12 +106,15 @@ def loop_ids(folder: Path) -> Callable[[], float]:
 def spark(folder: Path) -> Callable[[], float]:
     """mapInArrow, every column of the result made."""
     from tasks.common.spark import session
-    from tasks.score import SCHEMA, scorer
+    from tasks.score import schema, scorer
 
+    key = spec.current().key
     running = session("bench scoring")
 
     def work() -> float:
-        frame = running.read.parquet(str(folder / "features")).mapInArrow(scorer(LAST, {1: _model(folder)}), SCHEMA)
+        frame = running.read.parquet(str(folder / "features")).mapInArrow(
+            scorer(LAST, {1: _model(folder)}, tuple(key)), schema(key)
+        )
         return _written(frame, "probability", folder / "spark.out")
 
     return work
@@ -146,7 +150,7 @@ def mlflow(folder: Path) -> Callable[[], float]:
 
     def work() -> float:
         frame = running.read.parquet(str(folder / "encoded"))
-        scored = frame.select(predict(struct(*FEATURES))["probabilities"][1].alias("probability"))
+        scored = frame.select(predict(struct(*spec.current().features))["probabilities"][1].alias("probability"))
         return _written(scored, "probability", folder / "mlflow.out")
 
     return work

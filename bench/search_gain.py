@@ -12,13 +12,12 @@ import time
 import numpy as np
 
 from bench.year import CONFIDENCE, FOLDER, RESAMPLES, SEED, WARMUP, Learnt, features
-from tasks import search
+from tasks import search, spec
 from tasks.common import months as calendar
 from tasks.common import params
-from tasks.common.environment import CODE, store
+from tasks.common.environment import CODE, environment, store
 from tasks.common.stats import compare
 from tasks.common.tables import labelled, read_features
-from tasks.flights.definitions import LABEL
 from tasks.searching.trial import with_settings
 from tasks.train import fit
 
@@ -29,7 +28,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--family", default="xgboost")
     given = parser.parse_args()
-    settings = params.load(CODE / "params.yaml")
+    settings = params.of_model(CODE, environment().model)
     month = calendar.shift(WARMUP, 1)
     with features(calendar.span("2013-01", month)) as folder:
         learnt = Learnt(WARMUP, folder, settings)
@@ -41,14 +40,19 @@ def main() -> None:
         for sentence in search.sentences(found):
             print(sentence)
         chosen = with_settings(settings.train, given.family, found["chosen"])
-        rows = labelled(read_features([month], folder=folder), LABEL)
+        rows = labelled(read_features([month], folder=folder), spec.current().label)
         scores = []
         for each in (chosen, settings.train):
             learnt = Learnt(f"{WARMUP}", folder, settings.model_copy(update={"train": each}))
             learnt.__dict__["fitted"] = {given.family: fit(given.family, learnt.rows, each, None)}
             scores.append(learnt.model(given.family).score(rows))
     gain = compare(
-        np.asarray(rows["day"]), rows[LABEL].to_numpy(), *scores, resamples=RESAMPLES, confidence=CONFIDENCE, seed=SEED
+        np.asarray(rows["day"]),
+        rows[spec.current().label].to_numpy(),
+        *scores,
+        resamples=RESAMPLES,
+        confidence=CONFIDENCE,
+        seed=SEED,
     )
     print(f"{given.family}: {seconds:.0f} CPU-seconds for {found['trials']} trials, {found['given_up']} given up.")
     for name, d in (("log loss", gain.d_log_loss), ("AUC", gain.d_auc)):

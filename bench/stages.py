@@ -1,4 +1,4 @@
-"""Seconds and peak memory of every stage and act, run by its own command in the workspace that has what it reads.
+"""Seconds and peak memory of every stage and job, run by its own command in the workspace that has what it reads.
 
 April 2013 is the month, and the model is trained on January to March.
 """
@@ -23,12 +23,12 @@ NOTES = {
 
 
 def measure(home: Home, repeats: int) -> list[Row]:
-    """One row for each stage and act."""
+    """One row for each stage and job."""
     places: dict[str, tuple[str, Path]] = dict.fromkeys(INGEST, (LAST, home.ingested(LAST)))
     places |= dict.fromkeys(TRAIN, (LEARNT, home.trained))
-    places |= {act: (LAST, home.workspace(f"{act}-{LAST}")) for act in ("score", "monitor")}
+    places |= {job: (LAST, home.workspace(f"{job}-{LAST}")) for job in ("score", "monitor")}
     rows = [
         timed(stage, partial(home.bare, stage, month, workspace), repeats, NOTES.get(stage, ""))
         for stage, (month, workspace) in places.items()
     ]
-    return rows + [timed(act, partial(home.once().__getitem__, act), 1, NOTES[act]) for act in ("register", "deploy")]
+    return rows + [timed(job, partial(home.once().__getitem__, job), 1, NOTES[job]) for job in ("register", "deploy")]

@@ -17,11 +17,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from bench.frame import Row, run
 from bench.home import MONTHS, Home
-from tasks.common.environment import CODE
+from tasks.common import settings_files
+from tasks.common.environment import CODE, environment
 from tasks.common.params import DayRule, TrainParams
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ending
@@ -72,7 +72,7 @@ def measure(home: Home, repeats: int) -> list[Row]:
 
 def settings(family: str, **mlp: Any) -> dict[str, Any]:
     """The stage's own, on one thread, with these of the family mlp."""
-    raw: dict[str, Any] = yaml.safe_load((CODE / "params.yaml").read_text())
+    raw = settings_files.read(CODE, environment().model)
     return {**raw["train"], "family": family, "threads": 1, "mlp": raw["train"]["mlp"] | mlp, "holdout": raw["holdout"]}
 
 

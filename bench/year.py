@@ -21,17 +21,15 @@ from typing import Any
 import numpy as np
 
 from bench.home import INGEST, Home, bare_home
-from tasks import train
+from tasks import spec, train
 from tasks.common import model as models
 from tasks.common import months as calendar
 from tasks.common import params
-from tasks.common.artefacts import Store, sha256, to_json, write_atomic
-from tasks.common.environment import CODE, environment
+from tasks.common.artefacts import sha256, to_json, write_atomic
+from tasks.common.environment import CODE, environment, landing
 from tasks.common.params import Params
 from tasks.common.stats import losses, mean_by_days, spreads
 from tasks.common.tables import labelled, read_features
-from tasks.flights import landing
-from tasks.flights.definitions import LABEL
 from tasks.training import best
 from tasks.training.family import Fitted
 
@@ -56,17 +54,18 @@ def features(months: Sequence[str]) -> Iterator[Path]:
     with bare_home(FOLDER) as home:
         made = FOLDER / "features"
         if absent := [month for month in months if not (made / f"{month}.parquet").exists()]:
-            tables = landing.read_tables(landing.source(), absent)
+            feed = spec.example()
+            tables = feed.read(feed.source(), absent)
             for month in absent:
                 _say(f"{month}: landing and the ingest DAG's commands")
-                landing.land(month, tables, Store(environment().landing_url))
+                feed.land(month, tables, landing())
                 _make(home, month, made)
         yield made
 
 
 def _make(home: Home, month: str, made: Path) -> None:
     for action, *names in INGEST:
-        home.call(action, names, "ingest", f"ingest-{month}", month)
+        home.call(action, names, f"ingest-{month}", month)
     content = (home.ingested(month) / f"data/features/{month}.parquet").read_bytes()
     write_atomic(made / f"{month}.parquet", content)
 
@@ -121,12 +120,12 @@ def measure(month: str, folder: Path, settings: Params) -> dict[str, Any]:
     path = FOLDER / "measured" / f"{month}.json"
     if not path.exists():
         frozen, fresh = (Learnt(m, folder, settings) for m in (WARMUP, calendar.shift(month, -1)))
-        rows = labelled(read_features([month], folder=folder), LABEL)
+        rows = labelled(read_features([month], folder=folder), spec.current().label)
         scores = {family: fresh.model(family).score(rows) for family in best.FAMILIES}
         scores |= {f"frozen {family}": frozen.model(family).score(rows) for family in best.FAMILIES}
         scores["best"] = scores[fresh.chosen[0]]
         scores["constant"] = np.full(rows.num_rows, fresh.rows.facts["positive_share"], np.float32)
-        days, labels = np.asarray(rows["day"]), rows[LABEL].to_numpy()
+        days, labels = np.asarray(rows["day"]), rows[spec.current().label].to_numpy()
         found: dict[str, Any] = {
             "month": month,
             "chosen": fresh.chosen[0],
@@ -194,7 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--through", default=LAST, help="last month")
     through = parser.parse_args().through
-    settings = params.load(CODE / "params.yaml")
+    settings = params.of_model(CODE, environment().model)
     with (
         features(calendar.span(FIRST, through)) as folder,
         redirect_stdout(sys.stderr),

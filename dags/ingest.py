@@ -1,48 +1,62 @@
-"""### A month of data lands
+"""### An interval of data lands
 
-The feed puts a month of flights and weather into the landing zone. This DAG takes it from there:
+The feed puts an interval of raw data into the landing zone. This DAG takes it from there:
 **ingest** (typed, sorted) → **validate** (bad rows are set aside, each with its reason; nothing is lost) →
-**features** (only what was known three hours before each flight) → **publish** (training, scoring and the online
-service see the month from now on).
+**features** (only what was known at each prediction's cutoff) → **publish** (training, scoring and the online
+service see the interval from now on).
 
-*Runs* monthly; for one month by hand with the form's `month`; for many with
-`airflow backfill create --dag-id ingest --from-date 2013-01-01 --to-date 2013-06-01`.
-A month looks back on the one before, so a backfill goes month by month. Doing a month again changes nothing.
+*Runs* at the end of each interval of the model's cadence; for one by hand with the form's `month`; for many with
+`airflow backfill create --dag-id <model>.ingest --from-date 2013-01-01 --to-date 2013-06-01 --reprocess-behavior completed`.
+An interval looks back on the one before and waits until that has landed. Doing one again changes nothing; when it lands with
+other data, **resume** takes up the one after it again, which looked back on the old ones.
 *Then* scoring starts by itself.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from airflow.sdk import CronDataIntervalTimetable, chain, dag
-from airloop import DEFAULT_ARGS, LANDED, act, month_of, month_param, stage
-
-
-@dag(
-    dag_id="ingest",
-    description="A month of data lands: ingest, validate, features, publish",
-    doc_md=__doc__,
-    schedule=CronDataIntervalTimetable("0 0 1 * *", timezone="UTC"),
-    start_date=datetime(2013, 1, 1, tzinfo=UTC),
-    end_date=datetime(
-        2013, 12, 31, tzinfo=UTC
-    ),  # the example's year; without it, switching on runs last month of today
-    catchup=False,
-    is_paused_upon_creation=False,
-    max_active_runs=3,
-    default_args=DEFAULT_ARGS,
-    params={"month": month_param("The month to take in. Empty in a scheduled run or a backfill: those know theirs.")},
-    tags=["airloop", "data"],
+from airflow.sdk import chain
+from airloop import (
+    ORDERED_ARGS,
+    Assets,
+    Model,
+    ResumeOperator,
+    broken_dag,
+    broken_models,
+    calendar,
+    house_dag,
+    job,
+    models,
+    month_param,
+    stage,
 )
-def ingest() -> None:
+
+
+def ingest_dag(model: Model) -> None:
     """Arrows only."""
-    # One month after the other where months queue up: the next one's features look back on this one. `depends_on_past`
-    # waits for the same task of the month before, `wait_for_downstream` for what hangs directly on it: hence the arrow.
-    first = stage("manifest", "ingest", depends_on_past=True, wait_for_downstream=True)
-    publish = act("publish", outlets=[LANDED], arguments=lambda context: ["--month", str(month_of(context))])
-    chain(first, stage("validate"), stage("features"), publish)
-    first >> publish
+    with house_dag(
+        model,
+        "ingest",
+        __doc__,
+        tag="data",
+        description="An interval of data lands: ingest, validate, features, publish",
+        max_active_runs=16,  # they run one after the other: each waits for the interval before, without a worker
+        args=ORDERED_ARGS,
+        params={
+            "month": month_param("The month to take in. Empty in a scheduled run or a backfill: those know theirs.")
+        },
+        **calendar(model),
+    ):
+        # An interval looks back on the one before and waits until that has landed; see plugins/airloop/waiting.py.
+        chain(
+            stage(model, "manifest", "ingest", resumable=True),
+            stage(model, "validate"),
+            stage(model, "features"),
+            job(model, "publish", outlets=[Assets(model.name).landed]),
+            ResumeOperator(task_id="resume", model=model.name, published="publish"),
+        )
 
 
-ingest()
+for each in models():
+    ingest_dag(each)
+for broken in broken_models():  # in one file only: an id belongs to one file
+    broken_dag(broken)

@@ -1,45 +1,44 @@
 """### Was the model right?
 
-The month's actual delays meet its predictions: **monitor** measures how good they were, looks for drift, writes the
-report and decides by the rules in `params.yaml` whether to retrain; the decision is recorded either way. If yes,
+The interval's labels meet its predictions: **monitor** measures how good they were, looks for drift, writes the
+report and decides by the section `monitor` of the model's `params.yaml` whether to retrain; the decision is recorded either way. If yes,
 **request_retrain** asks for it; if not, that task is skipped, with the reason in its log, and nothing else happens.
 
-*Runs* when a month is scored; by hand with `month`. *Then* training starts, if it was asked for.
+*Runs* when an interval is scored; by hand with `month`. *Then* training starts, if it was asked for.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import dag, task
+from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowSkipException
-from airloop import DEFAULT_ARGS, RETRAIN_REQUESTED, SCORED, act, announce, by_month, month_of, month_param
+from airloop import Assets, Model, announce, by_month, house_dag, job, models, month_of, month_param
 
 
-@dag(
-    dag_id="monitor",
-    description="Labels meet predictions: measure, report, decide whether to retrain",
-    doc_md=__doc__,
-    schedule=by_month(SCORED),
-    catchup=False,
-    is_paused_upon_creation=False,
-    max_active_runs=1,
-    default_args=DEFAULT_ARGS,
-    params={"month": month_param("The scored month to look at.")},
-    tags=["airloop", "watching"],
-)
-def monitor() -> None:
+def monitor_dag(model: Model) -> None:
     """Measure and decide, then act on it."""
+    assets = Assets(model.name)
 
-    @task(outlets=[RETRAIN_REQUESTED])
+    @task(outlets=[assets.retrain_requested])
     def request_retrain(decision: dict[str, Any], **context: Any) -> None:
         """Ask for a new model, or be skipped with the reason."""
         if not decision["retrain"]:
             raise AirflowSkipException(decision["reason"])
-        announce(context["outlet_events"], RETRAIN_REQUESTED, decision, month_of(context))
+        announce(context["outlet_events"], assets.retrain_requested, decision, month_of(context))
 
-    watch = act("monitor", cpu=1, memory="3Gi", arguments=lambda context: ["--month", str(month_of(context))])
-    request_retrain(watch.output)
+    with house_dag(
+        model,
+        "monitor",
+        __doc__,
+        tag="watching",
+        description="Labels meet predictions: measure, report, decide whether to retrain",
+        schedule=by_month(assets.scored),
+        max_active_runs=1,
+        params={"month": month_param("The scored month to look at.")},
+    ):
+        request_retrain(job(model, "monitor").output)
 
 
-monitor()
+for each in models():
+    monitor_dag(each)

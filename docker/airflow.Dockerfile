@@ -1,4 +1,4 @@
-# Every part of Airflow, by command. As a worker it runs any stage or act in a process, Spark included.
+# Every part of Airflow, by command. As a worker it runs any stage or job in a process, Spark included.
 # No `# syntax=` line: it would fetch a frontend from a registry. docker/install.sh and docker/prepare.sh say what the two stages do.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
@@ -19,9 +19,10 @@ RUN /opt/venv/bin/python leave_out.py left_out.txt
 # The code, readable by everyone whatever the umask of the checkout that it is copied from.
 FROM ${PYTHON_IMAGE} AS code
 WORKDIR /opt/airloop
-COPY dvc.yaml params.yaml ./
+COPY dvc.yaml jobs.yaml params.yaml ./
 COPY dags dags
 COPY plugins plugins
+COPY models models
 COPY tasks tasks
 COPY serving serving
 COPY docker/health.py docker/init.py /usr/local/lib/airloop/

@@ -40,7 +40,7 @@ def delete(paths: Iterable[Path]) -> int:
 
 def main() -> None:
     """Delete, and say how much it was."""
-    rules = list(patterns(Path(sys.argv[1]).read_text()))
+    rules = list(patterns(Path(sys.argv[1]).read_text(encoding="utf-8")))
     freed = delete(chosen(Path(sysconfig.get_path("purelib")), rules))
     print(f"left out {freed / 2**20:.0f} MiB")
 

@@ -29,6 +29,10 @@ SECRETS = {
 }
 """Name to what it is for. The values hold letters, digits, - and _ (and = in the Fernet key): they stand in URLs too."""
 
+BYTES = {"AIRLOOP_ADMIN_PASSWORD": 12, "AIRLOOP_JWT_SECRET": 64, "AIRLOOP_SECRET_KEY": 64}
+"""Random bytes of a secret, where it is not 32. Tokens are signed with HS512, whose keys have 64 bytes at least."""
+WEAK_BELOW = 64
+
 
 def missing(text: str) -> list[str]:
     """Names in SECRETS that have no value in a .env file's text."""
@@ -37,16 +41,23 @@ def missing(text: str) -> list[str]:
     return [name for name in SECRETS if name not in given]
 
 
+def weak(text: str) -> list[str]:
+    """Names whose value, of an earlier version of this file, is shorter than what it signs asks for."""
+    found = dict(line.strip().removeprefix("export ").split("=", 1) for line in text.splitlines() if "=" in line)
+    signing = [name for name, size in BYTES.items() if size >= WEAK_BELOW]
+    return [name for name in signing if 0 < len(found.get(name, "").strip("'\"")) < WEAK_BELOW]
+
+
 def new(name: str) -> str:
     """A fresh random value for the secret `name`."""
     if name == "AIRLOOP_FERNET_KEY":
         return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-    return secrets.token_urlsafe(12 if name == "AIRLOOP_ADMIN_PASSWORD" else 32)
+    return secrets.token_urlsafe(BYTES.get(name, 32))
 
 
 def extend(file: Path) -> list[str]:
     """Adds what is missing to `file`, in one step and readable by its owner only; returns the names added."""
-    text = file.read_text() if file.exists() else ""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
     names = missing(text)
     if not names:
         return []
@@ -68,6 +79,10 @@ def main() -> None:
     file = parser.parse_args().file
     added = extend(file)
     print(f"{file}: added {', '.join(added)}." if added else f"{file}: has every secret already.")
+    for name in weak(file.read_text()):
+        print(
+            f"{file}: {name} has fewer than {WEAK_BELOW} characters. Delete its line and run this again; logins end with that."
+        )
 
 
 if __name__ == "__main__":

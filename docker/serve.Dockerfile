@@ -20,6 +20,7 @@ RUN /opt/venv/bin/python leave_out.py left_out.txt
 FROM ${PYTHON_IMAGE} AS code
 WORKDIR /opt/airloop
 COPY params.yaml ./
+COPY models models
 COPY tasks tasks
 COPY serving serving
 COPY docker/health.py /usr/local/lib/airloop/
@@ -47,7 +48,8 @@ EXPOSE 8000
 # Alive, not ready: /readyz says 503 until the first promotion, and that is no fault.
 HEALTHCHECK --interval=15s --timeout=10s --start-period=60s --retries=4 \
     CMD ["python", "-IS", "/usr/local/lib/airloop/health.py", "http://127.0.0.1:8000/healthz"]
-CMD ["uvicorn", "serving.app:app", "--host=0.0.0.0", "--port=8000", "--no-access-log"]
+CMD ["uvicorn", "serving.app:app", "--host=0.0.0.0", "--port=8000", "--http=serving.whole:Protocol", \
+     "--no-access-log", "--timeout-keep-alive=75", "--timeout-graceful-shutdown=20"]
 
 # Last, because they change with every commit and end the cache's use.
 ARG PYTHON_IMAGE

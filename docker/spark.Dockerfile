@@ -19,7 +19,8 @@ RUN /opt/venv/bin/python leave_out.py left_out.txt
 # The code, readable by everyone whatever the umask of the checkout that it is copied from.
 FROM ${PYTHON_IMAGE} AS code
 WORKDIR /opt/airloop
-COPY dvc.yaml params.yaml ./
+COPY dvc.yaml jobs.yaml params.yaml ./
+COPY models models
 COPY tasks tasks
 COPY docker/spark_entrypoint.py /usr/local/lib/airloop/
 RUN chmod -R u=rwX,go=rX /opt/airloop /usr/local/lib/airloop

@@ -1,4 +1,4 @@
-# The Python stages of dvc.yaml, each in a pod: `python -m tasks.common.pod python tasks/train.py`. For a GPU: PYTHON_IMAGE=<a
+# The Python stages of dvc.yaml, each in a pod: `python -m tasks.running stage train --run ...`. For a GPU: PYTHON_IMAGE=<a
 # CUDA base> XGBOOST=gpu TORCH=cu128; the base may come without Python.
 # No `# syntax=` line: it would fetch a frontend from a registry. docker/install.sh and docker/prepare.sh say what the two stages do.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
@@ -24,7 +24,8 @@ RUN /opt/venv/bin/python leave_out.py left_out.txt
 # The code, readable by everyone whatever the umask of the checkout that it is copied from.
 FROM ${PYTHON_IMAGE} AS code
 WORKDIR /opt/airloop
-COPY dvc.yaml params.yaml ./
+COPY dvc.yaml jobs.yaml params.yaml ./
+COPY models models
 COPY tasks tasks
 RUN chmod -R u=rwX,go=rX /opt/airloop
 
@@ -51,7 +52,7 @@ WORKDIR /scratch
 USER 10001:10001
 # A stage ends by itself and serves nobody: there is nothing to ask it.
 HEALTHCHECK NONE
-CMD ["python", "-m", "tasks.common.pod"]
+CMD ["python", "-m", "tasks.running", "--help"]
 
 # Last, because they change with every commit and end the cache's use.
 ARG PYTHON_IMAGE

@@ -1,13 +1,16 @@
-"""`python -m local`: up, down, status, logs, env."""
+"""`python -m local`: up, down, delete, status, logs, env."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 from local.errors import LocalError
+from local.place import Place
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,10 +37,23 @@ def _parser() -> argparse.ArgumentParser:
     _add_place(up)
     up.add_argument("--without", nargs="*", default=[], help="services of docker-compose.yaml to leave out")
     up.set_defaults(run=_up)
-    down = commands.add_parser("down", help="stop every service and delete their data")
-    down.add_argument("--keep", action="store_true", help="stop only; the next `up` goes on with the same data")
+    down = commands.add_parser("down", help="stop every service; the next `up` goes on with the same data")
     _add_place(down)
     down.set_defaults(run=_down)
+    backup = commands.add_parser("backup", help="copy ledger, store, registry and databases to a new folder")
+    backup.add_argument("folder", type=Path)
+    backup.set_defaults(run=_backup)
+    restore = commands.add_parser("restore", help="put a backup into a home that is empty and not used")
+    restore.add_argument("folder", type=Path)
+    restore.set_defaults(run=_restore)
+    delete = commands.add_parser("delete", help="stop every service and delete their data, after a question")
+    delete.add_argument("--yes", action="store_true", help="delete without a question")
+    _add_place(delete)
+    delete.set_defaults(run=_delete)
+    collect = commands.add_parser("gc", help="say what nothing needs any more, and how many bytes it holds")
+    collect.add_argument("--delete", action="store_true", help="delete it")
+    collect.add_argument("--names", action="store_true", help="name each thing")
+    collect.set_defaults(run=_gc)
     status = commands.add_parser("status", help="say which services are well, with addresses and memory")
     status.set_defaults(run=_status)
     logs = commands.add_parser("logs", help="show a service's log")
@@ -58,15 +74,68 @@ def _up(args: argparse.Namespace) -> None:
 
     if args.place == "compose":
         compose.up(args.without)
-        _print_links(compose.password(), "make down PLACE=compose")
+        _print_links(compose.place(), compose.password(), " PLACE=compose")
     else:
-        _print_links(keys.load(stack.up().home)["admin_password"])
+        where = stack.up()
+        _print_links(where, keys.load(where.home)["admin_password"])
 
 
 def _down(args: argparse.Namespace) -> None:
     from local import compose, stack
+    from local.env import place
 
-    (compose if args.place == "compose" else stack).down(keep=args.keep)
+    if args.place == "compose":
+        compose.down()
+    else:
+        stack.down()
+        if place().home.exists():
+            print(f"The data stay in {place().home}; `{_make('delete')}` deletes them.")
+        _say_of_the_other()
+
+
+def _delete(args: argparse.Namespace) -> None:
+    from local import compose, delete
+
+    if args.place == "compose":
+        compose.delete(sure=args.yes, again=_make("delete", " PLACE=compose"))
+    else:
+        delete.delete(sure=args.yes, again=_make("delete"))
+
+
+def _make(verb: str, more: str = "") -> str:
+    """The command of make that does this, about the same home."""
+    from local.env import said
+    from local.paths import is_demo
+
+    return f"make {verb}{more}{' DEMO=1' if is_demo(said()) else ''}"
+
+
+def _say_of_the_other() -> None:
+    """Whoever stops or looks at one of the two homes may have meant the other."""
+    from local import stack
+    from local.env import place, said
+    from local.paths import DEMO, is_demo
+
+    if not is_demo(said()) and stack.running(place().home / DEMO):
+        print("The demo's services are up; `make down DEMO=1` stops them.")
+
+
+def _backup(args: argparse.Namespace) -> None:
+    from local.backup import backup
+
+    backup(args.folder)
+
+
+def _restore(args: argparse.Namespace) -> None:
+    from local.restore import restore
+
+    restore(args.folder)
+
+
+def _gc(args: argparse.Namespace) -> None:
+    from local.gc import gc
+
+    gc(delete=args.delete, names=args.names)
 
 
 def _status(_args: argparse.Namespace) -> int:
@@ -78,25 +147,23 @@ def _status(_args: argparse.Namespace) -> int:
     programs = services(where)
     if not stack.running(where.home):
         print(
-            "Nothing is running as processes of this machine. Start with `make up`; containers are shown by `docker compose ps`."
+            f"Nothing of {where.home} is running. Start with `{_make('up')}`; containers are shown by `docker compose ps`."
         )
+        _say_of_the_other()
         return 1
     unwell = stack.unwell(where, programs)
     for program in programs:
         print(f"  {program.name:<22}{'not well' if program.name in unwell else 'well'}")
     print(f"  memory                {processes.memory(processes.ours(where.home)) / 1024**2:,.0f} MB")
-    _print_links(keys.load(where.home)["admin_password"])
+    _print_links(where, keys.load(where.home)["admin_password"])
     return 1 if unwell else 0
 
 
-def _print_links(password: str, down: str = "make down") -> None:
-    from local.env import place
-
-    where = place()
+def _print_links(where: Place, password: str, more: str = "") -> None:
     print(f"  Airflow         {where.airflow_url}  (user admin, password {password})")
     print(f"  MLflow          {where.mlflow_url}")
     print(f"  Online service  {where.online_url}/docs")
-    print(f"  `{down}` stops them and deletes their data.")
+    print(f"  `{_make('down', more)}` stops them and keeps their data; `{_make('delete', more)}` deletes those.")
 
 
 def _logs(args: argparse.Namespace) -> None:
@@ -115,9 +182,14 @@ def _logs(args: argparse.Namespace) -> None:
 
 
 def _env(_args: argparse.Namespace) -> None:
+    from local import leaks
     from local.env import environment
 
-    for name, value in sorted(environment().items()):
+    ours = environment()
+    for name in leaks.foreign(os.environ):
+        if name not in ours:
+            print(f"unset {name}")
+    for name, value in sorted(ours.items()):
         print(f"export {name}={shlex.quote(value)}")
 
 

@@ -10,6 +10,8 @@ import httpx
 from local import keys
 from local.env import place
 from local.errors import LocalError
+from local.progress import waiting
+from tasks.common import web
 
 ENDED = {"success", "failed"}
 RETRIES = 5
@@ -28,7 +30,7 @@ class Airflow:
         self._api = url or place().airflow_url
         self.url = pages or self._api
         self._login = {"username": "admin", "password": password or keys.load(place().home)["admin_password"]}
-        self._http = httpx.Client(base_url=f"{self._api}/api/v2", timeout=30)
+        self._http = web.client(f"{self._api}/api/v2", seconds=30)
 
     def trigger(self, dag: str, conf: dict[str, Any]) -> str:
         """Start a run of ``dag``; returns its run id. LocalError with the API's reason when it is refused."""
@@ -60,23 +62,33 @@ class Airflow:
 
     def wait(self, dag: str, run_id: str, seconds: float = 600) -> dict[str, Any]:
         """Follow one run to its end; returns it. LocalError when it takes longer than ``seconds``."""
-        deadline = time.monotonic() + seconds
-        while (run := self.run(dag, run_id))["state"] not in ENDED:
-            if time.monotonic() > deadline:
-                raise LocalError(
-                    f"{dag} {run_id} is still {run['state']} after {seconds:.0f} s; see {self.url}/dags/{dag}."
-                )
-            time.sleep(0.5)
-        return run
+        run = self.run(dag, run_id)
+        for _ in waiting(lambda: f"{dag} {run_id}", seconds, 0.5):
+            run = self.run(dag, run_id)
+            if run["state"] in ENDED:
+                return run
+        raise LocalError(f"{dag} {run_id} is still {run['state']} after {seconds:.0f} s; see {self.url}/dags/{dag}.")
 
-    def backfill(self, dag: str, first_day: str, last_day: str) -> None:
-        """Start a backfill of ``dag``, oldest interval first, as `airflow backfill create --reprocess-behavior completed`."""
+    def clear(self, dag: str, run_id: str) -> None:
+        """Clear the failed tasks of a run, so that it goes on."""
+        body = {"dry_run": False, "dag_run_id": run_id, "only_failed": True}
+        self._call("POST", f"/dags/{dag}/clearTaskInstances", json=body)
+
+    def backfill(self, dag: str, first_day: str, last_day: str, *, max_active_runs: int = 1) -> None:
+        """Start a backfill, oldest interval first, as `airflow backfill create --reprocess-behavior completed` does.
+
+        Args:
+            dag: whose.
+            first_day: start of the first interval, YYYY-MM-DD.
+            last_day: a day of the last interval.
+            max_active_runs: how many of its runs may be at work.
+        """
         body = {
             "dag_id": dag,
             "from_date": f"{first_day}T00:00:00Z",
             "to_date": f"{last_day}T00:00:00Z",
             "reprocess_behavior": "completed",
-            "max_active_runs": 1,
+            "max_active_runs": max_active_runs,
         }
         self._call("POST", "/backfills", json=body)
 
@@ -113,8 +125,12 @@ class Airflow:
                 self._http.headers["Authorization"] = f"Bearer {self._token()}"
                 continue
             return answer
-        raise LocalError(f"Airflow at {self._api} does not accept the login of `admin`; `make down`, then `make up`.")
+        raise LocalError(
+            f"Airflow at {self._api} does not accept this home's login of `admin`: another home's may have that port, "
+            "`make status` says it. Else `make down`, then `make up`."
+        )
 
     def _token(self) -> str:
-        answer = httpx.post(f"{self._api}/auth/token", json=self._login, timeout=30)
+        with web.client(self._api, seconds=30) as client:
+            answer = client.post("/auth/token", json=self._login)
         return str(answer.json().get("access_token", ""))

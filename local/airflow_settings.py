@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from local import postgres
 from local.place import HOST, Place
 
 
@@ -29,8 +30,7 @@ def fixed(place: Place, secret: dict[str, str]) -> dict[str, str]:
                 # The machine's name is of no use in a log's address here, and looking it up can take seconds.
                 "hostname_callable": "local.airflow_settings.hostname",
             },
-            # Who writes waits for others who do: 5 s is short for a backfill's many writes beside a scheduler at work.
-            database={"sql_alchemy_conn": f"sqlite:///{airflow / 'airflow.db'}?timeout=60"},
+            database={"sql_alchemy_conn": postgres.url(place.home, "airflow")},
             api={"host": HOST, "port": place.airflow_port, "base_url": url, "secret_key": secret["secret_key"]},
             api_auth={"jwt_secret": secret["jwt_secret"]},
             logging={"base_log_folder": airflow / "logs"},

@@ -30,7 +30,15 @@ def main() -> int:
         )
         return 1
     from local.errors import LocalError
+    from local.paths import ROOT
 
+    if bad := sorted(set("%:") & set(str(ROOT))):
+        print(
+            f"The checkout lies in {ROOT}, and a {' or '.join(bad)} in its path is what MLflow's migrations (%) or PATH (:) "
+            "cannot do with; move it to a folder without.",
+            file=sys.stderr,
+        )
+        return 1
     try:
         setup(with_torch="--torch" in sys.argv[1:])
     except LocalError as error:
@@ -40,13 +48,13 @@ def main() -> int:
 
 
 def setup(*, with_torch: bool = False) -> None:
-    """Brings .venv and Java to what the locks say; does nothing where the stamps say they are already.
+    """Brings .venv and Java to what the locks say; does nothing where the stamps say they are already. Renders a missing run.yaml.
 
     Raises:
         LocalError: an install step failed, or there is no Java.
     """
     from local import pytorch
-    from local.paths import STAMP
+    from local.paths import ROOT, STAMP
 
     with_torch = with_torch or pytorch.wanted()
     digest = wanted_digest()
@@ -55,8 +63,12 @@ def setup(*, with_torch: bool = False) -> None:
         STAMP.touch()
     else:
         _make(digest)
+    # Each run copies what is compiled (tasks/common/code.py); without it all works, only slower.
+    _succeeds(_python(), "-m", "compileall", "-q", "tasks", "models")
     if with_torch:
         _torch(digest)
+    if not (ROOT / "run.yaml").exists():
+        _succeeds(_python(), "-m", "local.cli", "render")  # its own sentence says what is wrong; the rest is set up
 
 
 def _make(digest: str) -> None:
@@ -104,7 +116,7 @@ def is_current(digest: str) -> bool:
     from local.paths import STAMP
 
     try:
-        stamp = json.loads(STAMP.read_text())
+        stamp = json.loads(STAMP.read_text(encoding="utf-8"))
         return bool(stamp["digest"] == digest and (Path(stamp["java_home"]) / "bin" / "java").exists())
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -123,13 +135,28 @@ def _environment() -> None:
     _run(*uv, "sync", "--python", _python(), "--require-hashes", "--compile-bytecode", *locks)
     _step("Installing Airloop itself")
     # The lock holds setuptools: building in the environment itself asks no registry for one.
-    _run(*uv, "install", "--quiet", "--python", _python(), "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+    # As ".": uv reads a path there as a requirement, in which a # or a ; of the checkout's name would end it.
+    _run(*uv, "install", "--quiet", "--python", _python(), "--no-deps", "--no-build-isolation", "--editable", ".")
+    _name_relatively(VENV)
+
+
+def _name_relatively(venv: Path) -> None:
+    """Names the checkout by a relative path where Python looks for it.
+
+    Python 3.11 reads that file in the locale's encoding, and ends where LC_ALL=C has no letters for the checkout's name.
+    """
+    for file in venv.glob("lib/python*/site-packages/__editable__.airloop-*.pth"):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        relative = [os.path.relpath(line, file.parent) if Path(line).is_absolute() else line for line in lines]
+        file.write_text("".join(f"{line}\n" for line in relative), encoding="utf-8")
 
 
 def _archive_classes(java_home: Path) -> None:
     """Makes the class-data archive that spares each Spark job some seconds; without it all works, only slower."""
+    from local import leaks
+
     _step("Preparing Spark's classes")
-    env = {**os.environ, "JAVA_HOME": str(java_home)}
+    env = {**leaks.without(os.environ), "JAVA_HOME": str(java_home)}
     done = subprocess.run(
         [str(_python()), "-m", "tasks.common.jvm"],
         env=env,
@@ -181,18 +208,21 @@ def _run(*command: str | Path) -> None:
 
 
 def _succeeds(*command: str | Path, quiet: bool = False) -> bool:
+    from local.paths import ROOT
+
     words = [str(word) for word in command]
     # uv leaves a lock file in the temporary folder for each build.
     with tempfile.TemporaryDirectory(prefix="airloop-setup-") as scratch:
         env = {**_install_environment(), "TMPDIR": scratch}
-        return subprocess.run(words, env=env, check=False, capture_output=quiet).returncode == 0
+        return subprocess.run(words, env=env, cwd=ROOT, check=False, capture_output=quiet).returncode == 0
 
 
 def _install_environment() -> dict[str, str]:
-    """This process's environment, with a cache in the checkout where there is no home to keep one in."""
+    """An installer's environment, with a cache in the checkout where there is no home to keep one in."""
+    from local import installers
     from local.paths import ROOT
 
-    env = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "VIRTUAL_ENV": ""}
+    env = {**installers.environment(os.environ), "VIRTUAL_ENV": ""}
     if not os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111 - Path.home() raises where there is none
         env.setdefault("UV_CACHE_DIR", str(ROOT / ".airloop" / "package-cache" / "uv"))
         env.setdefault("PIP_CACHE_DIR", str(ROOT / ".airloop" / "package-cache" / "pip"))

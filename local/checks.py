@@ -7,20 +7,26 @@ import shutil
 import sys
 from pathlib import Path
 
-from local import java
+from local import java, postgres
+from local.env import said
 from local.errors import LocalError
-from local.paths import HOME
+from local.paths import DEMO, HOME
 from local.place import HOST, Place
 from local.processes import holder, is_busy
 from local.services import Service
+from tasks.common import addresses, old_store
+from tasks.common.artefacts import Store
+from tasks.common.disk import LOCK
+from tasks.common.errors import AirloopError
+from tasks.common.urls import path_of
 
 DISK_BYTES = 6 * 1024**3
 MARKER = ".airloop-home"
-"""Lies in every home that `up` made; `down` deletes no folder without it."""
-KEPT = {"jdk", "package-cache", "source"}
-"""Downloads: `down` leaves them, so that the next start needs no network."""
-UNCLAIMED = ("secrets.json", "tmp")
-"""All that asking for the environment makes in a home that was never up."""
+"""Lies in every home that `up` made; `delete` deletes no folder without it."""
+KEPT = {"jdk", "package-cache", "source", DEMO}
+"""Downloads, so that the next start needs no network, and the demo's own home: `delete` leaves them."""
+UNCLAIMED = ("secrets.json", "tmp", addresses.FILE, LOCK)
+"""All that asking for the environment, and a start that was refused, make in a home that was never up."""
 
 
 def before_start(place: Place, programs: tuple[Service, ...], env: dict[str, str]) -> None:
@@ -31,10 +37,12 @@ def before_start(place: Place, programs: tuple[Service, ...], env: dict[str, str
     """
     check_python()
     check_home(place.home)
+    postgres.check(place.home)
+    check_store(env["AIRLOOP_STORE"])
     check_disk(place.home)
     for program in programs:
         check_port(program)
-    check_java(env)
+    check_java(env, said().get("JAVA_HOME", ""))
 
 
 def check_python() -> None:
@@ -45,11 +53,27 @@ def check_python() -> None:
 
 def check_home(home: Path) -> None:
     """The home does not exist yet, or is ours."""
+    name = str(home)
+    if set("{},") & set(name) or os.path.expandvars(name) != name:
+        raise LocalError(
+            f"AIRLOOP_HOME={home}: Spark splits its folders at a comma, DVC takes braces for placeholders, and Airflow puts in "
+            "the value of a $NAME; set AIRLOOP_HOME to a folder without these."
+        )
     if home.exists() and not is_ours(home):
         raise LocalError(
-            f"AIRLOOP_HOME={home} holds files that Airloop did not make, and `make down` would delete them; "
+            f"AIRLOOP_HOME={home} holds files that Airloop did not make, and `make delete` would delete them; "
             f"set AIRLOOP_HOME to a new folder."
         )
+
+
+def check_store(url: str) -> None:
+    """The store is not of a version that kept one model at its top; one that is elsewhere is not asked."""
+    if path_of(url) is None:
+        return
+    try:
+        old_store.refuse(Store(url))
+    except AirloopError as error:
+        raise LocalError(str(error)) from None
 
 
 def is_ours(home: Path) -> bool:
@@ -82,9 +106,11 @@ def check_port(program: Service) -> None:
     )
 
 
-def check_java(env: dict[str, str]) -> None:
-    """JAVA_HOME must hold a Java that Spark 4 runs on."""
+def check_java(env: dict[str, str], named: str = "") -> None:
+    """JAVA_HOME must hold a Java that Spark 4 runs on; where another is used than the ``named`` one, say so."""
     home = env.get("JAVA_HOME", "")
+    if named and named != home:
+        print(f"JAVA_HOME={named} is no complete Java 17 or 21, which Spark 4 needs; {home} is used.", flush=True)
     if not home or not os.access(Path(home) / "bin" / "java", os.X_OK):
         raise LocalError(f"Spark needs Java 17 or 21 and JAVA_HOME={home!r} holds none. {java.WAY_OUT}")
     if java.probe(Path(home) / "bin" / "java") is None:

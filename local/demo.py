@@ -19,20 +19,20 @@ from rich.markup import escape
 
 from local import compose, demo_report, keys
 from local.airflow_api import Airflow
-from local.env import environment, place
+from local.env import place, take_on
 from local.errors import LocalError
+from local.progress import waiting
 from local.trickle import Trickle
 from tasks.common import months, params
-from tasks.common.artefacts import Store, to_json, write_atomic
+from tasks.common.artefacts import to_json, write_atomic
 from tasks.common.environment import environment as tasks_environment
-from tasks.common.environment import store
+from tasks.common.environment import landing, store
 from tasks.common.errors import AirloopError
-from tasks.flights import landing
+from tasks.spec import example
 
 DAGS = ("ingest", "score", "monitor", "train", "deploy")
 PARSE_SECONDS = 90
-MONTHS = ("2013-03", "2013-12")
-"""THROUGH: from the end of the warm-up to the end of the example."""
+RUN_SECONDS = 3600
 
 
 class Demo:
@@ -42,10 +42,14 @@ class Demo:
         self.console = console
         self.airflow = airflow
         self.store = store()
-        self.params = params.load(tasks_environment().code / "params.yaml")
+        self.params = params.of_model(tasks_environment().code, tasks_environment().model)
         self.trickle = Trickle(online_url, self.store)
-        self.feed = landing.read_tables(landing.source())
+        self.example = example()
+        self.feed = self.example.read(self.example.source(), ())
         self.begun = time.monotonic()
+
+    def _dag(self, name: str) -> str:
+        return f"{tasks_environment().model}.{name}"
 
     def play(self, through: str) -> None:
         """Land each month and wait until the loop has come to rest; LocalError when a task fails for good."""
@@ -53,58 +57,57 @@ class Demo:
         for month in months.span(self.params.feed.first_month, through):
             with self._doing(f"{month}: landing"):
                 self._land(month)
-            self._follow("ingest", self.airflow.trigger("ingest", {"month": month}), month)
+            self._follow(self._dag("ingest"), self.airflow.trigger(self._dag("ingest"), {"month": month}), month)
             self._say(demo_report.landed_line(self.store, month))
             if month >= self.params.monitor.warmup_through:
                 self._settle(month)
 
     def _settle(self, month: str) -> None:
         """Follow what the landing set off: score, monitor and, where the labels ask for it, train and deploy."""
-        self._follow("score", self._started("score", month), month)
-        run = self._started("monitor", month)
-        self._follow("monitor", run, month)
+        self._follow(self._dag("score"), self._started(self._dag("score"), month), month)
+        run = self._started(self._dag("monitor"), month)
+        self._follow(self._dag("monitor"), run, month)
         self._say(demo_report.monitor_line(self.store, month))
-        if self.airflow.tasks("monitor", run)["request_retrain"]["state"] != "success":
+        if self.airflow.tasks(self._dag("monitor"), run)["request_retrain"]["state"] != "success":
             return
-        run = self._started("train", month)
-        self._follow("train", run, month)
+        run = self._started(self._dag("train"), month)
+        self._follow(self._dag("train"), run, month)
         self._say(demo_report.gate_line(self.store, month))
-        if self.airflow.tasks("train", run)["register"]["state"] != "success":
+        if self.airflow.tasks(self._dag("train"), run)["register"]["state"] != "success":
             return
-        self._follow("deploy", self._started("deploy", month), month)
+        self._follow(self._dag("deploy"), self._started(self._dag("deploy"), month), month)
         self._say(demo_report.live_line(self.store))
         if not self.trickle.running:
             self.trickle.start()
 
     def _land(self, month: str) -> None:
-        landing.land(month, self.feed, Store(tasks_environment().landing_url))
+        self.example.land(month, self.feed, landing())
 
     def _started(self, dag: str, month: str, seconds: float = 120) -> str:
         """Id of the run of ``dag`` for ``month`` that an asset event starts; LocalError when none comes."""
-        deadline = time.monotonic() + seconds
         with self._doing(f"{month}: waiting for {dag}"):
-            while time.monotonic() < deadline:
+            for _ in self._waiting(lambda: f"{dag} of {month} to begin", seconds):
                 found = [r for r in self.airflow.runs(dag) if r.get("partition_key") == month]
                 if found:
                     return str(found[-1]["dag_run_id"])
-                time.sleep(0.5)
         raise LocalError(
             f"No run of {dag} was started for {month}; see {self.airflow.url}/dags/{dag} and the scheduler's log."
         )
 
     def _follow(self, dag: str, run_id: str, month: str) -> None:
-        """Wait for a run, showing the task at work; LocalError with the failed task's last words."""
+        """Wait for a run, showing the task at work; LocalError with the failed task's last words, or when it takes too long."""
+        working: list[str] = []
         with self._doing(f"{month}: {dag}") as show:
-            while True:
+            for _ in self._waiting(lambda: " ".join([dag, "of", month, *working]), RUN_SECONDS):
                 run = self.airflow.run(dag, run_id)
                 if run["state"] == "success":
                     return
                 tasks = self.airflow.tasks(dag, run_id)
                 if run["state"] == "failed":
                     raise LocalError(self._last_words(dag, run_id, tasks))
-                working = [name for name, task in tasks.items() if task["state"] == "running"]
+                working[:] = [name for name, task in tasks.items() if task["state"] == "running"]
                 show(f"{month}: {dag} {' '.join(working)}")
-                time.sleep(0.5)
+        raise LocalError(f"{dag} of {month} has not ended after {RUN_SECONDS} s; see {self.airflow.url}/dags/{dag}.")
 
     def _last_words(self, dag: str, run_id: str, tasks: dict[str, dict[str, object]]) -> str:
         failed = [(name, task) for name, task in tasks.items() if task["state"] == "failed"]
@@ -115,16 +118,20 @@ class Demo:
         return f"{dag}.{name} failed. Its log ends with:\n" + "\n".join(f"  {line}" for line in log[-12:])
 
     def _wait_for_dags(self) -> None:
-        deadline = time.monotonic() + PARSE_SECONDS
+        missing = list(map(self._dag, DAGS))
         with self._doing("Airflow reads the DAGs"):
-            while missing := [dag for dag in DAGS if not self.airflow.knows(dag)]:
-                if time.monotonic() > deadline:
-                    errors = (
-                        "\n".join(self.airflow.import_errors())
-                        or "no import error is reported; its log says more: `.venv/bin/python -m local logs airflow-dag-processor`"
-                    )
-                    raise LocalError(f"Airflow does not know {', '.join(missing)}: {errors}")
-                time.sleep(0.5)
+            for _ in self._waiting(lambda: f"Airflow to read {' '.join(missing)}", PARSE_SECONDS):
+                missing[:] = [dag for dag in missing if not self.airflow.knows(dag)]
+                if not missing:
+                    return
+        errors = (
+            "\n".join(self.airflow.import_errors())
+            or "no import error is reported; its log says more: `.venv/bin/python -m local logs airflow-dag-processor`"
+        )
+        raise LocalError(f"Airflow does not know {', '.join(missing)}: {errors}")
+
+    def _waiting(self, what: Callable[[], str], seconds: float) -> Iterator[None]:
+        return waiting(what, seconds, 0.5, said=not self.console.is_terminal)
 
     def _say(self, line: str) -> None:
         elapsed = time.monotonic() - self.begun
@@ -142,10 +149,11 @@ class Demo:
 
 def _check(through: str) -> None:
     """LocalError unless ``through`` is a month that the example has, and one with a model to see."""
-    if through not in months.span(*MONTHS):
+    first, last = example().first_model, example().last
+    if through not in months.span(first, last):
         raise LocalError(
-            f"THROUGH={through} is no month from {MONTHS[0]} to {MONTHS[1]}: the example has the year 2013, and its "
-            "first model comes when March has landed."
+            f"THROUGH={through} is no month from {first} to {last}: the example's first model comes when {first} has "
+            f"landed, and {last} is its last month."
         )
 
 
@@ -160,18 +168,26 @@ def _play(through: str, console: Console, airflow: Airflow, online_url: str) -> 
 
 
 def _embedded(through: str, console: Console) -> tuple[dict[str, Any], str]:
-    """Start this machine's services afresh and play on them; returns the report and the login."""
-    from local import stack  # what starts services is not in the images
+    """Start services in the demo's own home, emptied before, and play on them; returns the report and the login."""
+    from local import delete, stack  # what starts services is not in the images
 
+    home = place().home
+    console.print(
+        f"The demo has a home of its own, {home}, which each `make demo` empties, and ports of its own; "
+        f"what `make up` keeps in {home.parent} is not touched.",
+        highlight=False,
+        soft_wrap=True,
+    )
     stack.down()
+    delete.empty(home)
     where = stack.up()
     return _play(through, console, Airflow(), where.online_url), keys.load(where.home)["admin_password"]
 
 
 def _compose(through: str, without: Sequence[str]) -> tuple[dict[str, Any], str]:
-    """Start docker-compose.yaml afresh and play inside; returns the report and the login."""
-    source = landing.source()  # with this machine's own way to the package index
-    compose.down()
+    """Start docker-compose.yaml afresh, as the demo's own project, and play inside; returns the report and the login."""
+    source = example().source()  # with this machine's own way to the package index
+    compose.delete(sure=True)
     compose.up(without)
     report = compose.play(through, source)
     if stopped := report.get("stopped"):
@@ -192,6 +208,18 @@ def _within(through: str, console: Console, result: Path) -> int:
     return 0
 
 
+def _project() -> None:
+    """From here on docker compose means the demo's own project and ports, and what is fetched goes to its home."""
+    os.environ.update({**compose.settings(), "AIRLOOP_HOME": str(place().home), "AIRLOOP_DEMO": ""})
+
+
+def _lineage(containers: bool) -> str:
+    """The command that says where a prediction of the demo comes from."""
+    if containers:
+        return f"docker compose -p {compose.project()} run --rm airflow-cli python -m tasks.lineage {{}}"
+    return "make lineage DEMO=1 PREDICTION={}"
+
+
 def main() -> int:
     """Start clean, play, report; leave the services up. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -204,17 +232,17 @@ def main() -> int:
     if args.result:
         return _within(args.through, console, args.result)
     begun = time.monotonic()
-    suffix = " PLACE=compose" if args.place == "compose" else ""
-    lineage = (
-        "docker compose run --rm airflow-cli python -m tasks.lineage {}" if suffix else "make lineage PREDICTION={}"
-    )
-    what_is_up = f"What is up stays up: `make down{suffix}` stops it, `make demo{suffix}` starts afresh."
+    containers = args.place == "compose"
+    suffix = " PLACE=compose" if containers else ""
+    what_is_up = f"What is up stays up: `make down{suffix} DEMO=1` stops it, `make demo{suffix}` starts afresh."
     try:
-        os.environ.update(environment())  # before anything of tasks reads it
+        os.environ["AIRLOOP_DEMO"] = "1"
+        _project() if containers else take_on()  # before anything of tasks reads it
         _check(args.through)
-        played, password = _compose(args.through, args.without) if suffix else _embedded(args.through, console)
-        report = demo_report.write(played, demo_report.links(place(), password), time.monotonic() - begun)
-        demo_report.show(report, console, lineage, f"make down{suffix}")
+        played, password = _compose(args.through, args.without) if containers else _embedded(args.through, console)
+        where = compose.place() if containers else place()
+        report = demo_report.write(played, demo_report.links(where, password), time.monotonic() - begun)
+        demo_report.show(report, console, _lineage(containers), suffix)
     except (LocalError, AirloopError) as error:
         console.print(f"[bold red]Stopped:[/] {escape(str(error))}", highlight=False)
         console.print(what_is_up, highlight=False)

@@ -11,8 +11,10 @@ from rich.table import Table
 
 from local.paths import ROOT
 from local.place import Place
+from tasks import spec
 from tasks.common import landed
 from tasks.common.artefacts import Store, to_json, write_atomic
+from tasks.common.environment import environment
 from tasks.common.ledger import Ledger
 
 REPORT = ROOT / "reports" / "demo.json"
@@ -21,11 +23,12 @@ REPORT = ROOT / "reports" / "demo.json"
 def landed_line(store: Store, month: str) -> str:
     """How many rows a month brought."""
     record = landed.read(store, month)
-    counts = record.counts["flights"] if record else {}
+    model = spec.current()
+    counts = record.counts[model.rows] if record else {}
     bad: dict[str, int] = dict(record.counts.get("reasons", {})) if record else {}
     away = quarantined(record) if record else 0
     why = f" ({escape(', '.join(f'{n} x {reason}' for reason, n in bad.items()))})" if bad else ""
-    return f"[bold]{month}[/] landed: {counts['landed']:,} flights, {away} rows quarantined{why}"
+    return f"[bold]{month}[/] landed: {counts['landed']:,} {model.words.rows}, {away} rows quarantined{why}"
 
 
 def quarantined(record: landed.Landed) -> int:
@@ -102,7 +105,7 @@ def write(played: dict[str, Any], found: dict[str, Any], seconds: float) -> dict
     return report
 
 
-def show(report: dict[str, Any], console: Console, lineage: str, down: str) -> None:
+def show(report: dict[str, Any], console: Console, lineage: str, place: str) -> None:
     """The table of months, the links, and the commands that ask where a prediction comes from and stop it all."""
     table = Table(title="Months", title_justify="left")
     for name in ("month", "landed", "quarantined", "champion", "AUC", "log loss", "ECE", "retrain", "outcome"):
@@ -145,7 +148,8 @@ def show(report: dict[str, Any], console: Console, lineage: str, down: str) -> N
             soft_wrap=True,
         )
     console.print(
-        f"Done in {report['seconds']:.0f} s; {REPORT.relative_to(ROOT)} has it for machines. `{down}` stops and deletes it all.",
+        f"Done in {report['seconds']:.0f} s; {REPORT.relative_to(ROOT)} has it for machines. All this is the demo's own, beside "
+        f"what `make up` starts: `make down{place} DEMO=1` stops it, `make delete{place} DEMO=1` deletes it.",
         highlight=False,
         soft_wrap=True,
     )
@@ -157,14 +161,14 @@ def _openable(uri: str, page: str) -> str:
 
 
 def _month(store: Store, record: landed.Landed) -> dict[str, Any]:
-    month, flights = record.month, record.counts["flights"]
+    month, counts = record.month, record.counts[spec.current().rows]
     report = store.read_json(f"reports/{month}/monitor.json") if store.exists(f"reports/{month}/monitor.json") else None
     measured = _measures(report) if report else {"auc": None, "log_loss": None, "ece": None}
     retrain = bool(report and report["decision"]["retrain"])
     return {
         "month": month,
-        "landed": flights["landed"],
-        "kept": flights["kept"],
+        "landed": counts["landed"],
+        "kept": counts["kept"],
         "quarantined": quarantined(record),
         "champion": report["champion"]["version"] if report and report.get("champion") else None,
         **measured,
@@ -196,5 +200,5 @@ def _gates(store: Store, month: str) -> list[dict[str, Any]]:
     return [
         {"run": name.split("/")[1], **json.loads(store.read(name))}
         for name in store.names("runs")
-        if name.endswith("/gate.json") and name.startswith(f"runs/train-{month}-")
+        if name.endswith("/gate.json") and name.startswith(f"runs/{environment().model}-train-{month}-")
     ]

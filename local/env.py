@@ -2,20 +2,32 @@
 
 AIRLOOP_* variables say where things are. Each is optional; one that is set in the process, or else in the checkout's
 `.env`, wins over the default. So do the settings in airflow_settings.tuning(); all others keep what runs here inside its
-home, whatever a shell has exported for other work.
+home, whatever a shell has exported for other work (leaks.py).
 """
 
 from __future__ import annotations
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
-from local import airflow_settings, keys
-from local.errors import LocalError
-from local.paths import ROOT, STAMP, home_from, scripts
-from local.place import HOST, PORTS, Place
-from tasks.common import jvm
+from local import airflow_settings, dotenv, java, keys, leaks, ports, postgres
+from local.paths import ROOT, STAMP, home_from, is_demo, scripts
+from local.place import HOST, PORTS, Place, mlflow_path
+from tasks.common import jvm, network
+from tasks.common.environment import default_model
+from tasks.common.urls import url_of
+
+WORK = {
+    "AIRLOOP_STORE",
+    "AIRLOOP_LANDING",
+    "AIRLOOP_DVC_REMOTE",
+    "AIRLOOP_DVC_CACHE",
+    "AIRLOOP_ONLINE_URL",
+    "AIRLOOP_STUDIES",
+}
+"""Where a team's work lies."""
 
 
 def place() -> Place:
@@ -25,49 +37,60 @@ def place() -> Place:
         LocalError: a port is not a number from 1 to 65535, or two services share one.
     """
     told = said()
-    ports = {name: _port(name, told.get(name, ""), default) for name, default in PORTS.items()}
-    if len(set(ports.values())) < len(ports):
-        raise LocalError(f"Two services share a port ({ports}); give each of {', '.join(PORTS)} its own.")
+    home = home_from(told)
     code = Path(told.get("AIRLOOP_CODE") or ROOT).absolute()
-    return Place(home_from(told), code, *ports.values())
+    airflow, mlflow, online = ports.of(home, told).values()
+    return Place(home, code, airflow, mlflow, online, mlflow_path(home))
 
 
 def environment() -> dict[str, str]:
     """Every variable of ours, to be laid over `os.environ`; makes the home's secrets and scratch folder."""
     where = place()
     (where.home / "tmp").mkdir(parents=True, exist_ok=True)
-    told = said()
-    java_home = told.get("JAVA_HOME") or _stamped_java()
-    defaults = {**_airloop(where), **airflow_settings.tuning()}
+    demo = is_demo(said())
+    told = _of_demo(said()) if demo else said()
+    java_home = java.usable(told.get("JAVA_HOME", ""), _stamped_java())
+    secrets = keys.load(where.home)
+    defaults = {**_airloop(where), "AIRLOOP_ADMIN_TOKEN": keys.admin_token(secrets), **airflow_settings.tuning()}
     fixed = {
         **_tools(where, java_home),
-        **airflow_settings.fixed(where, keys.load(where.home)),
+        **airflow_settings.fixed(where, secrets),
         "AIRLOOP_HOME": str(where.home),
+        "AIRLOOP_DEMO": "",  # the home above is the demo's by now
         "AIRLOOP_CODE": str(where.code),
         "PATH": _path(java_home),
         "PYTHONPATH": str(where.code),
+        "PYTHONUTF8": "1",  # whatever the locale: names, logs and records are UTF-8
+        **network.settings(told),
         **({"JAVA_HOME": java_home} if java_home else {}),
     }
-    from_file = {name: value for name, value in _file().items() if name not in os.environ}
-    return {**from_file, **defaults, **{name: told[name] for name in defaults if told.get(name)}, **fixed}
+    none = dict.fromkeys(WORK, "") if demo else {}
+    shell = leaks.without(os.environ)
+    from_file = {
+        name: value for name, value in dotenv.read(ROOT / ".env").items() if name in told and name not in shell
+    }
+    return {**none, **from_file, **defaults, **{name: told[name] for name in defaults if told.get(name)}, **fixed}
 
 
 def _airloop(where: Place) -> dict[str, str]:
     home = where.home
     return {
         "AIRLOOP_PLACE": "embedded",
-        "AIRLOOP_STORE": (home / "store").as_uri(),
-        "AIRLOOP_LANDING": (home / "landing").as_uri(),
+        "AIRLOOP_MODEL": default_model(where.code),  # whatever run.yaml is about just now
+        "AIRLOOP_STORE": url_of(home / "store"),
+        "AIRLOOP_LANDING": url_of(home / "landing"),
         "AIRLOOP_DVC_REMOTE": str(home / "remote"),
         "AIRLOOP_DVC_CACHE": str(home / "cache"),
+        "AIRLOOP_STUDIES": postgres.url(home, "studies"),
         "AIRLOOP_ONLINE_URL": where.online_url,
         "AIRLOOP_APPRISE_URL": "",
-        **{name: str(port) for name, port in zip(PORTS, _ports(where), strict=True)},
+        **{name: str(port) for name, port in where.ports.items()},
     }
 
 
-def _ports(where: Place) -> tuple[int, int, int]:
-    return where.airflow_port, where.mlflow_port, where.online_port
+def _of_demo(told: dict[str, str]) -> dict[str, str]:
+    """Without what says where the work of `make up` lies: the demo reads and writes in its own home only."""
+    return {name: value for name, value in told.items() if name not in WORK and name not in PORTS}
 
 
 def _tools(where: Place, java_home: str) -> dict[str, str]:
@@ -85,12 +108,14 @@ def _tools(where: Place, java_home: str) -> dict[str, str]:
         "DVC_SITE_CACHE_DIR": str(home / "dvc-site"),
         "DVC_GLOBAL_CONFIG_DIR": str(home / "dvc-config"),  # a developer's own remotes must not leak in
         "GIT_PYTHON_REFRESH": "quiet",
+        "SPARK_HOME": str(spark_home()),
+        "SPARK_CONF_DIR": str(spark_home() / "conf"),  # which PySpark does not have
         "PYSPARK_PYTHON": python,
         "PYSPARK_DRIVER_PYTHON": python,
         "SPARK_LOCAL_IP": HOST,  # the driver's and the block manager's ports
         "SPARK_LOCAL_DIRS": str(home / "tmp"),
         # A Spark that is killed leaves its files where the JVM keeps temporary ones, and every JVM leaves its counters.
-        "SPARK_SUBMIT_OPTS": f'-Djava.io.tmpdir="{home / "tmp"}" {jvm.options(java_home)}',
+        "SPARK_SUBMIT_OPTS": " ".join((jvm.flag(f"-Djava.io.tmpdir={home / 'tmp'}"), jvm.options(java_home))),
     }
 
 
@@ -102,35 +127,29 @@ def _path(java_home: str) -> str:
 
 def _stamped_java() -> str:
     try:
-        return str(json.loads(STAMP.read_text())["java_home"])
+        return str(json.loads(STAMP.read_text(encoding="utf-8"))["java_home"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
 def said() -> dict[str, str]:
-    """The process's environment, over the checkout's `.env`."""
-    return {**_file(), **os.environ}
+    """The process's environment without what was set for other work, over the checkout's `.env`."""
+    return {**dotenv.read(ROOT / ".env"), **leaks.without(os.environ)}
 
 
-def _file() -> dict[str, str]:
-    """What the checkout's `.env` says: lines of NAME=value; # starts a remark. No file says nothing."""
-    said = {}
-    try:
-        lines = (ROOT / ".env").read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        name, equals, value = line.strip().removeprefix("export ").partition("=")
-        if equals and not name.startswith("#"):
-            said[name.strip()] = value.strip().strip("'\"")
-    return said
+def whole() -> dict[str, str]:
+    """The environment of a process of ours: this one's without what was set for other work, and ours over it."""
+    return {**leaks.without(os.environ), **environment()}
 
 
-def _port(name: str, raw: str, default: int) -> int:
-    try:
-        port = int(raw or default)
-    except ValueError:
-        port = 0
-    if not 0 < port < 65536:
-        raise LocalError(f"{name}={raw!r} is no port; use a number from 1 to 65535.")
-    return port
+def take_on() -> None:
+    """Make that the environment of this process."""
+    made = whole()
+    os.environ.clear()
+    os.environ.update(made)
+
+
+def spark_home() -> Path:
+    """Where PySpark keeps its Spark."""
+    found = find_spec("pyspark")
+    return Path(found.origin).parent if found and found.origin else scripts()

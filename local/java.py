@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from local import leaks
 from local.errors import LocalError
 from local.paths import JDK_CACHE
 
@@ -56,6 +57,32 @@ def ensure(python: Path) -> Java:
     raise LocalError(f"Spark needs Java 17 or 21 with all its modules: none was found, and {reason}. {WAY_OUT}")
 
 
+def usable(named: str, stamped: str) -> str:
+    """The home of the Java to run: the named one if Spark 4 runs on it, else the one that setting up found or fetched.
+
+    Args:
+        named: JAVA_HOME; empty where it is not set.
+        stamped: home of the Java that `make setup` chose; empty where there is none.
+    """
+    if not named or named == stamped:
+        return named or stamped
+    there = os.access(Path(stamped, "bin", "java"), os.X_OK) if stamped else False
+    return named if not there or fits(Path(named)) else stamped
+
+
+def fits(home: Path) -> bool:
+    """Whether Spark 4 runs on the Java there; by the file `release` that Javas have, which takes no process."""
+    try:
+        lines = (home / "release").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return probe(home / "bin" / "java") is not None
+    said = {name: value.strip('"') for name, _, value in (line.partition("=") for line in lines)}
+    major = said.get("JAVA_VERSION", "").partition(".")[0]
+    if not major.isdigit() or not os.access(home / "bin" / "java", os.X_OK):
+        return probe(home / "bin" / "java") is not None
+    return int(major) in VERSIONS and MODULE in said.get("MODULES", MODULE).split()
+
+
 def probe(binary: Path) -> Java | None:
     """Asks one `java` for its home, version and modules; None when Spark 4 cannot run on it."""
     settings = _output([str(binary), "-XshowSettings:properties", "-version"])
@@ -92,7 +119,8 @@ def _download(python: Path) -> str:
 
 def _output(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        env = leaks.without(os.environ)  # options for every Java would speak first, or keep this one from starting
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout + done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +30,20 @@ def scripts() -> Path:
     return here if (here / "airflow").exists() else VENV / "bin"
 
 
-def home_from(environ: os._Environ[str] | dict[str, str]) -> Path:
-    """AIRLOOP_HOME as an absolute path, a relative one taken from the checkout; <checkout>/.airloop where it is unset."""
+DEMO = "demo"
+"""The folder in a home that is the home of its demo."""
+
+
+def home_from(environ: Mapping[str, str]) -> Path:
+    """AIRLOOP_HOME as an absolute path, a relative one taken from the checkout; <checkout>/.airloop where it is unset.
+
+    With AIRLOOP_DEMO=1 the home of the demo, a folder in that one.
+    """
     raw = environ.get("AIRLOOP_HOME", "")
-    return Path(os.path.normpath(ROOT / Path(raw).expanduser())) if raw else HOME
+    home = Path(os.path.normpath(ROOT / Path(raw).expanduser())) if raw else HOME
+    return home / DEMO if is_demo(environ) else home
+
+
+def is_demo(environ: Mapping[str, str]) -> bool:
+    """Whether the demo is meant, and not what `make up` starts."""
+    return environ.get("AIRLOOP_DEMO", "") not in {"", "0"}

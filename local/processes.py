@@ -15,13 +15,28 @@ MARK = "AIRLOOP_SUPERVISED"
 
 
 def ours(home: Path) -> list[psutil.Process]:
-    """All live processes that `up` started for this home, however far below, whoever has adopted them since."""
-    found = []
+    """All live processes that `up` started for this home, however far below, whoever has adopted them since.
+
+    What stands below a marked one is ours too: PostgreSQL's processes write over the environment that the system shows.
+    """
+    marks: dict[psutil.Process, str | None] = {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(MARK) == str(home):
-                found.append(process)
-    return [process for process in found if is_live(process)]
+            marks[process] = None
+            marks[process] = process.environ().get(MARK)
+    found = [process for process, mark in marks.items() if mark == str(home)]
+    below = [
+        process
+        for process, mark in marks.items()
+        if mark is None and _stands_below(process, {one.pid for one in found})
+    ]
+    return [process for process in [*found, *below] if process.pid != os.getpid() and is_live(process)]
+
+
+def _stands_below(process: psutil.Process, pids: set[int]) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return any(parent.pid in pids for parent in process.parents())
+    return False
 
 
 def is_live(process: psutil.Process) -> bool:
@@ -66,11 +81,18 @@ def is_busy(host: str, port: int) -> bool:
 
 
 def holder(port: int) -> str:
-    """Who listens on the port, as "name, process 123"; empty where the system does not say."""
+    """Who listens on the port, as "name, process 123 of the Airloop in /home"; empty where the system does not say."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if port in _ports(process):
-                return f"{process.name()}, process {process.pid}"
+                return f"{process.name()}, process {process.pid}{_home_of(process)}"
+    return ""
+
+
+def _home_of(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error, OSError):
+        if home := process.environ().get(MARK):
+            return f" of the Airloop in {home}"
     return ""
 
 

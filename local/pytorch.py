@@ -5,14 +5,12 @@ Standard library only. What it stands on is locked in requirements/torch.txt, it
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from local import installers
 from local.paths import ROOT, TORCH_STAMP, VENV
 
 LOCK = ROOT / "requirements" / "torch.txt"
@@ -44,7 +42,7 @@ def install(run: Run, python: Path, main_digest: str, environ: Mapping[str, str]
     A folder or page of wheels that pip or uv is configured with is asked first, then the index that uv knows for the build.
     """
     chosen = build(environ)
-    version = VERSION.read_text().strip()
+    version = VERSION.read_text(encoding="utf-8").strip()
     TORCH_STAMP.unlink(missing_ok=True)
     uv = (python, "-m", "uv", "pip", "install", "--python", python, "--compile-bytecode")
     if not run(*uv, "--quiet", "--require-hashes", "-r", LOCK):
@@ -60,30 +58,17 @@ def install(run: Run, python: Path, main_digest: str, environ: Mapping[str, str]
 
 
 def find_links(environ: Mapping[str, str]) -> list[str]:
-    """Folders and pages of wheels that uv's or pip's settings name; uv itself does not look at pip's."""
-    found = environ.get("UV_FIND_LINKS", "").replace(",", " ").split()
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"],
-        env={**environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
-    for line in listed.splitlines():
-        name, _, value = line.partition("=")
-        if name.endswith(".find-links"):
-            found += str(ast.literal_eval(value)).split()
-    # pip's own variable, where there is no pip to ask.
-    return list(dict.fromkeys(found + environ.get("PIP_FIND_LINKS", "").split()))
+    """Folders and pages of wheels that uv's or pip's settings name."""
+    return [place for place in installers.environment(environ).get("UV_FIND_LINKS", "").split(",") if place]
 
 
 def _wanted_stamp(main_digest: str, chosen: str) -> dict[str, str]:
     digest = hashlib.sha256(main_digest.encode() + LOCK.read_bytes()).hexdigest()
-    return {"digest": digest, "version": VERSION.read_text().strip(), "build": chosen}
+    return {"digest": digest, "version": VERSION.read_text(encoding="utf-8").strip(), "build": chosen}
 
 
 def _stamp() -> dict[str, str]:
     try:
-        return dict(json.loads(TORCH_STAMP.read_text()))
+        return dict(json.loads(TORCH_STAMP.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from local import postgres
 from local.paths import scripts
 from local.place import HOST, Place
+from tasks.common.urls import url_of
 
 
 def _answering(_body: object, _since: datetime) -> bool:
@@ -22,24 +24,41 @@ class Service:
     name: str
     title: str
     command: tuple[str, ...]
-    health_url: str
+    health_url: str = ""
     port: int | None = None
     """The port it must itself be listening on, with the variable that moves it; None for Airflow's quiet parts."""
     port_variable: str = ""
     healthy: Callable[[object, datetime], bool] = _answering
     """Reads the health endpoint's JSON body (None if it is no JSON); `since` is when this process started, in UTC."""
     stop_seconds: int = 10
+    answers: Callable[[int], bool] | None = None
+    """In place of a health endpoint: whether the process of this id is well."""
+    first: bool = False
+    """The others start when it is well, and stop before it."""
 
 
 def services(place: Place) -> tuple[Service, ...]:
-    """All services, in the order of their start. The online service is left out while serving/app.py does not exist."""
+    """All services; those that are first stand first. The online service is left out while serving/app.py does not exist."""
     online = (_online(place),) if (place.code / "serving" / "app.py").exists() else ()
-    return (_mlflow(place), _api_server(place), *_airflow_parts(place), *online)
+    return (_postgres(place), _mlflow(place), _api_server(place), *_airflow_parts(place), *online)
+
+
+def _postgres(place: Place) -> Service:
+    home = place.home
+    return Service(
+        "postgres",
+        "PostgreSQL",
+        (str(scripts() / "python"), "-m", "local.postgres_server", str(home)),
+        stop_seconds=30,
+        answers=lambda pid: postgres.answers(home, pid),
+        first=True,
+    )
 
 
 def _mlflow(place: Place) -> Service:
     home = place.home / "mlflow"
-    hosts = f"{HOST}:{place.mlflow_port},localhost:{place.mlflow_port}"
+    # Any port: `ssh -L` moves it. A page of another site must not reach it by a name that resolves to loopback.
+    hosts = f"{HOST}:*,localhost:*,[[]::1]:*"
     return Service(
         "mlflow",
         "MLflow",
@@ -47,9 +66,10 @@ def _mlflow(place: Place) -> Service:
             str(scripts() / "mlflow"),
             "server",
             *("--host", HOST, "--port", str(place.mlflow_port), "--workers", "1"),
-            *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"),
-            *("--artifacts-destination", str(home / "artifacts")),
-            *("--allowed-hosts", hosts),  # a page of another site must not reach it by a name that resolves to loopback
+            *("--backend-store-uri", postgres.url(place.home, "mlflow")),
+            *("--artifacts-destination", url_of(home / "artifacts")),  # of a bare path MLflow decodes the escapes
+            *("--static-prefix", place.mlflow_path),
+            *("--allowed-hosts", hosts),
         ),
         f"{place.mlflow_url}/health",
         place.mlflow_port,
@@ -97,6 +117,9 @@ def _online(place: Place) -> Service:
             str(scripts() / "uvicorn"),
             "serving.app:app",
             *("--host", HOST, "--port", str(place.online_port), "--no-access-log"),
+            *("--http", "serving.whole:Protocol"),
+            *("--timeout-keep-alive", "75"),  # longer than a proxy in front keeps a connection that it does not use
+            *("--timeout-graceful-shutdown", "5"),  # a client that sent half a request keeps nothing from ending
         ),
         f"{place.online_url}/healthz",
         place.online_port,

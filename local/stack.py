@@ -1,11 +1,10 @@
-"""`up`, `down` and `status`: every service of one machine, started, watched until it is well, and stopped without a trace."""
+"""`up`, `down` and `status`: every service of one machine, started, watched until it is well, and stopped."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -14,14 +13,16 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from local import airflow_settings, checks, keys, processes, supervise
-from local.env import environment, place
+from local import airflow_settings, checks, keys, ports, postgres, processes, supervise
+from local.env import environment, place, said, whole
 from local.errors import LocalError
 from local.paths import ROOT, scripts
 from local.place import Place
-from local.progress import Lines
+from local.progress import Lines, waiting
 from local.services import Service, services
 
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens this machine's own addresses, past every proxy that a shell names."""
 START_SECONDS = 300
 """25 s where nothing else runs, a minute on a busy laptop; past five something is wrong."""
 
@@ -32,20 +33,19 @@ def up() -> Place:
     Raises:
         LocalError: a check failed, or a service did not get well; then nothing is left running.
     """
-    where = place()
-    programs = services(where)
-    env = environment()
-    config = supervise.configuration(where.home, programs, _digest(env))
+    where, programs, env, config = _planned(place())
     if running(where.home) and supervise.runs(where.home, config):
         _resume(where, programs)
         return where
     _end_all(where.home)
+    checks.check_home(where.home)
+    where, programs, env, config = _planned(ports.settle(where, said()))
     checks.before_start(where, programs, env)
     _prepare(where)
     started = time.monotonic()
-    supervise.start(where.home, config, _supervised_environment(where.home))
+    supervise.start(where.home, config, programs, _supervised_environment(where.home))
     try:
-        wait_until_well(where, programs)
+        _start(where, programs)
     except (LocalError, KeyboardInterrupt):
         _end_all(where.home)
         raise
@@ -53,21 +53,36 @@ def up() -> Place:
     return where
 
 
+def _planned(where: Place) -> tuple[Place, tuple[Service, ...], dict[str, str], str]:
+    """The place with its programs, their environment and supervisord's configuration."""
+    programs, env = services(where), environment()
+    return where, programs, env, supervise.configuration(where.home, programs, _digest(env))
+
+
 def _resume(where: Place, programs: tuple[Service, ...]) -> None:
     """Has what has stopped start again, and leaves alone what runs: tasks may be at work."""
     if unwell(where, programs):
-        supervise.start_stopped(where.home)
-        wait_until_well(where, programs)
+        _start(where, programs)
     print("Already up.")
 
 
-def down(*, keep: bool = False) -> None:
-    """Stops all that `up` started, and deletes the home's state unless `keep`."""
-    where = place()
-    count = _end_all(where.home)
+def _start(where: Place, programs: tuple[Service, ...]) -> None:
+    """Has everything run that does not, the database before those that need it."""
+    first = tuple(program for program in programs if program.first)
+    supervise.start_stopped(where.home, first)
+    wait_until_well(where, first)
+    postgres.make_databases(where.home)
+    _migrate(where.home)
+    others = tuple(program for program in programs if not program.first)
+    supervise.start_stopped(where.home, others)
+    wait_until_well(where, others)
+
+
+def down() -> None:
+    """Stops all that `up` started; its data stay."""
+    home = place().home
+    count = _end_all(home)
     print(f"Stopped {count} processes." if count else "Nothing was running.")
-    if not keep:
-        _delete(where.home)
 
 
 def running(home: Path) -> bool:
@@ -86,10 +101,12 @@ def is_well(program: Service, state: dict[str, object]) -> bool:
     pid, start = state.get("pid"), state.get("start")
     if state.get("statename") not in {"RUNNING", "STARTING"} or not isinstance(pid, int) or not isinstance(start, int):
         return False
+    if program.answers is not None:
+        return program.answers(pid)
     if program.port is not None and not processes.listens(pid, program.port):
         return False
     try:
-        with urllib.request.urlopen(program.health_url, timeout=5) as answer:
+        with _DIRECT.open(program.health_url, timeout=5) as answer:
             body = answer.read()
     except (OSError, urllib.error.URLError):
         return False
@@ -102,55 +119,55 @@ def wait_until_well(where: Place, programs: tuple[Service, ...]) -> None:
     Raises:
         LocalError: one gave up or took more than START_SECONDS; the message ends with its last words.
     """
-    waiting = list(programs)
-    begun = time.monotonic()
+    left = list(programs)
     with Lines({program.name: program.title for program in programs}) as lines:
-        while waiting:
+        for _ in waiting(lambda: ", ".join(p.title for p in left), START_SECONDS, 0.3, said=not lines.live):
             states = supervise.states(where.home) or {}
-            for program in list(waiting):
+            for program in list(left):
                 state = states.get(program.name, {})
-                if state.get("statename") == "FATAL" or time.monotonic() - begun > START_SECONDS:
+                if state.get("statename") == "FATAL":
                     raise LocalError(_did_not_start(where, program))
                 if is_well(program, state):
-                    waiting.remove(program)
+                    left.remove(program)
                     url = program.health_url.split("/", 3)[:3] if program.port else []
                     lines.done(program.name, "/".join(url))
-            time.sleep(0.3)
+            if not left:
+                return
+    raise LocalError(_did_not_start(where, left[0]))
 
 
 def _did_not_start(where: Place, program: Service) -> str:
     log = where.home / "logs" / f"{program.name}.log"
-    words = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else []
+    words = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:] if log.exists() else []
     return "\n".join(
         [f"{program.title} did not start. Its log is {log} and ends with:", *(f"  {line}" for line in words)]
     )
 
 
 def _prepare(where: Place) -> None:
-    env = {**os.environ, **environment()}
     for folder in ("airflow", "mlflow", "logs", "run", "store", "landing", "remote", "cache", "tmp"):
         (where.home / folder).mkdir(parents=True, exist_ok=True)
     (where.home / checks.MARKER).touch()
     login = {"admin": keys.load(where.home)["admin_password"]}
     keys.write_private(airflow_settings.passwords_file(where.home), json.dumps(login) + "\n")
-    _migrate(where.home, env)
 
 
-def _migrate(home: Path, env: dict[str, str]) -> None:
-    """Makes or upgrades Airflow's database, unless this version of Airflow did so before (the command takes seconds)."""
-    done_by = home / "airflow" / f".migrated-{version('apache-airflow-core')}"
-    if done_by.exists():
+def _migrate(home: Path) -> None:
+    """Makes or upgrades Airflow's tables, unless this version of Airflow did so before (the command takes seconds)."""
+    done_by = f"migrated by {version('apache-airflow-core')}"
+    if postgres.remark(home, "airflow") == done_by:
         return
     with Lines({"db": "Airflow's database"}) as lines:
         command = [str(scripts() / "airflow"), "db", "migrate"]
+        env = _supervised_environment(home)
         done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise LocalError(
-                f"`airflow db migrate` failed; `make down` deletes the database, then `make up` makes a new one:\n"
+                f"`airflow db migrate` failed; `make delete` deletes the database with all other data, then `make up` begins afresh:\n"
                 f"{(done.stdout + done.stderr)[-2000:]}"
             )
         lines.done("db", "")
-    done_by.touch()
+    postgres.set_remark(home, "airflow", done_by)
 
 
 def _supervised_environment(home: Path) -> dict[str, str]:
@@ -158,8 +175,7 @@ def _supervised_environment(home: Path) -> dict[str, str]:
     # Tasks that are killed leave their temporary files; multiprocessing's sockets there want a short path.
     temporary = {"TMPDIR": str(scratch)} if len(os.fsencode(scratch)) < 60 else {}
     return {
-        **os.environ,
-        **environment(),
+        **postgres.without_libpq(whole()),
         **temporary,
         processes.MARK: str(home),
         # Without it setproctitle writes over the environment that /proc shows, and the mark with it.
@@ -176,31 +192,14 @@ def _digest(env: dict[str, str]) -> str:
 def _end_all(home: Path) -> int:
     """Ends this home's supervisord and all below it, and what a killed supervisord has left; returns how many there were."""
     before = processes.ours(home)
+    if before:
+        print(f"Stopping {len(before)} processes of {home}…", flush=True)
     if running(home):
         supervise.shut_down(home)
     # Tasks have process groups of their own, so supervisord does not reach them.
-    processes.end(processes.ours(home))
+    processes.end(process for process in processes.ours(home) if process not in postgres.processes_of(home))
+    postgres.stop(home)
     return len(before)
-
-
-def _delete(home: Path) -> None:
-    socket = supervise.socket_path(home)
-    if socket.parent != home / "run":
-        shutil.rmtree(socket.parent, ignore_errors=True)
-    if not home.exists() or not checks.is_ours(home):
-        return
-    for entry in list(home.iterdir()):
-        if entry.name not in checks.KEPT:
-            _remove(entry)
-    if not any(home.iterdir()):
-        home.rmdir()
-
-
-def _remove(entry: Path) -> None:
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry)
-    else:
-        entry.unlink(missing_ok=True)
 
 
 def _json(body: bytes) -> object:

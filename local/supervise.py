@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,40 +16,37 @@ from xmlrpc.client import Fault, ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
+from local import runtime
 from local.errors import LocalError
 from local.paths import ROOT
+from local.progress import waiting
 from local.services import Service
 
-MAX_SOCKET = 90
-"""A unix socket's path holds 104 to 108 bytes, and supervisord first makes it with its process id appended."""
+START_SECONDS = 30
+
+_HOME = "%(ENV_AIRLOOP_SUPERVISED_HOME)s"
+_ROOT = "%(ENV_AIRLOOP_SUPERVISED_ROOT)s"
 
 
 def socket_path(home: Path) -> Path:
-    """The control socket: in the home, or in a private folder of the temporary area where the home's path is too long."""
-    near = home / "run" / "supervisor.sock"
-    if len(os.fsencode(near)) <= MAX_SOCKET:
-        return near
-    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"airloop-{os.getuid()}-{name}" / "s.sock"
+    """The control socket."""
+    return runtime.folder(home) / "supervisor.sock"
 
 
-def start(home: Path, config: str, env: dict[str, str]) -> None:
-    """Starts supervisord with this configuration, detached; returns when it answers.
+def start(home: Path, config: str, programs: Iterable[Service], env: dict[str, str]) -> None:
+    """Starts supervisord and the services that are first, detached; returns when supervisord answers.
 
     Raises:
         LocalError: it did not answer within 30 seconds.
     """
-    socket = socket_path(home)
-    for folder in (socket.parent, home / "logs", home / "run"):
+    runtime.make(home)
+    for folder in (home / "logs", home / "run"):
         folder.mkdir(parents=True, exist_ok=True)
-    socket.parent.chmod(0o700)
-    if socket.parent.stat().st_uid != os.getuid():
-        raise LocalError(f"{socket.parent} belongs to another user; set AIRLOOP_HOME to a shorter path.")
     file = home / "supervisord.conf"
-    file.write_text(config)
+    file.write_text(config, encoding="utf-8")
     subprocess.run(
         [sys.executable, "-m", "supervisor.supervisord", "-c", str(file)],
-        env=env,
+        env={**env, **_words(home, programs)},
         check=False,
         start_new_session=True,
         stdin=subprocess.DEVNULL,
@@ -59,42 +55,45 @@ def start(home: Path, config: str, env: dict[str, str]) -> None:
         # A background job of a shell ignores SIGINT, its children inherit that, and Airflow stops on SIGINT only.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 30
-    while not answers(home):
-        if time.monotonic() > deadline:
-            raise LocalError(f"The process manager did not start; see {home / 'logs' / 'supervisord.log'}.")
-        time.sleep(0.1)
+    for _ in waiting(lambda: "the process manager", START_SECONDS, 0.1):
+        if answers(home):
+            return
+    raise LocalError(f"The process manager did not start; see {home / 'logs' / 'supervisord.log'}.")
 
 
 def configuration(home: Path, programs: Iterable[Service], settings: str = "") -> str:
-    """The text of supervisord.conf, with a digest of the settings as a remark.
+    """The text of supervisord.conf, with a digest of the settings and of all paths as a remark.
 
-    It holds no secret: those reach the programs through the environment.
+    It holds no secret: those reach the programs through the environment. Nor does it hold a path: supervisord cuts a value
+    at `;` or `#` behind a space, reads a percent sign as a substitution and quotes in a command as a shell does, and
+    escapes exist for some of that only. What it substitutes from the environment it takes as it is.
     """
-    socket = socket_path(home)
+    programs = tuple(programs)
+    words = hashlib.sha256("\0".join(_words(home, programs).values()).encode("utf-8", "surrogateescape")).hexdigest()
     head = f"""\
-; settings {settings}
+; settings {settings} paths {words[:16]}
 [supervisord]
-logfile={_quoted(home / "logs" / "supervisord.log")}
+logfile={_HOME}/logs/supervisord.log
 logfile_maxbytes=10MB
-pidfile={_quoted(home / "run" / "supervisord.pid")}
-childlogdir={_quoted(home / "logs")}
-directory={_quoted(ROOT)}
+pidfile={_HOME}/run/supervisord.pid
+childlogdir={_HOME}/logs
+directory={_ROOT}
+umask={_umask():03o}
 
 [unix_http_server]
-file={_quoted(socket)}
+file=%(ENV_AIRLOOP_SUPERVISED_SOCKET)s
 chmod=0700
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 """
-    return head + "".join(_section(home, program) for program in programs)
+    return head + "".join(_section(program) for program in programs)
 
 
 def runs(home: Path, config: str) -> bool:
     """Whether supervisord was last started with this configuration."""
     try:
-        return (home / "supervisord.conf").read_text() == config
+        return (home / "supervisord.conf").read_text(encoding="utf-8") == config
     except OSError:
         return False
 
@@ -116,15 +115,16 @@ def shut_down(home: Path, timeout: float = 40.0) -> None:
     """Has supervisord stop every program and then itself; returns when it has gone, or after `timeout` seconds."""
     with contextlib.suppress(OSError, Fault):
         _server(home).shutdown()
-    deadline = time.monotonic() + timeout
-    while answers(home) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    for _ in waiting(lambda: "services that end their work", timeout, 0.1):
+        if not answers(home):
+            return
 
 
-def start_stopped(home: Path) -> None:
-    """Starts each program that has stopped or was given up."""
-    for name, info in (states(home) or {}).items():
-        if info["statename"] in {"STOPPED", "EXITED", "FATAL"}:
+def start_stopped(home: Path, programs: Iterable[Service]) -> None:
+    """Starts each of these programs that has not started yet, has stopped or was given up."""
+    known = states(home) or {}
+    for name in (program.name for program in programs):
+        if known.get(name, {}).get("statename") in {"STOPPED", "EXITED", "FATAL"}:
             with contextlib.suppress(Fault):
                 _server(home).startProcess(name, False)
 
@@ -139,24 +139,42 @@ def _server(home: Path) -> Any:  # its methods are known only at run time
     return ServerProxy("http://127.0.0.1", transport).supervisor
 
 
-def _section(home: Path, program: Service) -> str:
+def _words(home: Path, programs: Iterable[Service]) -> dict[str, str]:
+    """What the configuration takes from supervisord's environment."""
+    return {
+        "AIRLOOP_SUPERVISED_HOME": str(home),
+        "AIRLOOP_SUPERVISED_LOGS": str(home / "logs").replace("%", "%%"),  # a program's log is substituted twice
+        "AIRLOOP_SUPERVISED_ROOT": str(ROOT),
+        "AIRLOOP_SUPERVISED_SOCKET": str(socket_path(home)),
+        **{_command(program): shlex.join(program.command) for program in programs},
+    }
+
+
+def _command(program: Service) -> str:
+    return f"AIRLOOP_SUPERVISED_{program.name.upper().replace('-', '_')}"
+
+
+def _umask() -> int:
+    """This process's own, with which no other user can write."""
+    os.umask(mask := os.umask(0o022))
+    return mask | 0o002
+
+
+def _section(program: Service) -> str:
     return f"""
 [program:{program.name}]
-command={" ".join(f'"{_quoted(word)}"' for word in program.command)}
-directory={_quoted(ROOT)}
-stdout_logfile={_quoted(home / "logs" / f"{program.name}.log")}
+command=%(ENV_{_command(program)})s
+directory={_ROOT}
+stdout_logfile=%(ENV_AIRLOOP_SUPERVISED_LOGS)s/{program.name}.log
 stdout_logfile_maxbytes=20MB
 stdout_logfile_backups=1
 redirect_stderr=true
+autostart={str(program.first).lower()}
 autorestart=true
+priority={1 if program.first else 999}
 startsecs=2
 startretries=2
 stopsignal=INT
 stopwaitsecs={program.stop_seconds}
 killasgroup=true
 """
-
-
-def _quoted(value: object) -> str:
-    """A value for the configuration: supervisord reads a percent sign as the start of a substitution."""
-    return str(value).replace("%", "%%")

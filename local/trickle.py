@@ -1,4 +1,4 @@
-"""A steady trickle of online requests, as travellers would send them, that counts what went wrong."""
+"""A steady trickle of online requests, as clients would send them, that counts what went wrong."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ import io
 import random
 import threading
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pyarrow.parquet as pq
 
-from tasks.common import landed
+from tasks import spec
+from tasks.common import landed, web
 from tasks.common.artefacts import Store
 from tasks.common.errors import AirloopError
-
-COLUMNS = ["carrier", "flight", "origin", "dest", "scheduled_at"]
-MONTH_SECONDS = 28 * 86400
-"""Flights are asked for four weeks on: the same days of the week in a month that has not landed."""
 
 
 @dataclass
 class Trickle:
-    """Asks for one landed flight, four weeks later, every ``pause`` seconds until stopped."""
+    """Asks for one landed row, as if it came some weeks later, every ``pause`` seconds until stopped."""
 
     url: str
     store: Store
@@ -60,42 +56,37 @@ class Trickle:
         }
 
     def _run(self) -> None:
-        pick = random.Random(7)  # noqa: S311 - which flights to ask for is no secret
-        flights: list[dict[str, Any]] = []
+        pick = random.Random(7)  # noqa: S311 - which rows to ask for is no secret
+        rows: list[dict[str, Any]] = []
         newest = ""
-        with httpx.Client(base_url=self.url, timeout=10) as client:
+        with web.client(self.url, seconds=10) as client:
             while not self._stop.wait(self.pause):
                 try:
                     if (latest := self._newest()) != newest:
-                        newest, flights = latest, self._flights(latest)
+                        newest, rows = latest, self._rows(latest)
                 except (AirloopError, OSError, ValueError) as error:
                     self._fail(error)  # a trickle that stopped unseen would report that nothing failed
                     continue
-                if flights:
-                    self._ask(client, pick.choice(flights))
+                if rows:
+                    self._ask(client, pick.choice(rows))
 
     def _newest(self) -> str:
         return max(landed.read_all(self.store), default="")
 
-    def _flights(self, month: str) -> list[dict[str, Any]]:
-        """What can be asked for: the flights of a landed month."""
+    def _rows(self, month: str) -> list[dict[str, Any]]:
+        """What can be asked for: the rows of a landed month."""
         record = landed.read(self.store, month)
         if record is None:
             return []
-        data = self.store.read(record.state["flights"].name)
-        return list(pq.read_table(io.BytesIO(data), columns=COLUMNS).to_pylist())
+        model = spec.current()
+        data = self.store.read(record.state[model.rows].name)
+        return list(pq.read_table(io.BytesIO(data), columns=list(model.asked)).to_pylist())
 
-    def _ask(self, client: httpx.Client, flight: dict[str, Any]) -> None:
-        body = {
-            "carrier": flight["carrier"],
-            "flight": flight["flight"],
-            "origin": flight["origin"],
-            "destination": flight["dest"],
-            "scheduled_time": datetime.fromtimestamp(flight["scheduled_at"] + MONTH_SECONDS, UTC).isoformat(),
-        }
+    def _ask(self, client: httpx.Client, row: dict[str, Any]) -> None:
+        body = spec.example().ask_later(row)
         self.requests += 1
         try:
-            answer = client.post("/predict", json=body)
+            answer = client.post(f"/models/{spec.current().name}/predict", json=body)
             answer.raise_for_status()
             prediction = answer.json()["predictions"][0]
             self.degraded += bool(prediction["degraded"])

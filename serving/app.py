@@ -1,4 +1,4 @@
-"""The online prediction service: ``uvicorn serving.app:app``."""
+"""The online prediction service, for all models: ``uvicorn serving.app:app``."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 
-from serving import body, schemas
-from serving.live import Live, Loader
-from serving.log import PredictionLog
+from serving import body, page, schemas
+from serving.hosting import Hosting
+from serving.live import Live
 from serving.service import Service, log, state_of
 from serving.settings import Settings
 from tasks.common.artefacts import Store
 from tasks.common.environment import environment
-from tasks.common.environment import store as environment_store
 
-PAGE = (Path(__file__).parent / "page.html").read_text()
 RETRY_SECONDS = 5
 LOOPBACK = ("127.0.0.1", "::1")
 DESCRIPTION = """\
-Will this flight arrive 15 minutes late or more? Answered as of three hours before its scheduled hour, with the model
-that the promotion ledger says is live and with what had landed by then. Every answer says which model and which data
+Predictions of each model, made with the version
+that its promotion ledger says is live and with what had landed by then. Every answer says which model and which data
 it rests on; outside what has landed it is marked `degraded` and says why."""
 
 
 def create_app(store: Store | None = None, settings: Settings | None = None, code: Path | None = None) -> FastAPI:
-    """The app on ``store`` (by default the environment's)."""
-    store = store or environment_store()
+    """The app of the models that ``settings`` name, on the whole ``store`` (by default the environment's)."""
     settings = settings or Settings()
-    loader = Loader(store, code or environment().code, settings.version)
-    service = Service(loader, PredictionLog(store), settings)
+    hosting = Hosting(store or Store(environment().store_url), settings, code or environment().code)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service.running():
+        async with hosting.running():
             yield
 
     app = FastAPI(title="Airloop online", version="1", description=DESCRIPTION, lifespan=lifespan)
-    app.state.service = service
-    _add_routes(app, service)
-    _document(app)
+    app.state.hosting = hosting
+    for name, service in hosting.services.items():
+        _add_model(app, name, service)
+    for name, reason in hosting.broken.items():
+        _add_broken(app, name, reason)
+    _add_routes(app, hosting)
+    _document(app, hosting)
     return app
 
 
@@ -68,20 +68,20 @@ async def _predict(service: Service, request: Request) -> Response:
         return _unavailable(live.reason)
     settings = service.settings
     try:
-        flights = body.parse(await body.read(request, settings.max_body_bytes), settings.max_flights)
-        return _json({"predictions": await service.answer(flights, live)})
+        content = await body.read(request, settings.max_body_bytes)
+        asked = body.parse(content, settings.max_rows, service.spec.online)
+        return _json({"predictions": await service.answer(asked, live)})
     except body.Refused as refused:
         return _json(refused.content, refused.status)
     except ClientDisconnect:
         return Response(status_code=400)  # nobody reads it; the metrics count it
     except Exception:  # noqa: BLE001 - a bug is answered with a sentence too, and logged whole
-        log.exception("a prediction failed")
+        log.exception("%s: a prediction failed", service.spec.name)
         return _unavailable("the prediction failed inside the service; its log says why")
 
 
-def _add_routes(app: FastAPI, service: Service) -> None:
-    metrics = service.metrics
-    by_status: dict[int, Any] = {}
+def _add_model(app: FastAPI, name: str, service: Service) -> None:
+    metrics, form = service.metrics, page.of_model(name, service.spec.online)
 
     async def predict(request: Request) -> Response:
         started = time.perf_counter()
@@ -90,29 +90,21 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             response = await _predict(service, request)
         finally:
             metrics.in_flight.dec()
-        counter = by_status.get(response.status_code)
-        if counter is None:
-            counter = by_status[response.status_code] = metrics.requests.labels(str(response.status_code))
-        counter.inc()
-        metrics.seconds.observe(time.perf_counter() - started)
+        metrics.answered(response.status_code, time.perf_counter() - started)
         return response
 
     # A bare route: FastAPI's own way through dependencies that are not there would cost as much as the prediction.
-    app.add_route("/predict", predict, methods=["POST"])
+    app.add_route(f"/models/{name}/predict", predict, methods=["POST"])
 
-    @app.get("/healthz", summary="Is the process alive?")
-    async def healthz() -> Response:
-        return _json({"alive": True})
-
-    @app.get("/readyz", summary="Can predictions be made, and with what?")
-    async def readyz() -> Response:
+    @app.get(f"/models/{name}/ready", summary="Can predictions be made, and with what?", tags=[name])
+    async def ready() -> Response:
         return _json(_status(service.live), 200 if service.live.ready else 503)
 
-    @app.get("/metrics", summary="Prometheus metrics")
-    async def show_metrics() -> Response:
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    @app.get(f"/models/{name}/", include_in_schema=False)
+    async def show_form() -> HTMLResponse:
+        return HTMLResponse(form)
 
-    @app.post("/-/sync", summary="Agree with the promotion ledger and the landed months now")
+    @app.post(f"/-/sync/{name}", summary="Agree with the promotion ledger and the landed months now", tags=[name])
     async def sync(request: Request) -> Response:
         if refusal := _not_admin(request, service.settings.admin_token):
             return _json({"error": refusal}, 403)
@@ -120,9 +112,54 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         agrees = live.ready and not {"model", "store"} & live.problems.keys()
         return _json(_status(live), 200 if agrees else 503)
 
+
+def _add_broken(app: FastAPI, name: str, reason: str) -> None:
+    async def refuse(_: Request) -> Response:
+        return _unavailable(reason)
+
+    for path in (f"/models/{name}/predict", f"/-/sync/{name}"):
+        app.add_route(path, refuse, methods=["POST"])
+    for path in (f"/models/{name}/ready", f"/models/{name}/"):
+        app.add_route(path, refuse, methods=["GET"])
+
+
+def _add_routes(app: FastAPI, hosting: Hosting) -> None:
+    overview = page.of_models([*hosting.services, *hosting.broken])
+
+    @app.get("/healthz", summary="Is the process alive?")
+    async def healthz() -> Response:
+        return _json({"alive": True})
+
+    @app.get("/readyz", summary="Can predictions of any model be made? And each model, as at its own /ready")
+    async def readyz() -> Response:
+        models = {name: _status(service.live) for name, service in hosting.services.items()}
+        models |= {name: _status(Live(reason=reason)) for name, reason in hosting.broken.items()}
+        ready = any(status["ready"] for status in models.values())
+        return _json({"ready": ready, "models": models}, 200 if ready else 503)
+
+    @app.get("/metrics", summary="Prometheus metrics")
+    async def show_metrics() -> Response:
+        return Response(generate_latest(hosting.families.registry), media_type=CONTENT_TYPE_LATEST)
+
     @app.get("/", include_in_schema=False)
-    async def page() -> HTMLResponse:
-        return HTMLResponse(PAGE)
+    async def show_models() -> HTMLResponse:
+        return HTMLResponse(overview)
+
+    @app.api_route("/models/{name}/{what:path}", methods=["GET", "POST"], include_in_schema=False)
+    @app.api_route("/-/sync/{name}", methods=["GET", "POST"], include_in_schema=False)
+    async def lost(name: str) -> Response:
+        return _json({"error": _nothing_there(name, hosting), "problems": []}, 404)
+
+
+def _nothing_there(name: str, hosting: Hosting) -> str:
+    """What is wrong with an address that has this in a model's place."""
+    if name not in hosting.services:
+        served = ", ".join(hosting.services) or "none"
+        return f"{name[:80]!r} is no model that is served here; there are: {served}."
+    return (
+        f"{name} has no such address; there are: POST /models/{name}/predict, GET /models/{name}/ready, GET /models/{name}/ "
+        f"and POST /-/sync/{name}."
+    )
 
 
 def _not_admin(request: Request, token: str) -> str | None:
@@ -152,12 +189,21 @@ def _status(live: Live) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _document(app: FastAPI) -> None:
+def _document(app: FastAPI, hosting: Hosting) -> None:
+    shapes = {name: schemas.Shapes(name, service.spec.online) for name, service in hosting.services.items()}
+    about = [
+        {"name": name, "description": service.spec.online.description} for name, service in hosting.services.items()
+    ]
+
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            schema["paths"]["/predict"] = {"post": schemas.predict_docs()}
-            schema.setdefault("components", {}).setdefault("schemas", {}).update(schemas.components())
+            schema = get_openapi(
+                title=app.title, version=app.version, description=app.description, routes=app.routes, tags=about
+            )
+            components = schema.setdefault("components", {}).setdefault("schemas", {})
+            for name, shape in shapes.items():
+                schema["paths"][f"/models/{name}/predict"] = {"post": shape.predict_docs()}
+                components.update(shape.components())
             app.openapi_schema = schema
         return app.openapi_schema
 

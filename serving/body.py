@@ -10,10 +10,16 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
-from tasks.flights.request import EXAMPLE, FlightRequest
+from tasks.spec import Online
+from tasks.spec import Request as Asked
 
-HOW = f'Send one flight, for example {orjson.dumps(EXAMPLE).decode()}, or many as {{"flights": [...]}}.'
 MAX_PROBLEMS = 20
+
+
+def how(online: Online) -> str:
+    """How to ask, in a sentence."""
+    example = orjson.dumps(online.examples[0]).decode()
+    return f'Send one request, for example {example}, or many as {{"{online.many}": [...]}}.'
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
@@ -26,7 +32,10 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
 
 
 async def read(request: Request, limit: int) -> bytes:
-    """The whole body; Refused when it is no JSON by its header, or larger than ``limit`` bytes."""
+    """The whole body; Refused when it is compressed or no JSON by its headers, or larger than ``limit`` bytes."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise Refused(415, f"The body is compressed ({coding[:80]!r}); send it as it is, without content-encoding.")
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise Refused(
@@ -42,59 +51,60 @@ async def read(request: Request, limit: int) -> bytes:
                 break
             chunks.append(chunk)
     if size > limit:
-        raise Refused(413, f"The body has more than {limit:,} bytes; send fewer flights at a time.")
+        raise Refused(413, f"The body has more than {limit:,} bytes; send fewer requests at a time.")
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def parse(body: bytes, max_flights: int) -> list[FlightRequest]:
-    """The flights of a request; Refused lists what is wrong with each."""
+def parse(body: bytes, max_rows: int, online: Online) -> list[Asked]:
+    """The requests in a body; Refused lists what is wrong with each."""
+    many = online.many
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Refused(422, f"The body is not JSON: {error}. {HOW}") from None
-    many = isinstance(content, list) or (isinstance(content, dict) and "flights" in content)
-    if not many:
-        return _check([content], "")
+        raise Refused(422, f"The body is not JSON: {error}. {how(online)}") from None
+    if not isinstance(content, list) and not (isinstance(content, dict) and many in content):
+        return _check([content], "", online)
     if isinstance(content, dict):
-        if unknown := [key for key in content if key != "flights"]:
-            raise Refused(422, f"Beside flights stands {unknown[0][:80]!r}, which is unknown. {HOW}")
-        content = content["flights"]
+        if unknown := [key for key in content if key != many]:
+            raise Refused(422, f"Beside {many} stands {unknown[0][:80]!r}, which is unknown. {how(online)}")
+        content = content[many]
     if not isinstance(content, list):
-        raise Refused(422, f"flights is no list. {HOW}")
-    if not 1 <= len(content) <= max_flights:
-        raise Refused(422, f"The list has {len(content):,} flights; send 1 to {max_flights:,} at a time.")
-    return _check(content, "flights")
+        raise Refused(422, f"{many} is no list. {how(online)}")
+    if not 1 <= len(content) <= max_rows:
+        raise Refused(422, f"The list has {len(content):,} {many}; send 1 to {max_rows:,} at a time.")
+    return _check(content, many, online)
 
 
-def _check(items: list[Any], where: str) -> list[FlightRequest]:
-    found: list[FlightRequest] = []
+def _check(items: list[Any], where: str, online: Online) -> list[Asked]:
+    kind = online.request()
+    found: list[Asked] = []
     problems: list[dict[str, str]] = []
     for number, item in enumerate(items):
         try:
-            found.append(FlightRequest.model_validate(item))
+            found.append(kind.model_validate(item))
         except ValidationError as error:
-            problems.extend(_problem(each, f"{where}[{number}]" if where else "") for each in error.errors())
+            problems.extend(_problem(each, f"{where}[{number}]" if where else "", kind) for each in error.errors())
             if len(problems) > MAX_PROBLEMS:
                 break
     if problems:
         first = f"{problems[0]['where']}: {problems[0]['what']}" if problems[0]["where"] else problems[0]["what"]
         others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise Refused(422, f"{first}{others}. {HOW}", problems[:MAX_PROBLEMS])
+        raise Refused(422, f"{first}{others}. {how(online)}", problems[:MAX_PROBLEMS])
     return found
 
 
-def _problem(error: ErrorDetails, where: str) -> dict[str, str]:
+def _problem(error: ErrorDetails, where: str, kind: type[Asked]) -> dict[str, str]:
     name = ".".join(str(part)[:80] for part in error["loc"])
     if error["type"] == "value_error":
         what = str(error["ctx"]["error"])
     elif error["type"] == "model_type":
-        what = "this is no flight object"
+        what = "this is no request object"
     elif error["type"] == "missing":
         what = "this field is missing"
     elif error["type"] == "extra_forbidden":
-        what = f"this field is unknown; a flight has {', '.join(FlightRequest.model_fields)}"
+        what = f"this field is unknown; a request has {', '.join(kind.model_fields)}"
     else:
-        field = FlightRequest.model_fields[str(error["loc"][0])]
+        field = kind.model_fields[str(error["loc"][0])]
         what = f"{_short(error['input'])} is not valid: {error['msg'].lower()} ({field.description})"
     return {"where": ".".join(part for part in (where, name) if part), "what": what}
 

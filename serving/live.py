@@ -11,15 +11,13 @@ import pyarrow as pa
 import yaml
 from pydantic import ValidationError
 
-from tasks.common import landed, model, params, smoke
+from tasks.common import landed, model, params, settings_files, smoke
 from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.errors import DataError
 from tasks.common.landed import Landed
 from tasks.common.ledger import Entry, Ledger
 from tasks.common.online_log import state_name
-from tasks.flights.asof import Flight, Known, State
-from tasks.flights.request import EXAMPLE, FlightRequest
-from tasks.flights.state import read_state
+from tasks.spec import Known, ModelSpec, Settings, State, sections
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,7 @@ class LiveModel:
 
     version: int
     model: model.Model
-    features: params.FeatureParams
+    features: Settings
     """Settings its training features were made with; the state is asked with the same."""
     seq: int
     """Ledger entry that put it live."""
@@ -65,36 +63,38 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """P(late) of one flight, and what it rests on."""
+    """The probability of one entity, and what it rests on."""
 
-    flight: Flight
+    entity: Any
     probability: float
     known: Known
 
 
-def predict(live: Live, flights: Sequence[Flight]) -> list[Prediction]:
-    """One prediction a flight, in order; ``live`` must be ready."""
+def predict(live: Live, entities: Sequence[Any]) -> list[Prediction]:
+    """One prediction for each entity, in order; ``live`` must be ready."""
     assert live.model is not None
     assert live.state is not None
-    known = [live.state.state.known(flight) for flight in flights]
+    known = [live.state.state.known(entity) for entity in entities]
     scores = live.model.model.predict(live.model.model.contract.encode_rows([k.features for k in known]))
     for each in known:
         for name, values in live.model.categories:
             if each.features[name] not in values:
                 each.reasons.append(f"{name} {each.features[name]} is none that the model was trained on")
-    return [Prediction(*each) for each in zip(flights, scores.tolist(), known, strict=True)]
+    return [Prediction(*each) for each in zip(entities, scores.tolist(), known, strict=True)]
 
 
 class Loader:
     """Brings what the store says is live into memory.
 
     Args:
+        spec: the model.
         store: with the ledger, models and landed months.
         code: the checkout, for settings that the store has no record of.
         version: the only model version to load, None for the one that is live.
     """
 
-    def __init__(self, store: Store, code: Path, version: int | None = None) -> None:
+    def __init__(self, spec: ModelSpec, store: Store, code: Path, version: int | None = None) -> None:
+        self._spec = spec
         self._store = store
         self._code = code
         self._version = version
@@ -136,7 +136,7 @@ class Loader:
         if new.model is current.model and new.state is current.state:
             return new
         try:
-            (answer,) = predict(new, [FlightRequest.model_validate(EXAMPLE).to_flight()])
+            (answer,) = predict(new, [self._example()])
             _require_probability(answer.probability)
         except Exception as error:  # noqa: BLE001 - see above
             assert new.model is not None
@@ -144,6 +144,10 @@ class Loader:
             refused = isinstance(error, DataError)
             return Live(current.model, current.state, problem, new.problems | {"model": problem}, refused)
         return new
+
+    def _example(self) -> Any:
+        online = self._spec.online
+        return online.request().model_validate(online.examples[0]).to_entity()
 
     def _model(self, entry: Entry, current: LiveModel | None) -> LiveModel:
         evidence = entry.evidence
@@ -161,24 +165,27 @@ class Loader:
         categories = ((f.name, frozenset(f.categories)) for f in loaded.contract.features if f.categories is not None)
         return LiveModel(entry.to_version, loaded, self._features(evidence.run), entry.seq, tuple(categories))
 
-    def _features(self, run: str) -> params.FeatureParams:
+    def _features(self, run: str) -> Settings:
         """Feature settings of the training run; the checkout's where the store has no record of the run."""
-        try:
-            data: Any = yaml.safe_load(self._store.read(f"runs/{run}/params.yaml"))
-        except FileNotFoundError:
-            return params.load(self._code / "params.yaml").features
-        try:
-            return params.FeatureParams.model_validate(data["features"])
-        except (ValidationError, KeyError, TypeError) as error:
-            raise DataError(f"{self._store.uri(f'runs/{run}/params.yaml')} has no feature settings: {error}") from None
+        for file in (settings_files.of_model(self._spec.name), "params.yaml"):  # which an older run had alone
+            name = f"runs/{run}/{file}"
+            try:
+                content = self._store.read(name)
+            except FileNotFoundError:
+                continue
+            try:
+                return sections(self._spec.name)["features"].model_validate(yaml.safe_load(content)["features"])
+            except (ValidationError, KeyError, TypeError) as error:
+                raise DataError(f"{self._store.uri(name)} has no feature settings: {error}") from None
+        return params.of_model(self._code, self._spec.name).features
 
-    def _state(self, months: dict[str, Landed], features: params.FeatureParams, current: LiveState | None) -> LiveState:
+    def _state(self, months: dict[str, Landed], features: Settings, current: LiveState | None) -> LiveState:
         files = {m: {name: f.sha256 for name, f in record.state.items()} for m, record in months.items()}
         digest = sha256(to_json(files))
         if current and current.digest == digest and current.state.params == features:
             return current
-        tables = {m: read_state(self._store, record.state) for m, record in months.items()}
-        state = State(tables, features)
+        tables = {m: self._spec.online.read_state(self._store, record.state) for m, record in months.items()}
+        state = self._spec.online.state(tables, features)
         del tables
         pa.default_memory_pool().release_unused()  # a third of the process, with a year landed
         # So that a logged digest can be read as months and files later.
@@ -198,7 +205,7 @@ def wanted_entry(entries: Sequence[Entry], version: int | None) -> Entry | None:
 
 
 def _try_golden_rows(loaded: model.Model, rows: Sequence[smoke.Row]) -> None:
-    # A model that was registered before its golden rows kept their features is tried by the deploy act alone.
+    # A model that was registered before its golden rows kept their features is tried by the job deploy alone.
     known = [row for row in rows if "features" in row]
     scores = loaded.predict(loaded.contract.encode_rows([row["features"] for row in known]))
     if wrong := smoke.difference(known, scores.tolist()):

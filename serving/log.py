@@ -14,7 +14,7 @@ import orjson
 from serving.live import Live, Prediction
 from tasks.common.artefacts import Store
 from tasks.common.online_log import prediction_id, segment_name
-from tasks.flights.request import FlightRequest
+from tasks.spec import Request
 
 SEGMENT_LINES = 2000
 """Lines from which a segment is closed; until then it is written again, whole, with what has come."""
@@ -22,14 +22,14 @@ SEGMENT_SECONDS = 300
 MAX_WAITING = 200_000
 """Lines kept while the store cannot be written; beyond, the oldest segment is given up and counted as lost."""
 
-Record = tuple[str, float, str, Prediction, Live]
+Record = tuple[str, float, Request, Prediction, Live]
 
 
 class PredictionLog:
-    """Gives every prediction its id and brings it into the store; safe to share between threads."""
+    """Gives every prediction of a model its id and brings it into the store; safe to share between threads."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, model: str, store: Store) -> None:
+        self._model, self._store = model, store
         self._process = secrets.token_hex(4)
         self._taking, self._writing = threading.Lock(), threading.Lock()
         self._pending: list[Record] = []
@@ -42,7 +42,7 @@ class PredictionLog:
         self._segment = -1
         self._next_segment()
 
-    def add(self, requests: Sequence[FlightRequest], predictions: Sequence[Prediction], live: Live) -> list[str]:
+    def add(self, requests: Sequence[Request], predictions: Sequence[Prediction], live: Live) -> list[str]:
         """Log predictions made with ``live``; returns their ids."""
         assert live.model is not None
         now, version = time.time(), live.model.version
@@ -51,11 +51,10 @@ class PredictionLog:
             if not first:
                 self._open()  # after days of silence it is not the day that the segment was made ready on
             ids = [
-                prediction_id(self._day, version, self._process, self._segment, first + n) for n in range(len(requests))
+                prediction_id(self._model, self._day, version, self._process, self._segment, first + n)
+                for n in range(len(requests))
             ]
-            self._pending.extend(
-                (i, now, r.scheduled_time, p, live) for i, r, p in zip(ids, requests, predictions, strict=True)
-            )
+            self._pending.extend((i, now, r, p, live) for i, r, p in zip(ids, requests, predictions, strict=True))
         return ids
 
     @property
@@ -107,20 +106,14 @@ class PredictionLog:
 
 
 def _line(record: Record) -> bytes:
-    name, at, scheduled_time, prediction, live = record
+    name, at, request, prediction, live = record
     assert live.model is not None
     assert live.state is not None
-    flight, known = prediction.flight, prediction.known
+    known = prediction.known
     content: dict[str, Any] = {
         "prediction_id": name,
         "time": dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds"),
-        "carrier": flight.carrier,
-        "flight": flight.flight,
-        "origin": flight.origin,
-        "destination": flight.dest,
-        "scheduled_time": scheduled_time,
-        "date": flight.date,
-        "scheduled_at": flight.scheduled_at,
+        **request.logged(),
         "as_of": known.as_of,
         "model": live.model.model.sha256,
         "version": live.model.version,

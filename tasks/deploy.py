@@ -2,7 +2,7 @@
 
 python -m tasks.deploy --month 2013-04            the model trained through that month
 python -m tasks.deploy --rollback 1 --why "..."   any registered version
-python -m tasks.deploy --reconcile                only make aliases and service agree with the ledger
+python -m tasks.deploy --reconcile                only make service and MLflow agree with the ledger
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ import getpass
 import os
 from collections.abc import Sequence
 
-from tasks.common import landed, ledger, months, online, registry, smoke
+from tasks import spec
+from tasks.common import landed, ledger, months, online, smoke, versions
 from tasks.common.artefacts import Store
 from tasks.common.environment import store
 from tasks.common.errors import AirloopError, run_main
 from tasks.common.online import NotServedError, client
+from tasks.common.registry import view
 from tasks.common.results import emit
-from tasks.flights.request import as_asked
 
 
-def promote(month: str, who: str, book: ledger.Ledger) -> ledger.Entry:
+def promote(month: str, who: str, book: ledger.Ledger, target: Store) -> ledger.Entry:
     """Enter the model trained through ``month`` as live from the month after; at most once for each training run."""
-    found = registry.newest_approved(month, registry.client())
-    evidence = registry.evidence(found)
+    found = versions.newest_through(target, month)
     entries = book.entries()
-    if any(e.action == "promote" and e.evidence and e.evidence.run == evidence.run for e in entries):
+    if any(e.action == "promote" and e.evidence and e.evidence.run == found.run for e in entries):
         return entries[-1]  # decided before: a retry, or a rerun of what was rolled back since
     return book.append(
         action="promote",
-        to_version=int(found.version),
+        to_version=found.version,
         effective_from=months.shift(month, 1),
         who=who,
         why=found.tags.get("airloop.why", "passed the gate"),
-        evidence=evidence,
+        evidence=found.evidence,
     )
 
 
 def roll_back(to_version: int, who: str, why: str, book: ledger.Ledger, target: Store) -> ledger.Entry:
     """Enter ``to_version`` as live for all months that have not landed; scored months keep their champion."""
-    evidence = registry.evidence(registry.version(to_version, registry.client()))
+    evidence = versions.read(target, to_version).evidence
     last = book.latest()
     records = landed.read_all(target)
     unseen = months.shift(max(records), 1) if records else months.shift(evidence.data_through, 1)
@@ -55,29 +55,54 @@ def roll_back(to_version: int, who: str, why: str, book: ledger.Ledger, target: 
 
 
 def reconcile(book: ledger.Ledger, target: Store) -> str:
-    """Make MLflow's aliases and the online service agree with the ledger, then try the service with golden rows.
+    """Make the online service and MLflow agree with the ledger, each whatever becomes of the other.
 
-    Safe to repeat; each part is left alone where it agrees already. NotServedError when the service answers wrongly.
+    Safe to repeat; each part is left alone where it agrees already. NotServedError when the service answers wrongly;
+    AirloopError when a part could not be reached, with what became of both.
     """
     entries = book.entries()
     if not entries:
         return "the ledger is empty: nothing is live"
     live = entries[-1]
+    changes: list[str] = []
+    failed: list[AirloopError] = []
+    for part in (serve, show):
+        try:
+            changes += part(entries, target)
+        except AirloopError as error:
+            failed.append(error)
+    stands = f"v{live.to_version} is live from {live.effective_from} ({'; '.join(changes) or 'nothing to change'})"
+    if failed:
+        kind = next((type(error) for error in failed if isinstance(error, NotServedError)), type(failed[0]))
+        raise kind(" ".join([*map(str, failed), *([f"Apart from that, {stands}."] if changes else [])]))
+    return stands
+
+
+def serve(entries: list[ledger.Entry], target: Store) -> list[str]:
+    """Have the online service serve the newest entry and answer golden rows; returns what was done, in words."""
+    live = entries[-1]
+    service = online.service()
+    if service is None:
+        return []
+    changes = service.put_live(live)
+    if live.evidence is not None:
+        changes.append(try_golden_rows(service, live, smoke.read(live.evidence.model, target)))
+    return changes
+
+
+def show(entries: list[ledger.Entry], target: Store) -> list[str]:
+    """Have MLflow show the store's versions, with aliases for the newest entry's and the one before."""
+    live = entries[-1]
     before = ledger.previous_at(entries, live.effective_from)
-    changes = registry.set_aliases(live.to_version, before.to_version if before else None, registry.client())
-    if (service := online.service()) is not None:
-        changes += service.put_live(live)
-        if live.evidence is not None:
-            changes.append(try_golden_rows(service, live, smoke.read(live.evidence.model, target)))
-    return f"v{live.to_version} is live from {live.effective_from} ({'; '.join(changes) or 'nothing to change'})"
+    return view.agree(target, live.to_version, before.to_version if before else None).changes
 
 
 def try_golden_rows(service: online.Online, live: ledger.Entry, rows: Sequence[smoke.Row]) -> str:
-    """Ask each address for the golden ``rows`` as a traveller would; NotServedError names the first that differs."""
+    """Ask each address for the golden ``rows``; NotServedError names the first that differs."""
     assert live.to_version is not None
-    flights = [as_asked(row) for row in rows]
+    asked = [spec.current().online.as_asked(row) for row in rows]
     for url in service.urls:
-        if wrong := smoke.difference(rows, client.predict(url, flights, live.to_version, service.patience)):
+        if wrong := smoke.difference(rows, client.predict(url, asked, live.to_version, service.patience)):
             raise NotServedError(f"At {url} {wrong}.")
     return f"online answers {len(rows)} golden rows as evaluated"
 
@@ -124,7 +149,11 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--month", help="promote the model trained through this month, YYYY-MM")
     what.add_argument("--rollback", type=int, metavar="VERSION", help="put this registered version live")
-    what.add_argument("--reconcile", action="store_true", help="only make aliases and service agree with the ledger")
+    what.add_argument(
+        "--reconcile",
+        action="store_true",
+        help="only make service and MLflow agree with the ledger: what MLflow lost is registered again",
+    )
     parser.add_argument("--why", default="rolled back by hand", help="reason, kept in the ledger")
     arguments = parser.parse_args()
     target = store()
@@ -133,7 +162,7 @@ def main() -> None:
     if arguments.rollback is not None:
         roll_back(arguments.rollback, who, arguments.why, book, target)
     elif arguments.month:
-        promote(arguments.month, who, book)
+        promote(arguments.month, who, book, target)
     live = deploy(book, target)
     emit({"month": live.effective_from, "version": live.to_version, "action": live.action, "seq": live.seq})
 

@@ -18,24 +18,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks import spec
 from tasks.common import model as models
 from tasks.common import params
 from tasks.common.artefacts import sha256, to_json, write_atomic
 from tasks.common.errors import DataError, run_main
 from tasks.common.files import parquet_bytes
+from tasks.common.golden_rows import digest
 from tasks.common.latency import measure
 from tasks.common.model import Matrix, Model
 from tasks.common.model_report import render
 from tasks.common.params import Behaviour, Params
 from tasks.common.stats import metrics, reliability
 from tasks.common.tables import held_out, labelled, read_features
-from tasks.flights.definitions import FEATURES, KEY, LABEL
-from tasks.flights.golden import digest
 from tasks.training import quantise
 from tasks.training.families import named
-
-SMOKE = ("carrier", "flight", "origin", "dest", "scheduled_at")
-"""What a traveller knows of a flight, and the online service is asked with."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +45,18 @@ class Rows:
     @classmethod
     def of(cls, table: pa.Table) -> Rows:
         """Rows of a table that has the label column, without nulls."""
-        return cls(table, table[LABEL].to_numpy().astype(np.int8))
+        return cls(table, table[spec.current().label].to_numpy().astype(np.int8))
 
 
 def golden_rows(features: pa.Table, frozen: pa.Table) -> tuple[Rows, dict[str, Any]]:
     """Features of the frozen golden keys with their frozen labels, in frozen order, and what was found of them."""
-    keys = list(KEY)
+    model = spec.current()
     numbered = frozen.append_column("golden_index", pa.array(range(frozen.num_rows), pa.int64()))
-    found = features.rename_columns({LABEL: "label_now"}).join(numbered, keys=keys, join_type="inner")
+    found = features.rename_columns({model.label: "label_now"}).join(numbered, keys=list(model.key), join_type="inner")
     found = found.sort_by("golden_index")
-    relabelled = pc.sum(pc.fill_null(pc.not_equal(found["label_now"], found[LABEL]), True)).as_py()
+    relabelled = pc.sum(pc.fill_null(pc.not_equal(found["label_now"], found[model.label]), True)).as_py()
     facts = {
-        "digest": digest(frozen.to_pylist()),
+        "digest": digest(frozen.to_pylist(), model),
         "rows": frozen.num_rows,
         "without_features": frozen.num_rows - found.num_rows,
         "relabelled_since": int(relabelled or 0),
@@ -67,11 +64,16 @@ def golden_rows(features: pa.Table, frozen: pa.Table) -> tuple[Rows, dict[str, A
     return Rows.of(found), facts
 
 
+def month_of(table: pa.Table) -> pa.ChunkedArray:
+    """Month of each row."""
+    return pc.strftime(table[spec.current().date], "%Y-%m")
+
+
 def judge(model: Model, golden: Rows, decision: Rows, settings: Params) -> tuple[dict[str, Any], Matrix, Matrix]:
     """What is measured of candidate and champion alike, and their probabilities of golden and decision rows."""
     bins = settings.evaluate.calibration_bins
     on_golden, on_decision = model.score(golden.table), model.score(decision.table)
-    month = np.asarray(pc.strftime(decision.table["date"], "%Y-%m"))
+    month = np.asarray(month_of(decision.table))
     found = {
         "model": model.sha256,
         "contract": sha256(model.contract.to_bytes()),
@@ -178,10 +180,13 @@ def evaluate(settings: Params, root: Path = Path()) -> dict[str, bytes]:
     candidate, training = found.model, found.training
     champion_facts, champion = read_champion(root / "champion")
     months = sorted({*settings.months, *settings.golden.months})
-    features = read_features(months, list(dict.fromkeys((*KEY, "day", LABEL, *FEATURES))), root / "data/features")
+    about = spec.current()
+    features = read_features(
+        months, list(dict.fromkeys((*about.key, "day", about.label, *about.features))), root / "data/features"
+    )
     golden, golden_facts = golden_rows(features, pq.read_table(root / "golden/golden.parquet"))
-    in_window = pc.is_in(pc.strftime(features["date"], "%Y-%m"), value_set=pa.array(sorted(settings.months)))
-    decision = Rows.of(labelled(held_out(features.filter(in_window), settings.holdout), LABEL))
+    in_window = pc.is_in(month_of(features), value_set=pa.array(sorted(settings.months)))
+    decision = Rows.of(labelled(held_out(features.filter(in_window), settings.holdout), about.label))
 
     measured, on_golden, on_decision = judge(candidate, golden, decision, settings)
     measured |= {
@@ -219,13 +224,13 @@ def evaluate(settings: Params, root: Path = Path()) -> dict[str, bytes]:
 
 
 def decision_file(rows: Rows, candidate: Matrix, champion: Matrix | None) -> bytes:
-    """decision.parquet: what the comparison of the two models rests on, a row a flight."""
+    """decision.parquet: what the comparison of the two models rests on, a row each."""
     none = pa.nulls(len(candidate), pa.float32())
     table = pa.table(
         {
             "day": rows.table["day"],
-            "month": pc.strftime(rows.table["date"], "%Y-%m"),
-            LABEL: pa.array(rows.labels),
+            "month": month_of(rows.table),
+            spec.current().label: pa.array(rows.labels),
             "p_candidate": pa.array(candidate),
             "p_champion": none if champion is None else pa.array(champion),
         }
@@ -239,15 +244,15 @@ def _tolerance(found: Candidate, settings: Params) -> dict[str, float]:
 
 
 def smoke_rows(golden: pa.Table, scores: Matrix, count: int, more: dict[str, float]) -> list[dict[str, Any]]:
-    """``count`` golden rows, evenly spread, as a traveller would ask for them, with the candidate's probability, and ``more``.
+    """``count`` golden rows, evenly spread, with what the service is asked with, the candidate's probability, and ``more``.
 
     Their features are kept as well, so that a model can be tried where no month has landed.
     """
     picked = np.unique(np.linspace(0, max(len(scores) - 1, 0), min(count, len(scores))).astype(np.int64))
-    rows = golden.take(pa.array(picked)).to_pylist()
+    rows, model = golden.take(pa.array(picked)).to_pylist(), spec.current()
     return [
-        {name: row[name] for name in SMOKE}
-        | {"features": {name: _known(row[name]) for name in FEATURES}, "probability": _known(float(p))}
+        {name: row[name] for name in model.asked}
+        | {"features": {name: _known(row[name]) for name in model.features}, "probability": _known(float(p))}
         | more
         for row, p in zip(rows, scores[picked], strict=True)
     ]

@@ -18,13 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks import spec
 from tasks.common import params
 from tasks.common.artefacts import sha256, to_json, write_atomic
 from tasks.common.errors import ConfigError, run_main
 from tasks.common.params import Behaviour, ExportParams, GateParams, GoldenParams, PromotionParams
 from tasks.common.results import emit
 from tasks.common.stats import Comparison, compare
-from tasks.flights.definitions import LABEL
 
 Report = Mapping[str, Any]
 
@@ -72,7 +72,7 @@ def golden_set(report: Report, settings: GoldenParams) -> Iterator[str]:
     """Whether the golden set is the pinned one, and all of it was measured."""
     golden = report["golden"]
     if settings.digest is None:
-        yield f"golden set: not pinned; set golden.digest: {golden['digest']} in params.yaml once you have looked at it"
+        yield f"golden set: not pinned; set golden.digest: {golden['digest']} in the model's params.yaml once you have looked at it"
     elif golden["digest"] != settings.digest:
         yield (
             f"golden set: digest {golden['digest']}, required the pinned {settings.digest}; find out what changed "
@@ -125,7 +125,7 @@ def behaviour(report: Report, checks: Mapping[str, Behaviour]) -> Iterator[str]:
             continue
         limits = (check.min_shift, check.max_shift, check.min_share_up)
         if limits == (None, None, None):
-            yield f"behaviour {name}: params.yaml sets no limit"
+            yield f"behaviour {name}: the model's params.yaml sets no limit"
         if check.min_shift is not None:
             yield from at_least(f"behaviour {name}, mean shift", found["shift"], check.min_shift)
         if check.max_shift is not None:
@@ -156,7 +156,7 @@ def promotion(report: Report, decision: pa.Table, settings: PromotionParams, fou
         found.not_better.append(f"decision days: {days}, required {settings.min_days} to compare with {name}")
         return
     ours, theirs = (np.asarray(rows[c], dtype=np.float64) for c in ("p_candidate", "p_champion"))
-    labels = np.asarray(rows[LABEL])
+    labels = np.asarray(rows[spec.current().label])
     if np.isnan(theirs).any():
         found.unfit.append(f"decision rows: {name} has no score for {int(np.isnan(theirs).sum())} rows, required 0")
     if np.isnan(ours).any() or np.isnan(theirs).any() or len(np.unique(labels)) != 2:
@@ -191,7 +191,7 @@ def judge(report: Report, decision: pa.Table, settings: GateParams, golden: Gold
     found = Findings()
     found.unfit += [*golden_set(report, golden), *floors(report, settings), *behaviour(report, settings.behaviour)]
     if not settings.behaviour:
-        found.warnings.append("params.yaml has no behavioural checks (gate.behaviour)")
+        found.warnings.append("the model's params.yaml has no behavioural checks (gate.behaviour)")
     if report["golden"]["relabelled_since"]:
         found.warnings.append(
             f"{report['golden']['relabelled_since']} golden rows have another label in the features now"
@@ -259,7 +259,7 @@ def decide(root: Path = Path()) -> dict[str, Any]:
     """gate.json of the workspace ``root``; whatever is missing or unreadable there is a refusal."""
     evidence: dict[str, Any] = {}
     try:
-        settings = params.load(root / "params.yaml")
+        settings = params.load(root)
         content = (root / "evaluation/evaluation.json").read_bytes()
         rows = (root / "evaluation/decision.parquet").read_bytes()
         report = json.loads(content)

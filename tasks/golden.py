@@ -10,21 +10,22 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tasks import spec
 from tasks.common import params
 from tasks.common.artefacts import to_json, write_atomic
 from tasks.common.errors import run_main
 from tasks.common.files import parquet_bytes
+from tasks.common.golden_rows import choose, columns, counts, digest
 from tasks.common.params import DayRule, GoldenParams
 from tasks.common.tables import held_out, labelled, read_features
-from tasks.flights.definitions import KEY, LABEL
-from tasks.flights.golden import COLUMNS, choose, counts, digest
 
 
 def freeze(features: pa.Table, settings: GoldenParams, holdout: DayRule) -> pa.Table:
     """The golden rows of the golden months' ``features``: key columns and label, sorted by the key."""
-    eligible = labelled(held_out(features, holdout), LABEL).select(COLUMNS)
-    chosen = choose(eligible.to_pylist(), settings.rows, settings.min_rows_per_carrier)
-    return eligible.take(pa.array(chosen, pa.int64())).sort_by([(column, "ascending") for column in KEY])
+    model = spec.current()
+    eligible = labelled(held_out(features, holdout), model.label).select(columns(model))
+    chosen = choose(eligible.to_pylist(), settings.rows, settings.min_rows_per_value, model)
+    return eligible.take(pa.array(chosen, pa.int64())).sort_by([(column, "ascending") for column in model.key])
 
 
 def write(golden: pa.Table, folder: Path = Path("golden")) -> str:
@@ -32,10 +33,10 @@ def write(golden: pa.Table, folder: Path = Path("golden")) -> str:
 
     The pin is not copied into the file: pinning must not change what evaluate depends on.
     """
-    rows = golden.to_pylist()
-    found = digest(rows)
+    rows, model = golden.to_pylist(), spec.current()
+    found = digest(rows, model)
     write_atomic(folder / "golden.parquet", parquet_bytes(golden))
-    summary = {"digest": found, "rows": len(rows), "by": counts(rows)}
+    summary = {"digest": found, "rows": len(rows), "by": counts(rows, model)}
     write_atomic(folder / "golden.json", to_json(summary))
     return found
 
@@ -44,7 +45,7 @@ def main() -> None:
     """Freeze the golden set of params.golden.months."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     settings = params.load()
-    features = read_features(settings.golden.months, ["day", *COLUMNS])
+    features = read_features(settings.golden.months, ["day", *columns(spec.current())])
     golden = freeze(features, settings.golden, settings.holdout)
     found = write(golden)
     pinned = "as pinned" if found == settings.golden.digest else f"NOT the pinned {settings.golden.digest}"

@@ -7,25 +7,27 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
+from tasks import spec
 from tasks.common import months
 from tasks.common.artefacts import sha256
-from tasks.common.environment import environment
-from tasks.common.errors import DataError, run_main
+from tasks.common.environment import landing
+from tasks.common.errors import DataError, Unavailable, run_main
 from tasks.common.files import parquet_bytes, write_folder
 from tasks.common.landing_zone import Entry, Manifest, land_again, parse_manifest, read
-from tasks.flights.feed import TYPED
-from tasks.flights.schema import FEED, ORDER, TABLES
+
+MAX_CELL = 10_000
+"""Characters of a cell; one that is longer spoils its row. The longest of the example has eight."""
 
 
 def ingest(month: str, manifest: Manifest) -> dict[str, pa.Table]:
     """All landed tables of ``month``, typed and in canonical order; DataError when a file is not as in ``manifest``."""
-    return {table: _ingest_one(month, table, manifest) for table in TABLES}
+    return {table: _ingest_one(month, table, manifest) for table in spec.current().tables}
 
 
 def parse_landed(data: bytes, entry: Entry, columns: Sequence[str], where: str) -> tuple[pd.DataFrame, pd.Series]:
@@ -38,13 +40,16 @@ def parse_landed(data: bytes, entry: Entry, columns: Sequence[str], where: str) 
 
 
 def verify(data: bytes, entry: Entry, where: str) -> None:
-    """Raise unless ``data`` is what the manifest says, byte for byte."""
+    """Raise Unavailable unless ``data`` is what the manifest says, byte for byte.
+
+    A feed that lands a correction writes the files before the manifest, so this may be no more than the moment between.
+    """
     if len(data) != entry.bytes:
-        raise DataError(
+        raise Unavailable(
             f"{where} has {len(data):,} bytes, its manifest says {entry.bytes:,}: it was changed after it landed"
         )
     if (got := sha256(data)) != entry.sha256:
-        raise DataError(f"{where} has sha256 {got}, its manifest says {entry.sha256}: it was changed after it landed")
+        raise Unavailable(f"{where} has sha256 {got}, its manifest says {entry.sha256}: it was changed after it landed")
 
 
 def decompress(data: bytes, where: str) -> str:
@@ -56,10 +61,11 @@ def decompress(data: bytes, where: str) -> str:
 
 
 def parse(text: str, columns: Sequence[str], where: str) -> tuple[pd.DataFrame, pd.Series]:
-    """The wanted columns of a CSV as text, and a note on each row that has too many or too few cells ("" on the others).
+    """The wanted columns of a CSV as text, and a note on each row with too many or few cells, or a huge one ("" on others).
 
     Such a row is padded or cut: it is bad, but it landed, and must be counted.
     """
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a huge cell is for the note, not for the reader
     try:
         header, *rows = (row for row in csv.reader(io.StringIO(text, newline="")) if row)
     except ValueError:
@@ -68,13 +74,28 @@ def parse(text: str, columns: Sequence[str], where: str) -> tuple[pd.DataFrame, 
         raise DataError(f"{where} is not CSV ({error})") from None
     if missing := [name for name in columns if name not in header]:
         raise DataError(f"{where} lacks the column(s) {', '.join(missing)}; it has {', '.join(header)}")
+    if twice := sorted({name for name in header if name and header.count(name) > 1}):
+        raise DataError(
+            f"{where} names the column(s) {', '.join(twice)} more than once; which one is meant is not said"
+        )
     if not rows:
         raise DataError(f"{where} has a header and no rows")
     width = len(header)
     notes = ["" if len(row) == width else f"cells='{len(row)} instead of {width}'; " for row in rows]
+    for at, row in enumerate(rows):
+        notes[at] += "".join(_cut(row, header))
     places = {name: header.index(name) for name in columns}
     cells = {name: [row[at] if at < len(row) else "" for row in rows] for name, at in places.items()}
     return pd.DataFrame(cells, dtype=object), pd.Series(notes, dtype=object)
+
+
+def _cut(row: list[str], header: Sequence[str]) -> Iterator[str]:
+    """Cut the cells of ``row`` that are longer than MAX_CELL; yields a note on each."""
+    for at, cell in enumerate(row):
+        if len(cell) > MAX_CELL:
+            row[at] = cell[:MAX_CELL]
+            name = header[at] if at < len(header) else f"cell {at + 1}"
+            yield f"cells='{name} of {len(cell):,} characters'; "
 
 
 def in_order(table: pa.Table, key: Sequence[str]) -> pa.Table:
@@ -96,16 +117,22 @@ def main() -> None:
 
 def _ingest_one(month: str, table: str, manifest: Manifest) -> pa.Table:
     name = f"{table}.csv.gz"
-    where = f"{environment().landing_url.rstrip('/')}/{month}/{name}"
+    where = landing().uri(f"{month}/{name}")
     entry = manifest.files.get(name)
     if entry is None:
         raise DataError(f"{where} is not in its manifest. {land_again(month)}")
+    model = spec.current()
+    declared = model.tables[table]
     data = read(month, name)  # once: what is verified is what is used
     try:
-        cells, notes = parse_landed(data, entry, FEED[table], where)
+        cells, notes = parse_landed(data, entry, declared.feed, where)
     except DataError as error:
         raise DataError(f"{error}. {land_again(month)}") from None
-    return in_order(TYPED[table](cells, notes), ORDER[table])
+    except Unavailable as error:
+        raise Unavailable(
+            f"{error}. If a correction is landing, the next try takes it in; if it is damaged: {land_again(month)}"
+        ) from None
+    return in_order(model.typed(table, cells, notes), declared.order)
 
 
 def _manifest(month: str) -> Manifest:

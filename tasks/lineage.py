@@ -1,7 +1,7 @@
 """lineage: of one prediction, which model made it, from which data and code, and who let that model through.
 
-python -m tasks.lineage 2013-04.v1.0123456789abcdef        a batch prediction
-python -m tasks.lineage online.2013-04-05.v1....           an online prediction
+python -m tasks.lineage <model>.2013-04.v1.0123456789abcdef    a batch prediction
+python -m tasks.lineage <model>.online.2013-04-05.v1....       an online prediction
 """
 
 from __future__ import annotations
@@ -16,12 +16,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from tasks.common import ledger, online_log
+from tasks import spec
+from tasks.common import ledger, online_log, settings_files
 from tasks.common.artefacts import Store, sha256
 from tasks.common.environment import store
-from tasks.common.errors import DataError, run_main
+from tasks.common.errors import ConfigError, DataError, run_main
+from tasks.spec import ModelSpec
 
-BATCH = re.compile(r"(?P<month>\d{4}-\d{2})\.v(?P<version>\d+)\.[0-9a-f]+")
+FORMS = (
+    "Ids look like <model>.2013-04.v1.0123456789abcdef (batch, column prediction_id of predictions/<month>/) or "
+    "<model>.online.2013-04-05.v1.... (online, in the service's answer)."
+)
+BATCH = re.compile(r"[a-z0-9_]+\.(?P<month>\d{4}-\d{2})\.v(?P<version>\d+)\.[0-9a-f]+")
 
 
 def find_prediction(prediction_id: str, source: Store) -> dict[str, Any]:
@@ -33,15 +39,20 @@ def find_prediction(prediction_id: str, source: Store) -> dict[str, Any]:
             rows = table.filter(pc.equal(table["prediction_id"], prediction_id)).to_pylist()
             if rows:
                 return {**rows[0], "version": int(match["version"]), "kept_in": source.uri(name), "kind": "batch"}
-    elif prediction_id.startswith("online.") and (found := online_log.find(source, prediction_id)):
+    elif ".online." in prediction_id and (found := online_log.find(source, prediction_id)):
         return {**found, "kind": "online"}
-    raise DataError(
-        f"No prediction {prediction_id!r} in {source.url}. Ids look like 2013-04.v1.0123456789abcdef (batch, column "
-        "prediction_id of predictions/<month>/) or online.2013-04-05.v1.... (online, in the service's answer)."
-    )
+    raise DataError(f"No prediction {prediction_id!r} in {source.url}. {FORMS}")
 
 
-def trace(version: int, source: Store) -> dict[str, Any]:
+def model_of(prediction_id: str) -> ModelSpec:
+    """The model that made the prediction; DataError when the id names none."""
+    try:
+        return spec.load(prediction_id.partition(".")[0])
+    except ConfigError as error:
+        raise DataError(f"No prediction {prediction_id!r}: no id of one begins like it ({error}). {FORMS}") from None
+
+
+def trace(version: int, source: Store, model: ModelSpec) -> dict[str, Any]:
     """Model, data, code, gate and ledger entries of model ``version``, each checked against its recorded digest."""
     entries = [e for e in ledger.Ledger(source).entries() if e.to_version == version and e.evidence]
     if not entries or entries[0].evidence is None:
@@ -59,15 +70,22 @@ def trace(version: int, source: Store) -> dict[str, Any]:
         "reason": run.get("reason", ""),
         "code": run["code"],
         "overrides": run["overrides"],
-        "params": sha256(source.read(f"{folder}/params.yaml")),
+        "settings": _settings(f"{folder}/", run.get("model"), source),
         "dvc_lock": sha256(source.read(f"{folder}/dvc.lock")),
-        "data": _data(lock, source),
+        "data": _data(lock, source, model.rows),
         "gate": gate,
         "ledger": [e.model_dump() for e in entries],
     }
 
 
-def _data(lock: dict[str, Any], source: Store) -> list[dict[str, Any]]:
+def _settings(folder: str, model: str | None, source: Store) -> dict[str, str]:
+    """Digest of each file of settings in the run's record; that of an older version has params.yaml only."""
+    wanted = settings_files.recorded(model) if model else [settings_files.SHARED]
+    names = [name for name in wanted if source.exists(f"{folder}{name}")]
+    return {name: sha256(source.read(f"{folder}{name}")) for name in names}
+
+
+def _data(lock: dict[str, Any], source: Store, table: str) -> list[dict[str, Any]]:
     """Month, features digest and rows of the training window, from the run's dvc.lock."""
     months = []
     for stage, entry in sorted(lock.items()):
@@ -77,38 +95,24 @@ def _data(lock: dict[str, Any], source: Store) -> list[dict[str, Any]]:
         record = json.loads(source.read(f"landed/{month}.json")) if source.exists(f"landed/{month}.json") else {}
         digest = entry["outs"][0]["md5"]
         current = record.get("features") == digest
-        rows = record["counts"]["flights"]["kept"] if current else None
+        rows = record["counts"][table]["kept"] if current else None
         months.append({"month": month, "features": digest, "rows": rows, "still_current": current})
     return months
 
 
-def render(prediction: dict[str, Any], found: dict[str, Any]) -> str:
+def render(prediction: dict[str, Any], found: dict[str, Any], model: ModelSpec) -> str:
     """All of it on one screen."""
     code, gate = found["code"], found["gate"]
     lines = [f"Prediction  {prediction['prediction_id']} ({prediction['kind']})"]
-    shown = (
-        "carrier",
-        "flight",
-        "origin",
-        "dest",
-        "destination",
-        "date",
-        "scheduled_at",
-        "scheduled_time",
-        "as_of",
-        "probability",
-        "probability_late",
-        "state",
-        "degraded",
-        "kept_in",
-    )
+    shown = (*model.shown, "as_of", "probability", "state", "degraded", "kept_in")
     lines += [f"  {key:<16}{prediction[key]}" for key in shown if prediction.get(key) is not None]
     lines += [
-        f"Model       v{found['version']}  sha256 {found['model']}",
+        f"Model       {model.name} v{found['version']}  sha256 {found['model']}",
         f"  run             {found['run']}" + (f", asked for: {found['reason']}" if found["reason"] else ""),
         f"Code        {code['revision']}{' plus uncommitted changes' if code['dirty'] else ''}",
         f"  files           code/{code['tree']}.tar.gz",
-        f"  params.yaml     sha256 {found['params']}" + (f", with {found['overrides']}" if found["overrides"] else ""),
+        *(f"  {name:<27} sha256 {digest}" for name, digest in found["settings"].items()),
+        *([f"  overrides       {found['overrides']}"] if found["overrides"] else []),
         f"Data        dvc.lock sha256 {found['dvc_lock']}",
     ]
     for month in found["data"]:
@@ -132,13 +136,14 @@ def main() -> None:
     parser.add_argument("prediction", help="prediction id")
     parser.add_argument("--json", action="store_true", help="for machines")
     arguments = parser.parse_args()
-    source = store()
+    model = model_of(arguments.prediction)
+    source = store(model.name)
     prediction = find_prediction(arguments.prediction, source)
-    found = trace(int(prediction["version"]), source)
+    found = trace(int(prediction["version"]), source, model)
     if arguments.json:
         print(json.dumps({"prediction": prediction, **found}, indent=1, default=str))
     else:
-        print(render(prediction, found))
+        print(render(prediction, found, model))
 
 
 if __name__ == "__main__":

@@ -5,18 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tasks.common import months
-from tasks.common.artefacts import to_json
-from tasks.common.environment import environment
+from tasks.common import months, settings_files
 from tasks.common.errors import run_main
 from tasks.common.files import write_file
-from tasks.common.landing_zone import MANIFEST, Manifest, parse_manifest, read
-
-
-def fetch(month: str) -> Manifest:
-    """The manifest that has landed for ``month``; DataError when there is none, or it is not one."""
-    where = f"{environment().landing_url.rstrip('/')}/{month}/{MANIFEST}"
-    return parse_manifest(read(month, MANIFEST), month, where)
+from tasks.common.landing_zone import fetch_manifest, manifest_bytes
 
 
 def main() -> None:
@@ -25,8 +17,10 @@ def main() -> None:
     parser.add_argument("--month", required=True, help="YYYY-MM")
     month = parser.parse_args().month
     months.parse(month)
-    manifest = fetch(month)
-    write_file(Path(f"data/manifests/{month}.json"), to_json(manifest.model_dump()))
+    # This stage always runs, so a run.yaml that is older than the settings is found before anything is made.
+    settings_files.read_run(Path())
+    manifest = fetch_manifest(month)
+    write_file(Path(f"data/manifests/{month}.json"), manifest_bytes(manifest))
     print(f"{month}: " + ", ".join(f"{name} {entry.rows:,} rows" for name, entry in sorted(manifest.files.items())))
 
 

@@ -14,14 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks import spec
 from tasks.common import landed, ledger, params
 from tasks.common.artefacts import Store, sha256, to_json
-from tasks.common.environment import environment, store
+from tasks.common.environment import environment, store, trigger
 from tasks.common.errors import DataError, run_main
 from tasks.common.params import Params
 from tasks.common.results import emit
 from tasks.common.tables import FEATURES, read_features
-from tasks.flights.definitions import LABEL
 from tasks.monitoring import audit, decide, drift, measure, page, quality, track
 
 
@@ -51,15 +51,13 @@ def read(month: str, settings: Params, where: Store) -> Inputs:
     try:
         scored = where.read_json(f"predictions/{month}/scored.json")
     except FileNotFoundError:
-        raise DataError(
-            f'{month} has not been scored. Run the score DAG for it: airflow dags trigger score -c \'{{"month": "{month}"}}\'.'
-        ) from None
+        raise DataError(f"{month} has not been scored. Run the score DAG for it: {trigger('score', month)}.") from None
     features = read_features([month])
     digest = landed.features_digest(FEATURES / f"{month}.parquet")
     if scored["features"] != digest:
         raise DataError(
             f"{month} was scored on features {scored['features'][:12]}..., and {digest[:12]}... are here: the month has landed "
-            f'again since. Run the score DAG for it: airflow dags trigger score -c \'{{"month": "{month}"}}\'.'
+            f"again since. Run the score DAG for it: {trigger('score', month)}."
         )
     reference = {
         m: landed.features_digest(path)
@@ -86,7 +84,7 @@ def examine(inputs: Inputs, settings: Params, entries: list[ledger.Entry]) -> di
     }
     reference = read_features(inputs.reference) if inputs.reference else None
     found = quality.compare(reference, inputs.features)
-    rows = len(inputs.features)
+    rows, about = len(inputs.features), spec.current()
     audited = None
     if (
         inputs.champion is not None
@@ -96,7 +94,7 @@ def examine(inputs: Inputs, settings: Params, entries: list[ledger.Entry]) -> di
         pair = ((inputs.champion, scores[inputs.champion]), (inputs.shadow, scores[inputs.shadow]))
         audited = audit.audit(inputs.features, *pair, settings)
     unusable = [
-        f"v{model['version']} gave no probability for {model['unusable']} of {rows} flights; see its input and roll it back if it is the model"
+        f"v{model['version']} gave no probability for {model['unusable']} of {rows} {about.words.rows}; see its input and roll it back if it is the model"
         for model in models.values()
         if model and model["unusable"]
     ]
@@ -105,7 +103,7 @@ def examine(inputs: Inputs, settings: Params, entries: list[ledger.Entry]) -> di
         "status": "scored" if inputs.champion is not None else "warming up",
         "inputs": inputs.summary(),
         "rows": rows,
-        "labelled_share": 1 - inputs.features[LABEL].null_count / rows if rows else 0.0,
+        "labelled_share": 1 - inputs.features[about.label].null_count / rows if rows else 0.0,
         **models,
         "confidence": settings.gate.promotion.confidence,
         "quality": found,

@@ -9,14 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks import spec
 from tasks.common import landed, months, params
 from tasks.common.artefacts import Store, sha256, sha256_file
-from tasks.common.environment import store
-from tasks.common.errors import DataError, run_main
+from tasks.common.environment import store, trigger
+from tasks.common.errors import DataError, Skip, run_main
 from tasks.common.files import parquet_bytes
+from tasks.common.landing_zone import fetch_manifest, manifest_bytes
 from tasks.common.results import emit
-from tasks.common.runs import landed_lock, read_run
-from tasks.flights.state import state_tables
+from tasks.running.runs import landed_lock, read_run
 
 
 def put_state(month: str, tables: dict[str, pa.Table], target: Store) -> dict[str, landed.StateFile]:
@@ -32,16 +33,22 @@ def put_state(month: str, tables: dict[str, pa.Table], target: Store) -> dict[st
 
 
 def publish(month: str, root: Path, target: Store) -> landed.Landed:
-    """Write the record of ``month`` from the workspace at ``root``; DataError when a stage of it has not run."""
+    """Write the record of ``month`` from the workspace at ``root``.
+
+    Raises:
+        DataError: a stage of it has not run.
+        Skip: other data have landed since this run read the month, and some are published.
+    """
     lock = landed_lock(root, month)
     missing = [stage for stage in ("ingest", "validate", "features") if f"{stage}@{month}" not in lock]
     if missing:
         raise DataError(f"{month}: {', '.join(missing)} has not run in {root}; run the ingest DAG for the month.")
     kept = root / "data/kept" / month
-    tables = state_tables(pq.read_table(kept / "flights.parquet"), pq.read_table(kept / "weather.parquet"))
+    model = spec.current()
+    tables = model.online.state_tables({table: pq.read_table(kept / f"{table}.parquet") for table in model.tables})
     record = landed.Landed(
         month=month,
-        previous=params.load(root / "params.yaml").months[month].previous,
+        previous=params.load(root).months[month].previous,
         run=read_run(root).key,
         manifest=sha256_file(root / f"data/manifests/{month}.json"),
         features="",
@@ -50,15 +57,29 @@ def publish(month: str, root: Path, target: Store) -> landed.Landed:
         state=put_state(month, tables, target),
     )
     record = record.model_copy(update={"features": record.output("features", f"data/features/{month}.parquet")})
-    landed.write(target, record)
+    if not landed.publish(target, record, lambda: _landed_now(record)):
+        raise Skip(
+            f"{month}: other data have landed since run {record.run} read them, so what is published stays. The run that "
+            f"read the newer data publishes them; if there is none: {trigger('ingest', month)}."
+        )
     return record
 
 
-def outdated(month: str, source: Store) -> str:
-    """A sentence when the month after ``month`` landed before and looked back on another ``month``, else nothing."""
+def _landed_now(record: landed.Landed) -> str:
+    """Digest of the manifest in the landing zone; that of ``record`` where a feed has cleared the month away."""
+    try:
+        return sha256(manifest_bytes(fetch_manifest(record.month)))
+    except DataError:
+        return record.manifest
+
+
+def stale(month: str, source: Store) -> list[str]:
+    """Of ``month`` and the one after it, those that were built on another previous month than has landed now.
+
+    The month itself can be: the one before may have landed again while this run worked.
+    """
     records = landed.read_all(source)
-    after = months.shift(month, 1)
-    return landed.stale_sentence(records, after) if after in records and landed.is_stale(records, after) else ""
+    return [each for each in (month, months.shift(month, 1)) if each in records and landed.is_stale(records, each)]
 
 
 def main() -> None:
@@ -67,13 +88,14 @@ def main() -> None:
     parser.add_argument("--month", required=True, help="YYYY-MM")
     month = parser.parse_args().month
     record = publish(month, Path(), store())
-    flights = record.counts["flights"]
-    print(
-        f"{month} landed: {flights['landed']:,} rows, {flights['quarantined']} quarantined; features {record.features}"
-    )
-    if warning := outdated(month, store()):
-        print(f"note: {warning}")
-    emit({"month": month, "run": record.run, "features": record.features, "counts": flights})
+    counts = record.counts[spec.current().rows]
+    print(f"{month} landed: {counts['landed']:,} rows, {counts['quarantined']} quarantined; features {record.features}")
+    again = stale(month, store())
+    if again:
+        print(
+            f"note: {', '.join(again)} looked back on data that have landed again since; Airflow takes it up again by itself"
+        )
+    emit({"month": month, "run": record.run, "features": record.features, "counts": counts, "again": again})
 
 
 if __name__ == "__main__":

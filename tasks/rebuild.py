@@ -1,4 +1,4 @@
-"""rebuild: makes a registered model again from the registry and the DVC remote alone, and compares.
+"""rebuild: makes a registered model again from its record in the store and the DVC remote alone, and compares.
 
 python -m tasks.rebuild 2
 """
@@ -12,43 +12,37 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 
-from tasks.common import code, registry
-from tasks.common.artefacts import sha256_file
+from tasks.common import code, settings_files, versions
+from tasks.common.artefacts import Store, sha256_file, write_atomic
 from tasks.common.dvc_repo import Project, initialise
 from tasks.common.environment import environment, store
 from tasks.common.errors import AirloopError, DataError, run_main
-from tasks.common.params_file import put
-from tasks.common.runs import Run
-
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+from tasks.common.settings_files import put
+from tasks.common.urls import url_of
+from tasks.common.versions import Version
+from tasks.running.runs import Run
 
 TOLERANCE = 1e-6
 """Largest difference of a probability on another machine."""
 
-RECORD = {"params.yaml": "airloop.params", "dvc.lock": "airloop.dvc_lock"}
-"""Files logged with the version, and the tags that hold their sha256."""
 
-
-def fetch_record(version: ModelVersion, target: Path) -> Run:
-    """Download the version's record from MLflow to ``target``; DataError when a file is not what its tag says."""
-    import mlflow
-
-    mlflow.set_tracking_uri(environment().mlflow_tracking_uri)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path="rebuild", dst_path=str(target))
-    for name, tag in RECORD.items():
-        if sha256_file(target / "rebuild" / name) != version.tags[tag]:
+def fetch_record(version: Version, source: Store, target: Path) -> Run:
+    """Copy the version's record to ``target``; DataError when a file is missing or not what its tag says."""
+    digests = {**version.settings, "dvc.lock": version.tags["airloop.dvc_lock"], "run.json": None}
+    for name, digest in digests.items():
+        kept = version.file(name)
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (target / name).write_bytes(source.read(kept, digest))
+        except FileNotFoundError:
             raise DataError(
-                f"{name} in MLflow is not the one that v{version.version} was made with: it was altered. Restore MLflow's "
-                "artefacts from a backup; until then this version cannot be rebuilt, and training again gives a new one."
-            )
-    return Run.model_validate_json((target / "rebuild/run.json").read_bytes())
+                f"{source.uri(kept)} is missing, so v{version.version} cannot be rebuilt. Restore it from a backup of the "
+                "store; training again gives a new version."
+            ) from None
+    return Run.model_validate_json((target / "run.json").read_bytes())
 
 
 def clone(run: Run, root: Path) -> str:
@@ -58,12 +52,12 @@ def clone(run: Run, root: Path) -> str:
     if not run.code.dirty and (source / ".git").exists():
         subprocess.run(["git", "clone", "--quiet", "--no-checkout", str(source), str(root)], check=True)
         done = subprocess.run(["git", "-C", str(root), "checkout", "--quiet", run.code.revision], check=False)
-        if done.returncode == 0 and code.tree_digest(root) == run.code.tree:
+        if done.returncode == 0 and code.tree_digest(root, run.model) == run.code.tree:
             return f"a clean clone at {run.code.revision[:12]}"
-    for path in code.files(root):
+    for path in code.files(root, run.model):
         (root / path).unlink()
     code.unpack(run.code, store(), root)
-    if code.tree_digest(root) != run.code.tree:
+    if code.tree_digest(root, run.model) != run.code.tree:
         raise DataError(
             f"code/{run.code.tree}.tar.gz in the store does not have that digest: it was altered. Restore it from a "
             "backup of the store, or train again."
@@ -71,28 +65,28 @@ def clone(run: Run, root: Path) -> str:
     return "the files kept in the store" + (" (the run had uncommitted changes)" if run.code.dirty else "")
 
 
-def pin_export(settings: Path, model: str) -> None:
-    """Let the params.yaml at ``settings`` ask for what the registered ``model`` became, where a measurement chose it.
+def pin_export(root: Path, model: str) -> None:
+    """Let the settings at ``root`` ask for what the registered ``model`` became, where a measurement chose it.
 
     What the clock said cannot be said again; what was decided on it is in the evaluation that is kept with the model.
     """
-    # Read as it stands: the model may be older than a section that this code's params.yaml must have.
-    if (yaml.safe_load(settings.read_text()).get("export") or {}).get("quantize") != "dynamic":
+    # As they are: the model may be older than a section that this code must have.
+    if (settings_files.as_they_are(root).get("export") or {}).get("quantize") != "dynamic":
         return
-    told = store().read_json(f"models/{model}/evaluation.json")["candidate"]["training"]["export"]
-    put(settings, {"export.quantize": "int8" if told["shipped"] == "int8" else "none"})
+    export = store().read_json(f"models/{model}/evaluation.json")["candidate"]["training"]["export"]
+    put(settings_files.path_of("export", root), {"export.quantize": "int8" if export["shipped"] == "int8" else "none"})
 
 
 def retrain(root: Path, record: Path, model: str) -> None:
     """Fetch the recorded features into an empty cache and run the train stage on them."""
-    for name in RECORD:
-        (root / name).write_bytes((record / name).read_bytes())
-    pin_export(root / "params.yaml", model)
+    for name in (*settings_files.present(record), "dvc.lock"):
+        write_atomic(root / name, (record / name).read_bytes())
+    pin_export(root, model)
     initialise(root, cache=root / ".cache", remote=environment().remote_url, site_cache=root / ".site-cache")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     os.environ["PYTHONPATH"] = str(root)
     # From the beginning, whatever checkpoints there are, and without telling MLflow of the training a second time.
-    os.environ |= {"AIRLOOP_STORE": (root / ".store").as_uri(), "MLFLOW_TRACKING_URI": ""}
+    os.environ |= {"AIRLOOP_STORE": url_of(root / ".store"), "MLFLOW_TRACKING_URI": ""}
     here = Path.cwd()
     os.chdir(root)
     try:
@@ -122,14 +116,15 @@ def largest_gap(rebuilt: Path, original: Path, features: Path) -> float:
 def main() -> None:
     """Rebuild one version and say whether it is the same."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("version", type=int, help="model version in MLflow")
+    parser.add_argument("version", type=int, help="number of a registered model version")
     number = parser.parse_args().version
-    version = registry.version(number, registry.client())
-    evidence = registry.evidence(version)
+    version = versions.read(store(), number)
+    evidence = version.evidence
     with tempfile.TemporaryDirectory(prefix="airloop-rebuild-") as folder:
         work = Path(folder)
-        run = fetch_record(version, work)
+        run = fetch_record(version, store(), work / "rebuild")
         print(f"v{number}: {run.key}, from {clone(run, work / 'clone')}", flush=True)
+        os.environ["AIRLOOP_MODEL"] = run.model  # of the stage's process, whatever this one works for
         retrain(work / "clone", work / "rebuild", evidence.model)
         rebuilt = work / "clone/model"
         if sha256_file(rebuilt / "model.onnx") == evidence.model:
@@ -139,7 +134,7 @@ def main() -> None:
         original.mkdir()
         for name in ("model.onnx", "contract.json"):
             (original / name).write_bytes(store().read(f"models/{evidence.model}/{name}"))
-        gap = largest_gap(rebuilt, original, work / f"clone/data/features/{run.month}.parquet")
+        gap = largest_gap(rebuilt, original, work / f"clone/data/features/{run.last}.parquet")
         here = f"{platform.machine()}, Python {platform.python_version()}"
         if gap > TOLERANCE:
             raise AirloopError(

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.common import params, pod_record
-from tasks.common.artefacts import Store, sha256, sha256_file
-from tasks.common.environment import environment, store
-from tasks.common.errors import AirloopError, DataError, Skip, run_main
-from tasks.common.registry import MODEL
+from tasks.common import params, registry, settings_files, versions
+from tasks.common.artefacts import Store, sha256_file
+from tasks.common.environment import store
+from tasks.common.errors import DataError, Skip, run_main
+from tasks.common.registry import logged, registered_name, view
 from tasks.common.results import emit
-from tasks.common.runs import Run, read_run
-from tasks.common.tracking import PROGRESS, TRAINING
+from tasks.common.tracking import PROGRESS, TRAINING, experiment_name
+from tasks.running import pod_record
+from tasks.running.runs import Run, read_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-EXPERIMENT = "airloop-train"
 
 
 def require_passed(verdict: dict[str, Any]) -> None:
@@ -43,17 +41,10 @@ def require_same_model(verdict: dict[str, Any], root: Path) -> None:
 
 def put_model(root: Path, target: Store) -> str:
     """Copy the model's files to ``models/<sha256>/`` in the store; returns the sha256 of the ONNX file."""
-    onnx = (root / "model/model.onnx").read_bytes()
-    folder = f"models/{sha256(onnx)}"
-    for name, path in (
-        ("contract.json", "model/contract.json"),
-        ("smoke.json", "evaluation/smoke.json"),
-        ("gate.json", "gate/gate.json"),
-        ("evaluation.json", "evaluation/evaluation.json"),
-    ):
-        target.write(f"{folder}/{name}", (root / path).read_bytes())
-    target.write(f"{folder}/model.onnx", onnx)
-    return sha256(onnx)
+    digest = sha256_file(root / "model/model.onnx")
+    for name, path in logged.KEPT.items():
+        target.write(f"models/{digest}/{name}", (root / path).read_bytes())
+    return digest
 
 
 def why(verdict: dict[str, Any]) -> str:
@@ -65,11 +56,11 @@ def tags(run: Run, root: Path) -> dict[str, str]:
     """What makes the version rebuildable, as model-version tags: digests, since MLflow cuts long tags."""
     return {
         "airloop.run": run.key,
-        "airloop.data_through": run.month,
+        "airloop.data_through": run.last,
         "airloop.code": run.code.revision,
         "airloop.code_dirty": str(run.code.dirty).lower(),
         "airloop.tree": run.code.tree,
-        "airloop.params": sha256_file(root / "params.yaml"),
+        **{f"{versions.SETTINGS}{name}": sha256_file(root / name) for name in settings_files.recorded(run.model)},
         "airloop.dvc_lock": sha256_file(root / "dvc.lock"),
         "airloop.onnx": sha256_file(root / "model/model.onnx"),
         "airloop.training": json.loads((root / "model/metrics.json").read_text())["training"],
@@ -80,108 +71,37 @@ def tags(run: Run, root: Path) -> dict[str, str]:
     }
 
 
-def register(root: Path, run: Run) -> int:
-    """Log the run to MLflow and create the model version; returns its number.
+def register(root: Path, run: Run, target: Store) -> int:
+    """Log the run to MLflow and give the model a number, in the store's book and in MLflow; returns it.
 
-    Asked again for the same run, it returns the version that is there.
+    Asked again for the same run, it returns the number that is there.
     """
-    import mlflow
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    mlflow.set_tracking_uri(environment().mlflow_tracking_uri)
-    client = MlflowClient()
     wanted = tags(run, root)
-    try:
-        try:
-            client.create_registered_model(MODEL)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        for known in client.search_model_versions(f"name='{MODEL}'"):
-            if known.tags.get("airloop.run") == run.key and known.tags.get("airloop.onnx") == wanted["airloop.onnx"]:
-                return int(known.version)
-        if found := training_run(client, wanted["airloop.training"]):
-            wanted["airloop.training_run"] = found
-        mlflow.set_experiment(EXPERIMENT)
-        with mlflow.start_run(run_name=run.key, tags=wanted):
-            created = mlflow.register_model(_log(root, run), MODEL, tags=wanted)
-        return int(created.version)
-    except (MlflowException, OSError) as error:
-        raise AirloopError(
-            f"MLflow at {environment().mlflow_tracking_uri} refused to register the model: {error}. "
-            "See that it runs (`make up`), then clear the register task."
-        ) from error
+    if found := training_run(registry.client(), wanted["airloop.training"]):
+        wanted["airloop.training_run"] = found
+    names = (*settings_files.recorded(run.model), *versions.REBUILD)
+    files = {name: (root / name).read_bytes() for name in names}
+    files["gate.json"] = (root / "gate/gate.json").read_bytes()
+    record = versions.put_record(target, wanted["airloop.onnx"], files)
+    return view.enter(target, root, record, wanted, costs(run, root, target)).version
+
+
+def costs(run: Run, root: Path, target: Store) -> dict[str, float]:
+    """What the run's pods cost, empty where it had none."""
+    used = pod_record.usage(run.key, target)
+    if not used:
+        return {}
+    return logged.numbers("pods", pod_record.cost(used, params.load(root).pods.prices))
 
 
 def training_run(client: MlflowClient, training: str) -> str | None:
     """Id of the run that holds the training's progress; None where MLflow was away meanwhile."""
-    experiment = client.get_experiment_by_name(PROGRESS)
-    if experiment is None:
-        return None
-    found = client.search_runs([experiment.experiment_id], f"tags.`{TRAINING}` = '{training}'", max_results=1)
+    with registry.answering():
+        experiment = client.get_experiment_by_name(experiment_name(PROGRESS))
+        if experiment is None:
+            return None
+        found = client.search_runs([experiment.experiment_id], f"tags.`{TRAINING}` = '{training}'", max_results=1)
     return str(found[0].info.run_id) if found else None
-
-
-def _log(root: Path, run: Run) -> str:
-    """Log parameters, metrics, reports and the ONNX model with signature and example; returns the model's URI."""
-    import mlflow
-    import numpy as np
-    import onnx
-    from mlflow.models import infer_signature
-
-    evaluation = json.loads((root / "evaluation/evaluation.json").read_text())
-    settings = params.load(root / "params.yaml")
-    mlflow.log_params({f"train.{key}": value for key, value in settings.train.model_dump().items()})
-    mlflow.log_params({f"export.{key}": value for key, value in _export(evaluation).items()})
-    mlflow.log_param("months", ",".join(settings.months))
-    mlflow.log_metrics(_numbers("golden", evaluation.get("candidate", {}).get("golden", {})))
-    if used := pod_record.usage(run.key, store()):
-        mlflow.log_metrics(_numbers("pods", pod_record.cost(used, settings.pods.prices)))
-    for folder, file in (
-        ("rebuild", "params.yaml"),
-        ("rebuild", "dvc.lock"),
-        ("rebuild", "dvc.yaml"),
-        ("rebuild", "run.json"),
-        ("gate", "gate/gate.json"),
-        ("model_files", "model/contract.json"),
-    ):
-        mlflow.log_artifact(str(root / file), folder)
-    mlflow.log_artifacts(str(root / "evaluation"), "evaluation")
-    if (root / "export.json").exists():  # the clock's readings; not kept, so not there where another machine trained
-        mlflow.log_artifact(str(root / "export.json"), "evaluation")
-    width = len(json.loads((root / "model/contract.json").read_text())["features"])
-    example = np.zeros((1, width), dtype=np.float32)
-    from tasks.common.model import load
-
-    onnx_bytes = (root / "model/model.onnx").read_bytes()
-    model = load(onnx_bytes, (root / "model/contract.json").read_bytes(), sha256(onnx_bytes))
-    logged = mlflow.onnx.log_model(
-        onnx.load_model_from_string(onnx_bytes),
-        name="model",
-        signature=infer_signature(example, {"probabilities": model.predict(example)}),
-        input_example=example,
-        save_as_external_data=False,
-        onnx_execution_providers=["CPUExecutionProvider"],
-        # Named here, or MLflow loads the model in another process to find out, which takes ten seconds.
-        pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "numpy", "onnx", "onnxruntime")],
-    )
-    return str(logged.model_uri)
-
-
-def _export(evaluation: dict[str, Any]) -> dict[str, str]:
-    """What was asked of the export, what shipped and why; empty where nothing was asked."""
-    told = evaluation.get("candidate", {}).get("training", {}).get("export")
-    return (
-        {}
-        if told is None
-        else {"asked": told["asked"], "shipped": told["shipped"], "reasons": "; ".join(told["reasons"])}
-    )
-
-
-def _numbers(prefix: str, values: dict[str, Any]) -> dict[str, float]:
-    """The numeric entries of ``values``, each under ``prefix``."""
-    return {f"{prefix}.{k}": float(v) for k, v in values.items() if isinstance(v, int | float)}
 
 
 def main() -> None:
@@ -195,9 +115,9 @@ def main() -> None:
     require_passed(verdict)
     require_same_model(verdict, root)
     digest = put_model(root, store())
-    version = register(root, run)
-    print(f"registered {MODEL} v{version}, trained through {run.month}; {why(verdict)}")
-    emit({"month": run.month, "version": version, "model": digest, "run": run.key, "why": why(verdict)})
+    version = register(root, run, store())
+    print(f"registered {registered_name()} v{version}, trained through {run.last}; {why(verdict)}")
+    emit({"month": run.last, "version": version, "model": digest, "run": run.key, "why": why(verdict)})
 
 
 if __name__ == "__main__":

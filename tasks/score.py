@@ -1,4 +1,4 @@
-"""score: predictions of a landed month, as they would have been made at each flight's T, inside Spark.
+"""score: predictions of a landed month, as they would have been made at each row's cutoff, inside Spark.
 
 The champion is the one the ledger names for the month; the version before it is scored beside it, as a shadow.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks import spec
 from tasks.common import landed, ledger
 from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.environment import store
@@ -23,23 +24,27 @@ from tasks.common.errors import DataError, run_main
 from tasks.common.files import parquet_bytes
 from tasks.common.model import load
 from tasks.common.results import emit
-from tasks.flights.definitions import KEY
+from tasks.running import lease
 
 Batches = Iterator[pa.RecordBatch]
 Models = dict[int, tuple[bytes, bytes, str]]
 """Version to ONNX bytes, contract bytes and the sha256 of the former."""
 
-SCHEMA = "version int, prediction_id string, date date, scheduled_at bigint, carrier string, flight int, origin string, probability float"
+
+def schema(key: Mapping[str, str]) -> str:
+    """Columns of the predictions in Spark's words, for the model's ``key``."""
+    columns = {"version": "int", "prediction_id": "string", **key, "probability": "float"}
+    return ", ".join(f"{name} {kind}" for name, kind in columns.items())
 
 
 def prediction_id(month: str, version: int, key: tuple[Any, ...]) -> str:
     """The id of one row's prediction: says where it is kept, and is the same whenever the interval is scored."""
     text = "|".join(str(part) for part in key)
-    return f"{month}.v{version}.{hashlib.sha256(f'{month}|v{version}|{text}'.encode()).hexdigest()[:16]}"
+    return f"{spec.current().name}.{month}.v{version}.{hashlib.sha256(f'{month}|v{version}|{text}'.encode()).hexdigest()[:16]}"
 
 
-def scorer(month: str, models: Models) -> Callable[[Batches], Batches]:
-    """A function for mapInArrow: batches of features to batches of predictions, one row a flight and version.
+def scorer(month: str, models: Models, key: Sequence[str]) -> Callable[[Batches], Batches]:
+    """A function for mapInArrow: batches of features to batches of predictions, one for each row and version.
 
     Each worker verifies and loads the models itself, with one thread: Spark's partitions are the parallel part.
     """
@@ -48,14 +53,14 @@ def scorer(month: str, models: Models) -> Callable[[Batches], Batches]:
         loaded = {version: load(*model) for version, model in models.items()}
         for batch in batches:
             table = pa.Table.from_batches([batch])
-            keys = list(zip(*(table[name].to_pylist() for name in KEY), strict=True))
+            keys = list(zip(*(table[name].to_pylist() for name in key), strict=True))
             for version, model in loaded.items():
                 scores = np.asarray(model.predict(model.contract.encode(table)), dtype=np.float32)
                 yield pa.RecordBatch.from_arrays(
                     [pa.array([version] * len(keys), pa.int32()),
-                     pa.array([prediction_id(month, version, key) for key in keys]),
-                     *(batch.column(name) for name in KEY), pa.array(scores)],
-                    names=["version", "prediction_id", *KEY, "probability"],
+                     pa.array([prediction_id(month, version, values) for values in keys]),
+                     *(batch.column(name) for name in key), pa.array(scores)],
+                    names=["version", "prediction_id", *key, "probability"],
                 )  # fmt: skip
 
     return score
@@ -65,12 +70,13 @@ def predict(month: str, features: Path, models: Models) -> dict[int, pa.Table]:
     """Version to its predictions of ``features``, sorted by the key; all versions in one Spark job."""
     from tasks.common.spark import read, session  # a month without a model needs no Spark
 
+    key = spec.current().key
     spark = session(f"score {month}")
     # No more partitions than Spark makes of the file: loading a model costs a worker more than scoring a month.
     rows = read(spark, [features], pq.read_schema(features))
-    found = rows.mapInArrow(scorer(month, models), SCHEMA).toArrow()
+    found = rows.mapInArrow(scorer(month, models, tuple(key)), schema(key)).toArrow()
     spark.stop()
-    order = [(name, "ascending") for name in KEY]
+    order = [(name, "ascending") for name in key]
     tables = {v: found.filter(pc.equal(found["version"], v)).drop_columns(["version"]) for v in models}
     return {version: table.sort_by(order).combine_chunks() for version, table in tables.items()}
 
@@ -135,13 +141,14 @@ def check_features(features: Path, record: landed.Landed) -> None:
 
 def main() -> None:
     """Score one month."""
+    lease.join()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--month", required=True, help="YYYY-MM")
     month = parser.parse_args().month
     result = score(month, Path(), store())
     if result["status"] == "scored":
         shadow = f", v{result['previous']} beside it" if result["previous"] else ""
-        print(f"{month}: {result['rows']:,} flights scored with v{result['champion']}{shadow}")
+        print(f"{month}: {result['rows']:,} {spec.current().words.rows} scored with v{result['champion']}{shadow}")
     else:
         print(f"{month}: warming up, no model is live for this month yet")
     emit(result)

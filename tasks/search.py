@@ -1,9 +1,9 @@
-"""search: settings of the model family that predict later days better, written into params.yaml.
+"""search: settings of the model family that predict later days better, written into the model's params.yaml.
 
 python tasks/search.py --trials 20
 
-No stage of dvc.yaml: params.yaml is what stages depend on, and this changes it. With a budget in params.train.search each
-training begins with it (tasks/common/workspace.py). A study is kept in a database; a search that was killed, or whose budget
+No stage of dvc.yaml: stages depend on the settings, and this changes them. With a budget in train.search each
+training begins with it (tasks/running/spans.py). A study is kept in a database; a search that was killed, or whose budget
 was raised, goes on where it was.
 """
 
@@ -19,7 +19,7 @@ from tasks.common.artefacts import Store, to_json
 from tasks.common.environment import environment, store
 from tasks.common.errors import ConfigError, run_main
 from tasks.common.params import SearchParams, TrainParams
-from tasks.common.params_file import put
+from tasks.common.settings_files import of_model, put
 from tasks.searching.folds import Fold, fingerprint, folds
 from tasks.searching.page import render
 from tasks.searching.study import Search, name_of, require_space
@@ -43,7 +43,7 @@ def search(family: str, rows: Source, settings: TrainParams, keep: Store | None)
         )
     questions = folds(rows, settings.search.folds)
     name = name_of(family, [fingerprint(rows, settings.search.folds), code_digest()], settings)
-    found = Search(name, family, settings, environment().studies_url)
+    found = Search(f"{environment().model}.{name}", family, settings, environment().studies_url)
     tracking = Tracking(found.study, environment().mlflow_tracking_uri)
     with Ending() as ending:
         found.run(
@@ -100,15 +100,15 @@ def budget(settings: SearchParams, trials: int | None, minutes: float | None) ->
         settings = settings.model_copy(update={"trials": trials or 0, "minutes": minutes or 0.0})
     if not settings.on:
         raise ConfigError(
-            "The search has no budget: set train.search.trials or train.search.minutes in params.yaml, or give --trials."
+            "The search has no budget: set train.search.trials or train.search.minutes in the model's params.yaml, or give --trials."
         )
     return settings
 
 
 def main() -> None:
-    """Search, and write what was found into params.yaml."""
+    """Search, and write what was found into the model's params.yaml."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, help="budget in trials, in place of params.yaml's")
+    parser.add_argument("--trials", type=int, help="budget in trials, in place of that of train.search")
     parser.add_argument("--minutes", type=float, help="budget in minutes, likewise")
     given = parser.parse_args()
     settings = params.load()
@@ -118,9 +118,10 @@ def main() -> None:
         facts = search(family, rows, train, store())
         for sentence in sentences(facts):
             print(f"search: {family}: {sentence}")
-        changes = put(Path("params.yaml"), {f"train.{family}.{name}": v for name, v in facts["chosen"].items()})
+        file = of_model(settings.model)
+        changes = put(Path(file), {f"train.{family}.{name}": v for name, v in facts["chosen"].items()})
         print(
-            f"search: {family}: params.yaml {'has now ' + '; '.join(changes) if changes else 'has it already'}",
+            f"search: {family}: {file} {'has now ' + '; '.join(changes) if changes else 'has it already'}",
             flush=True,
         )
 

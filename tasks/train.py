@@ -1,4 +1,4 @@
-"""train: a model of the family that params.yaml names, on every month of the window, less the days that are kept for judging."""
+"""train: a model of the family that `train.family` names, on every month of the window, less the days that are kept for judging."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks import spec, spec_file
 from tasks.common import params
 from tasks.common.artefacts import Store, sha256, to_json, write_atomic
 from tasks.common.environment import environment, store
@@ -18,7 +19,7 @@ from tasks.common.errors import run_main
 from tasks.common.params import ExportParams, Params, TrainParams
 from tasks.common.tables import FEATURES as FOLDER
 from tasks.training import best, quantise
-from tasks.training.checkpoints import Checkpoints, sweep
+from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ended, Ending
 from tasks.training.families import named
 from tasks.training.family import Fitted, Job
@@ -28,15 +29,16 @@ from tasks.training.source import Source
 from tasks.training.tracking import Tracker
 
 HERE = Path(__file__).parent
-CODE = (
+SHAPING_CODE = (
     HERE / "train.py",
     HERE / "training",
     HERE / "common/model.py",
     HERE / "common/stats.py",
     HERE / "common/tables.py",
-    HERE / "flights/definitions.py",
 )
-"""What a training's bytes depend on; also the deps of the stage in dvc.yaml."""
+"""Files and folders that a training's bytes depend on; also the deps of the stage in dvc.yaml."""
+SHAPING_SECTIONS = ("features", "target")
+"""Sections of the model's declaration that they depend on; dvc.yaml names them too."""
 
 PLAIN = "plain.onnx"
 """Beside a quantised model, what it was before."""
@@ -151,10 +153,11 @@ def identity(name: str, rows: Source, settings: TrainParams) -> str:
 
 
 def code_digest() -> str:
-    """SHA-256 of the code that trains."""
+    """SHA-256 of the code that trains, and of what the model declares for it."""
     found = hashlib.sha256()
-    for path in sorted(path for part in CODE for path in (part.rglob("*.py") if part.is_dir() else [part])):
+    for path in sorted(path for part in SHAPING_CODE for path in (part.rglob("*.py") if part.is_dir() else [part])):
         found.update(path.read_bytes())
+    found.update(to_json(spec_file.digests(spec.current(), *SHAPING_SECTIONS)))
     return found.hexdigest()
 
 
@@ -164,12 +167,11 @@ def shaping(name: str, settings: TrainParams) -> dict[str, Any]:
 
 
 def forget(rows: Source, settings: TrainParams, keep: Store) -> None:
-    """Delete this training's checkpoints, now that its result is written, and those of trainings that were given up."""
+    """Delete this training's checkpoints, now that its result is written."""
     for name in families(settings):
         training = identity(name, rows, settings)
         for folder in (training, f"{training}-done"):
             Checkpoints(keep, folder, settings.checkpoint).clear()
-    sweep(keep, settings.checkpoint.days)
 
 
 def write(trained: Trained, folder: Path = Path("model")) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +14,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks import spec
 from tasks.common import months, params
 from tasks.common.artefacts import to_json
 from tasks.common.environment import store
 from tasks.common.errors import DataError, run_main
 from tasks.common.files import parquet_bytes, write_file, write_folder
 from tasks.common.landing_zone import land_again
-from tasks.flights.rules import broken_rules
-from tasks.flights.schema import KEPT, QUARANTINE, RAW, TABLES, UNIQUE
-from tasks.flights.tail import tail
 
 IDENTICAL = "duplicate of another row"
 CONFLICTING = "same key as another row, with other values"
+
+
+KNOWN = (
+    (
+        r"='[+-]?[0-9]+\.0'",
+        (
+            "Whole numbers with a decimal point are what pandas and spreadsheets make of a column with empty cells: write the "
+            "column as integers (pandas: astype('Int64') before to_csv)."
+        ),
+    ),
+    (r"='(?:NaN|nan|NULL|null|None|N/A)'", "Unknown is written as an empty cell or NA."),
+)
+"""What a cell that could not be read looks like, and how it is mended."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +44,9 @@ class Verdict:
     """One table, judged: every raw row is in ``kept`` or in ``quarantined``."""
 
     kept: pa.Table
-    """Schema KEPT, in the raw order."""
+    """The table's ``kept`` columns, in the raw order."""
     quarantined: pa.Table
-    """Schema QUARANTINE, in the raw order."""
+    """The model's ``quarantine`` columns, in the raw order."""
 
     @property
     def landed(self) -> int:
@@ -48,11 +60,12 @@ class Verdict:
 
 
 def judge(raw: pa.Table, table: str, month: str) -> Verdict:
-    """Split a raw table (schema RAW, canonical order) into rows to keep and rows to quarantine."""
-    reasons = broken_rules(raw, table, month)
+    """Split a raw table (in canonical order) into rows to keep and rows to quarantine."""
+    model = spec.current()
+    reasons = model.broken_rules(raw, table, month)
     reasons = reasons.where(reasons != "", repeated(raw, table, reasons == ""))
     good = pa.array(reasons == "")
-    kept = raw.filter(good).select(KEPT[table].names)
+    kept = raw.filter(good).select(model.tables[table].kept.names)
     bad = raw.append_column("reason", pa.array(reasons, pa.string())).filter(pc.invert(good))
     return Verdict(kept, _as_text(bad, table))
 
@@ -61,11 +74,12 @@ def repeated(raw: pa.Table, table: str, among: pd.Series) -> pd.Series:
     """Why a row says again what a row before it said; "" where it does not. Only rows that are good otherwise count.
 
     The first in canonical order stays: of identical rows it does not matter which, and of conflicting ones the feed
-    does not say which is right, but a flight must not be there twice.
+    does not say which is right, but a row must not be there twice.
     """
-    rows = raw.select(KEPT[table].names).to_pandas()[among]
+    declared = spec.current().tables[table]
+    rows = raw.select(declared.kept.names).to_pandas()[among]
     result = pd.Series("", index=among.index)
-    result[rows.index[rows.duplicated(list(UNIQUE[table]))]] = CONFLICTING
+    result[rows.index[rows.duplicated(list(declared.unique))]] = CONFLICTING
     result[rows.index[rows.duplicated()]] = IDENTICAL
     return result
 
@@ -98,7 +112,13 @@ def too_bad(verdicts: Mapping[str, Verdict], max_bad_share: float) -> str:
             lines.append(f"{bad.num_rows:,} of {verdict.landed:,} rows of {name} ({share:.1%}) break a rule:")
             for reason, rows in by_reason(bad).items():
                 lines.append(f"  {len(rows):,} x {reason}, for example {_sample(bad, name, rows)}")
+            lines += [f"  {way_out}" for pattern, way_out in KNOWN if re.search(pattern, _cells(bad))]
     return "\n".join(lines)
+
+
+def _cells(bad: pa.Table) -> str:
+    """The cells of quarantined rows that could not be read."""
+    return "; ".join(note for note in bad[spec.UNREADABLE].to_pylist() if note)
 
 
 def main() -> None:
@@ -107,20 +127,19 @@ def main() -> None:
     parser.add_argument("--month", required=True, help="YYYY-MM")
     month = parser.parse_args().month
     months.parse(month)
-    settings = params.load()
-    verdicts = {table: judge(_read(month, table), table, month) for table in TABLES}
+    settings, model = params.load(), spec.current()
+    verdicts = {table: judge(_read(month, table), table, month) for table in model.tables}
     quarantine = parquet_bytes(pa.concat_tables([verdict.quarantined for verdict in verdicts.values()]))
     if problem := too_bad(verdicts, limit := settings.validate_.max_bad_share):
         _refuse(month, problem, limit, quarantine)
     kept = {table: verdict.kept for table, verdict in verdicts.items()}
-    days = settings.features.trailing_days + 2  # what left late or arrived a day later than planned is still seen
-    tails = {table: tail(rows, table, month, days) for table, rows in kept.items()}
+    tails = {table: model.tail(rows, table, month, settings.features) for table, rows in kept.items()}
     numbers = count(month, verdicts)
     write_folder(Path(f"data/kept/{month}"), _files(kept))
     write_folder(Path(f"data/tail/{month}"), _files(tails))
     write_file(Path(f"data/quarantine/{month}.parquet"), quarantine)
     write_file(Path(f"data/counts/{month}.json"), to_json(numbers))
-    print(f"{month}: " + ", ".join(f"{numbers[t]['kept']:,} of {numbers[t]['landed']:,} {t} kept" for t in TABLES))
+    print(f"{month}: " + ", ".join(f"{numbers[t]['kept']:,} of {numbers[t]['landed']:,} {t} kept" for t in kept))
     for reason, rows in numbers["reasons"].items():
         print(f"  quarantined {rows:,} x {reason}")
 
@@ -132,7 +151,7 @@ def _refuse(month: str, problem: str, limit: float, quarantine: bytes) -> None:
     raise DataError(
         f"{month} is refused and nothing of it is kept: more than validate.max_bad_share={limit} is bad.\n{problem}\n"
         f"All these rows with their reasons: {store().uri(name)}. If the feed is wrong, have it mended. "
-        f"{land_again(month)}. If the rows are right, raise validate.max_bad_share in params.yaml."
+        f"{land_again(month)}. If the rows are right, raise validate.max_bad_share in the model's params.yaml."
     )
 
 
@@ -143,7 +162,7 @@ def _read(month: str, table: str) -> pa.Table:
             f"{path.resolve()} is missing; run python tasks/ingest.py --month {month} first (dvc repro does)."
         )
     raw = pq.read_table(path)
-    if not raw.schema.equals(RAW[table]):
+    if not raw.schema.equals(spec.current().tables[table].raw):
         raise DataError(f"{path.resolve()} was made by another version of tasks/ingest.py; run that again for {month}.")
     return raw
 
@@ -153,16 +172,17 @@ def _files(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
 
 
 def _as_text(bad: pa.Table, table: str) -> pa.Table:
-    """Quarantined rows of ``table`` in the schema both tables share; columns of the other one are null."""
+    """Quarantined rows of ``table`` in the schema that all tables share; columns of the others are null."""
     bad = bad.append_column("table", pa.array([table] * bad.num_rows, pa.string()))
     nothing = pa.nulls(bad.num_rows, pa.string())
-    columns = [bad[n].cast(pa.string()) if n in bad.column_names else nothing for n in QUARANTINE.names]
-    return pa.table(columns, schema=QUARANTINE)
+    schema = spec.current().quarantine
+    columns = [bad[n].cast(pa.string()) if n in bad.column_names else nothing for n in schema.names]
+    return pa.table(columns, schema=schema)
 
 
 def _sample(bad: pa.Table, table: str, rows: list[int]) -> str:
     """The keys of a few of these rows, and their cells that could not be read."""
-    columns = [*UNIQUE[table], "unreadable"]
+    columns = [*spec.current().tables[table].unique, spec.UNREADABLE]
     few = bad.select(columns).take(rows[:3]).to_pylist()
     return ", ".join(" ".join(str(row[name]) for name in columns if row[name] is not None) for row in few)
 

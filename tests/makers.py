@@ -7,6 +7,7 @@ something, days cluster, and the gate's behavioural checks have an answer.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import datetime as dt
 import io
 import shutil
@@ -18,21 +19,23 @@ import numpy as np
 import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
+import pytest
 
-from tasks import evaluate, golden, resolve, train
+from models.flights.definitions import KEY, LATE_DEPARTURES, LATE_RATES, NUMBERS
+from models.flights.model import MODEL
+from tasks import evaluate, golden, resolve, spec, train
 from tasks.common import months as calendar
-from tasks.common import params
+from tasks.common import params, settings_files
 from tasks.common.artefacts import Store, sha256, write_atomic
 from tasks.common.environment import CODE
 from tasks.common.ledger import Evidence, Ledger
 from tasks.common.model import Contract
 from tasks.common.params import DayRule, Params
 from tasks.common.tables import read_features
-from tasks.flights.definitions import KEY, LATE_DEPARTURES, LATE_RATES, NUMBERS
 from tasks.training.source import Source
 
 WARMUP = ("2013-01", "2013-02", "2013-03")
+DAY_ZERO = params.of_model(CODE, MODEL.name).features.day_zero
 WINDOW = (*WARMUP, "2013-04")
 
 SCHEMA = pa.schema(
@@ -101,7 +104,7 @@ def features(month: str, rows_a_day: int = 60, *, seed: int = 0, day_luck: float
         "flight": np.tile(np.arange(rows_a_day), days) + 1,
         "origin": np.array(["EWR", "JFK", "LGA"])[origin],
         "dest": np.array(["ATL", "BOS", "IAH", "LAX", "ORD"])[rng.integers(0, 5, n)],
-        "day": day + (first - calendar.DAY_ZERO).days,
+        "day": day + (first - DAY_ZERO).days,
         "late": pa.array(late.astype(np.int8), mask=rng.random(n) < 0.03),
     }
     return pa.table({name: pa.array(columns[name]).cast(SCHEMA.field(name).type) for name in SCHEMA.names}).sort_by(
@@ -118,10 +121,9 @@ def source(table: pa.Table, folder: Path, **options: Any) -> Source:
 
 
 def settings(months: Sequence[str] = WINDOW) -> dict[str, Any]:
-    """params.yaml of this checkout, cut to what the made data can answer; the golden set is not pinned yet."""
-    raw: dict[str, Any] = yaml.safe_load((CODE / "params.yaml").read_text())
-    raw["months"] = calendar.window(months)
-    raw["golden"] |= {"months": list(WARMUP), "rows": 600, "min_rows_per_carrier": 10, "digest": None}
+    """All sections of a run's settings, cut to what the made data can answer; the golden set is not pinned yet."""
+    raw = settings_files.read(CODE, MODEL.name) | {"model": MODEL.name, "months": calendar.window(months)}
+    raw["golden"] |= {"months": list(WARMUP), "rows": 600, "min_rows_per_value": 10, "digest": None}
     raw["train"]["threads"] = 1
     raw["train"]["xgboost"] |= {"rounds": 80, "eta": 0.15, "early_stopping_rounds": 10}
     raw["train"]["mlp"] |= {
@@ -141,6 +143,14 @@ def settings(months: Sequence[str] = WINDOW) -> dict[str, Any]:
     }
     raw["gate"]["promotion"]["resamples"] = 400
     return raw
+
+
+def put_settings(root: Path, months: Sequence[str] = WINDOW, **sections: dict[str, Any]) -> None:
+    """Give a folder the checkout's settings for these months; ``sections`` replaces single ones of a section."""
+    raw = settings_files.read(CODE, MODEL.name) | {"model": MODEL.name, "months": calendar.window(months)}
+    for name, content in sections.items():
+        raw[name] |= content
+    settings_files.write(root, raw)
 
 
 class Workspace:
@@ -163,11 +173,11 @@ class Workspace:
     @property
     def params(self) -> Params:
         """The settings as a stage sees them."""
-        return params.load(self.root / "params.yaml")
+        return params.load(self.root)
 
     def save(self) -> None:
-        """Write ``raw`` to params.yaml."""
-        write_atomic(self.root / "params.yaml", yaml.safe_dump(self.raw).encode())
+        """Write ``raw`` to the files of settings."""
+        settings_files.write(self.root, self.raw)
 
     def put_month(self, month: str, table: pa.Table) -> None:
         """Replace a month's features."""
@@ -206,7 +216,7 @@ class Workspace:
             write_atomic(self.root / "evaluation" / name, content)
 
 
-def crown(store: Store, made: train.Trained, *, data_through: str, version: int = 1) -> None:
+def make_champion(store: Store, made: train.Trained, *, data_through: str, version: int = 1) -> None:
     """Make ``made`` the champion: its files in the store and a ledger entry from the month after its data."""
     digest = sha256(made.onnx)
     store.write(f"models/{digest}/model.onnx", made.onnx)
@@ -232,3 +242,9 @@ def nan_model(folder: Path) -> None:
     write_atomic(folder / "model.onnx", content)
     contract = Contract.parse((folder / "contract.json").read_bytes())
     write_atomic(folder / "contract.json", contract.model_copy(update={"onnx_sha256": sha256(content)}).to_bytes())
+
+
+def without(monkeypatch: pytest.MonkeyPatch, feature: str) -> None:
+    """From here on the model declares one numeric feature less."""
+    fewer = dataclasses.replace(MODEL, numbers=tuple(name for name in MODEL.numbers if name != feature))
+    monkeypatch.setattr(spec, "current", lambda: fewer)

@@ -1,25 +1,30 @@
-"""What DAG files import: stages and acts as tasks, the assets that join the DAGs, and the house's defaults.
+"""What DAG files import: the models, stages and jobs as tasks, the assets that join the DAGs, and the house's defaults.
 
 Light on purpose: Airflow imports it in each of its processes and again for each task.
 """
 
-from airloop.assets import APPROVED, LANDED, LIVE, RESCORE, RETRAIN_REQUESTED, SCORED, announce, by_month
-from airloop.house import DEFAULT_ARGS, by_hand, month_param
+from airloop.assets import Assets, announce, by_month
+from airloop.cadence import calendar
+from airloop.house import ORDERED_ARGS, broken_dag, by_hand, house_dag, month_param
 from airloop.keys import month_of
-from airloop.stage import act, stage
+from airloop.model import Model, broken_models, models
+from airloop.stage import job, stage
+from airloop.waiting import ResumeOperator
 
 __all__ = [
-    "APPROVED",
-    "DEFAULT_ARGS",
-    "LANDED",
-    "LIVE",
-    "RESCORE",
-    "RETRAIN_REQUESTED",
-    "SCORED",
-    "act",
+    "ORDERED_ARGS",
+    "Assets",
+    "Model",
+    "ResumeOperator",
     "announce",
+    "broken_dag",
+    "broken_models",
     "by_hand",
     "by_month",
+    "calendar",
+    "house_dag",
+    "job",
+    "models",
     "month_of",
     "month_param",
     "stage",

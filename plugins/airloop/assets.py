@@ -1,4 +1,4 @@
-"""The assets that join the five DAGs. Each event is about one month: the month is the event's partition key."""
+"""The assets that join the five DAGs of a model. Each event is about one month: the month is the event's partition key."""
 
 from __future__ import annotations
 
@@ -10,23 +10,49 @@ from airflow.sdk.bases.timetable import BaseTimetable
 from airflow.sdk.definitions.asset import BaseAsset
 
 
-def _asset(name: str) -> Asset:
-    # Schemes that start with x- are the user's own: Airflow leaves them as they are.
-    return Asset(name=name, uri=f"x-airloop://{name}", group="airloop")
+class Assets:
+    """The assets of one model.
 
+    Args:
+        model: its name, which each asset's name begins with.
+    """
 
-LANDED = _asset("landed")
-"""A month's data is in: features, counts and online state are published."""
-SCORED = _asset("scored")
-"""A landed month has predictions, or is recorded as warming up."""
-RETRAIN_REQUESTED = _asset("retrain_requested")
-"""A month's labels, or the end of the warm-up, ask for a new model."""
-APPROVED = _asset("approved")
-"""A model trained through a month passed the gate and is registered."""
-LIVE = _asset("live")
-"""The promotion ledger, the aliases and the online service agree on what is live."""
-RESCORE = _asset("rescore")
-"""A landed month is to be scored again, with another champion."""
+    def __init__(self, model: str) -> None:
+        self._model = model
+
+    @property
+    def landed(self) -> Asset:
+        """An interval's data is in: features, counts and online state are published."""
+        return self._asset("landed")
+
+    @property
+    def scored(self) -> Asset:
+        """A landed interval has predictions, or is recorded as warming up."""
+        return self._asset("scored")
+
+    @property
+    def retrain_requested(self) -> Asset:
+        """An interval's labels, or the end of the warm-up, ask for a new model."""
+        return self._asset("retrain_requested")
+
+    @property
+    def approved(self) -> Asset:
+        """A model version trained through an interval passed the gate and is registered."""
+        return self._asset("approved")
+
+    @property
+    def live(self) -> Asset:
+        """The promotion ledger, the aliases and the online service agree on what is live."""
+        return self._asset("live")
+
+    @property
+    def rescore(self) -> Asset:
+        """A landed interval is to be scored again, with another champion."""
+        return self._asset("rescore")
+
+    def _asset(self, name: str) -> Asset:
+        # Schemes that start with x- are the user's own: Airflow leaves them as they are.
+        return Asset(name=f"{self._model}/{name}", uri=f"x-airloop://{self._model}/{name}", group="airloop")
 
 
 def by_month(assets: BaseAsset) -> BaseTimetable:

@@ -1,4 +1,4 @@
-"""What a run is about and what it is called: its month, its key, and who asked for it."""
+"""What a run is about and what it is called: its model, its month, its key, and who asked for it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 NO_MONTH = "by-hand"
+
+
+def model_of(context: Mapping[str, Any]) -> str:
+    """The run's model: what its DAG's id begins with."""
+    return str(context["dag_run"].dag_id).partition(".")[0]
 
 
 def month_of(context: Mapping[str, Any]) -> str | None:
@@ -37,10 +42,13 @@ def require_month(context: Mapping[str, Any]) -> str:
 
 
 def run_key(context: Mapping[str, Any]) -> str:
-    """``<dag>-<month>-<8 hex of sha256(run_id)>``: the same for every try, and no colons, which Hadoop paths reject."""
+    """``<model>-ingest-2013-04-1a2b3c4d``: the DAG's id, the month, and 8 hex digits of the run id's sha256.
+
+    The same for every try. No colons, which Hadoop's paths reject, and short enough for a label of Kubernetes.
+    """
     run = context["dag_run"]
     digest = hashlib.sha256(run.run_id.encode()).hexdigest()[:8]
-    return f"{run.dag_id}-{month_of(context) or NO_MONTH}-{digest}"
+    return f"{run.dag_id.replace('.', '-')}-{month_of(context) or NO_MONTH}-{digest}"
 
 
 def who(context: Mapping[str, Any]) -> str:
@@ -51,12 +59,5 @@ def who(context: Mapping[str, Any]) -> str:
 
 
 def variables(context: Mapping[str, Any]) -> dict[str, str]:
-    """What a task's process or pod is told about its run, as environment variables."""
-    reason = (context.get("params") or {}).get("reason")
-    return {
-        "AIRLOOP_DAG": context["dag_run"].dag_id,
-        "AIRLOOP_RUN": run_key(context),
-        "AIRLOOP_MONTH": month_of(context) or "",
-        "AIRLOOP_WHO": who(context),
-        **({"AIRLOOP_REASON": str(reason)} if reason else {}),
-    }
+    """What a task's process or pod needs to know of its run besides its command line, as environment variables."""
+    return {"AIRLOOP_RUN": run_key(context), "AIRLOOP_WHO": who(context)}

@@ -6,10 +6,10 @@ Read from Airflow's database and the store when asked for, so that nothing is lo
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, HTTPException
@@ -18,15 +18,17 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from airloop.workspace import store
+from airloop.model import BrokenModel, Model, all_models
+from airloop.settings import AccessSettings, load
+from tasks.common.errors import ConfigError
 
 SECONDS_KEPT = 20.0
-"""How long the store's part is told again: it is many small objects, and changes with a run."""
+"""How long the store's part is reused: it is many small objects, and changes with a run."""
 
 
 def authorise(authorization: Annotated[str, Header()] = "") -> None:
     """Raise 403 unless the request shows the token."""
-    token = os.environ.get("AIRLOOP_METRICS_TOKEN", "")
+    token = load(AccessSettings).metrics_token
     if not token:
         raise HTTPException(403, "AIRLOOP_METRICS_TOKEN is not set here, so nobody may read the metrics.")
     if not secrets.compare_digest(authorization.encode(), f"Bearer {token}".encode()):
@@ -51,65 +53,94 @@ class Gauges:
         family = self._families.setdefault(name, GaugeMetricFamily(name, help_text, labels=list(labels)))
         family.add_metric([str(label) for label in labels.values()], float(value))  # type: ignore[arg-type] # values come from JSON and a database
 
+    def take(self, other: Gauges) -> None:
+        """Add the values of ``other``."""
+        for name, family in other._families.items():
+            mine = self._families.setdefault(name, GaugeMetricFamily(name, family.documentation))
+            mine.samples += family.samples
+
     def families(self) -> Iterable[GaugeMetricFamily]:
         """All of them."""
         return self._families.values()
 
 
-class Pipeline(Collector):
-    """Asks its sources at each scrape; one that cannot be read says 0 in ``airloop_source_readable``."""
+Read = Callable[[Gauges], None]
 
-    def __init__(self, sources: dict[str, Callable[[Gauges], None]]) -> None:
+
+class Pipeline(Collector):
+    """Asks its sources at each scrape; one that cannot be read says 0 in ``airloop_source_readable``, and hides no other.
+
+    Args:
+        sources: for each, its name, the model that it is about (empty where it is about all), and what reads it.
+    """
+
+    def __init__(self, sources: Callable[[], Iterable[tuple[str, str, Read]]]) -> None:
         self._sources = sources
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The families of all sources that can be read."""
-        readable = GaugeMetricFamily("airloop_source_readable", "Whether a source can be read.", labels=["source"])
-        for name, read in self._sources.items():
-            gauges = Gauges()
+        collected = Gauges()
+        for source, model, read in self._sources():
+            gauges, readable = Gauges(), 1
             try:
                 read(gauges)
-            except Exception:  # noqa: BLE001 - whatever its library raises; the other source is still told
-                readable.add_metric([name], 0)
-            else:
-                readable.add_metric([name], 1)
-                yield from gauges.families()
-        yield readable
+            except Exception:  # noqa: BLE001 - any library's error: one source must not hide the others
+                gauges, readable = Gauges(), 0
+            collected.take(gauges)
+            collected.add(
+                "airloop_source_readable", "Whether a source can be read.", readable, source=source, model=model
+            )
+        yield from collected.families()
 
 
-class Kept:
-    """A source whose values are told again for some seconds."""
+class CachedSource:
+    """A source whose values are reused for some seconds."""
 
-    def __init__(self, read: Callable[[Gauges], None], seconds: float) -> None:
+    def __init__(self, read: Read, seconds: float) -> None:
         self._read, self._seconds = read, seconds
         self._until = 0.0
         self._gauges = Gauges()
 
     def __call__(self, gauges: Gauges) -> None:
-        """Tell them, read anew where they are old."""
+        """Add them; read them first where they are old."""
         if time.monotonic() >= self._until:
             fresh = Gauges()
             self._read(fresh)
             self._gauges, self._until = fresh, time.monotonic() + self._seconds
-        gauges._families.update(self._gauges._families)  # noqa: SLF001 - of the same class
+        gauges.take(self._gauges)
 
 
-def _of_store(gauges: Gauges) -> None:
-    from airloop.metrics_of_store import tell
+@cache
+def _kept(model: Model) -> CachedSource:
+    from airloop.metrics_of_store import collect
 
-    tell(store(), gauges)
+    return CachedSource(lambda gauges: collect(model, gauges), SECONDS_KEPT)
+
+
+def _sources() -> Iterator[tuple[str, str, Read]]:
+    """Airflow's database, and of each model its spec and its part of the store."""
+    yield "airflow", "", _of_airflow
+    for model in all_models():
+        if isinstance(model, BrokenModel):
+            yield "spec", model.folder, partial(_refuse, model.problem)
+        else:
+            yield "store", model.name, _kept(model)
+
+
+def _refuse(problem: str, _: Gauges) -> None:
+    raise ConfigError(problem)
 
 
 def _of_airflow(gauges: Gauges) -> None:
     from airflow.utils.session import create_session
 
-    from airloop.metrics_of_airflow import tell
+    from airloop.metrics_of_airflow import collect
 
     with create_session() as session:
-        tell(session, gauges)
+        collect(session, gauges)
 
 
-pipeline = Pipeline({"airflow": _of_airflow, "store": Kept(_of_store, SECONDS_KEPT)})
+pipeline = Pipeline(_sources)
 
 
 @app.get("/")

@@ -1,17 +1,22 @@
-"""What the store knows of the pipeline: months, gate, drift, ledger."""
+"""What a model's part of the store knows of the pipeline: months, gate, drift, ledger."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airloop.pages import overview
+from airloop.model import Model
+from airloop.pages import ROWS, overview
+from airloop.stores import store_of
 
 if TYPE_CHECKING:
     from tasks.common.artefacts import Store
 
 MEASURES = ("auc", "log_loss", "ece")
-GATE = re.compile(r"^runs/train-(\d{4}-\d{2})-(\w+)/gate\.json$")
+GATE = re.compile(r"runs/[a-z0-9_]+-train-(\d{4}-\d{2})-(\w+)/gate\.json")
+
+GATES = 50
+"""Newest candidates whose gate is published: one is a read of the store and seven series, and there are more every month."""
 
 
 class Sink(Protocol):
@@ -21,50 +26,63 @@ class Sink(Protocol):
         """One value; nothing where it is None."""
 
 
-def tell(store: Store, gauges: Sink) -> None:
-    """Everything below ``landed/``, ``reports/``, ``runs/`` and ``ledger/`` as gauges. Raises what the store raises."""
-    found = overview(store)
-    live = found["live"] or {}
-    gauges.add(
-        "airloop_live_version", "Model version that the ledger says is live; 0 for none.", live.get("to_version") or 0
-    )
-    gauges.add("airloop_ledger_entries", "Entries of the promotion ledger.", len(found["ledger"]))
+def collect(of: Model, gauges: Sink) -> None:
+    """Everything of a model below ``landed/``, ``reports/``, ``runs/`` and ``ledger/`` as gauges. Raises what the store raises."""
+    model, store, found = of.name, store_of(of.name), overview(of)
+    live = (found["live"] or {}).get("to_version") or 0
+    gauges.add("airloop_live_version", "Model version that the ledger says is live; 0 for none.", live, model=model)
+    gauges.add("airloop_ledger_entries", "Entries of the promotion ledger.", len(found["ledger"]), model=model)
     reverts = sum(entry["action"] != "promote" for entry in found["ledger"])
-    gauges.add("airloop_ledger_reversals", "Entries that took a version back.", reverts)
-    gauges.add("airloop_months_pending", "Landed months not scored or not monitored yet.", len(found["pending"]))
+    gauges.add("airloop_ledger_reversals", "Entries that took a version back.", reverts, model=model)
+    pending = len(found["pending"])
+    gauges.add("airloop_months_pending", "Landed months not scored or not monitored yet.", pending, model=model)
     for month in found["months"]:
-        _month(store, month, gauges)
+        _month(store, model, month, gauges)
     monitored = [month["month"] for month in found["months"] if "monitor.json" in month["reports"]]
     if monitored:
-        gauges.add("airloop_month_newest", "1 for the newest monitored month.", 1, month=monitored[-1])
-    for name in store.names("runs"):
-        if match := GATE.match(name):
-            _gate(match[1], match[2], dict(store.read_json(name)), gauges)
+        gauges.add("airloop_month_newest", "1 for the newest monitored month.", 1, model=model, month=monitored[-1])
+    judged = [match for name in store.names("runs") if (match := GATE.fullmatch(name))]
+    for match in judged[-GATES:]:
+        _gate(model, match[1], match[2], dict(store.read_json(match[0])), gauges)
 
 
-def _month(store: Store, month: dict[str, Any], gauges: Sink) -> None:
+def _month(store: Store, model: str, month: dict[str, Any], gauges: Sink) -> None:
     key = month["month"]
-    for kind in ("landed", "kept", "quarantined"):
-        gauges.add("airloop_month_flights", "Flights of a month.", month[kind], month=key, kind=kind)
+    for table, counts in month["tables"].items():
+        for kind in ROWS:
+            gauges.add("airloop_month_rows", "Rows of a month.", counts[kind], model=model, month=key, table=table, kind=kind)  # fmt: skip
     for measure in MEASURES:
-        gauges.add("airloop_month_quality", "How good the champion was in a month.", month[measure], month=key, measure=measure)  # fmt: skip
-    gauges.add("airloop_month_champion", "Model version that scored a month.", month["champion"], month=key)
-    gauges.add("airloop_month_retrain", "Whether the labels asked for a retrain.", month["retrain"], month=key)
+        gauges.add("airloop_month_quality", "How good the champion was in a month.", month[measure], model=model, month=key, measure=measure)  # fmt: skip
+    gauges.add(
+        "airloop_month_champion", "Model version that scored a month.", month["champion"], model=model, month=key
+    )
+    gauges.add(
+        "airloop_month_retrain", "Whether the labels asked for a retrain.", month["retrain"], model=model, month=key
+    )
     if "monitor.json" not in month["reports"]:
         return
     seen = dict(store.read_json(f"reports/{key}/monitor.json"))
     psi = (seen.get("quality") or {}).get("psi") or {}
     for feature, value in psi.items():
-        gauges.add("airloop_month_drift_psi", "Population stability index against the reference.", value, month=key, feature=feature)  # fmt: skip
-    gauges.add("airloop_month_alarms", "What the monitor wants a person to look at.", len(seen.get("alarms", [])), month=key)  # fmt: skip
+        gauges.add("airloop_month_drift_psi", "Population stability index against the reference.", value, model=model, month=key, feature=feature)  # fmt: skip
+    gauges.add("airloop_month_alarms", "What the monitor wants a person to look at.", len(seen.get("alarms", [])), model=model, month=key)  # fmt: skip
     advised = bool((seen.get("audit") or {}).get("rollback"))
-    gauges.add("airloop_month_rollback_advised", "Whether the model before was better.", advised, month=key)
+    gauges.add(
+        "airloop_month_rollback_advised", "Whether the model before was better.", advised, model=model, month=key
+    )
 
 
-def _gate(month: str, run: str, gate: dict[str, Any], gauges: Sink) -> None:
-    labels = {"month": month, "run": run, "verdict": gate["verdict"]}
+def _gate(model: str, month: str, run: str, gate: dict[str, Any], gauges: Sink) -> None:
+    labels = {"model": model, "month": month, "run": run, "verdict": gate["verdict"]}
     gauges.add("airloop_gate_passed", "Whether a candidate passed the gate.", gate["passed"], **labels)
-    gauges.add("airloop_gate_failures", "What spoke against a candidate.", len(gate["failures"]), month=month, run=run)
+    gauges.add(
+        "airloop_gate_failures",
+        "What spoke against a candidate.",
+        len(gate["failures"]),
+        model=model,
+        month=month,
+        run=run,
+    )
     gain = (gate.get("promotion") or {}).get("d_log_loss") or {}
     for bound in ("mean", "lo", "hi"):
-        gauges.add("airloop_gate_log_loss_gain", "Log loss of the champion less the candidate's.", gain.get(bound), month=month, run=run, bound=bound)  # fmt: skip
+        gauges.add("airloop_gate_log_loss_gain", "Log loss of the champion less the candidate's.", gain.get(bound), model=model, month=month, run=run, bound=bound)  # fmt: skip

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from airloop.keys import month_of
+from airloop.settings import AccessSettings, load
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def report_failure(context: Mapping[str, Any]) -> None:
     """``on_failure_callback`` of every task; a notification that cannot be sent is logged, never raised."""
     line = describe(context)
     log.error(line)
-    url = os.environ.get("AIRLOOP_APPRISE_URL")
+    url = load(AccessSettings).apprise_url
     if not url:
         return
     try:

@@ -1,12 +1,11 @@
-"""The Airloop page in Airflow's web UI: what is live and why, and each month's numbers, decision and report.
+"""The Airloop pages in Airflow's web UI: the models, and of each what is live and why, and each month's numbers, decision and report.
 
 Behind Airflow's login: Airflow mounts a plugin's web application without one.
 """
 
 from __future__ import annotations
 
-import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -18,13 +17,18 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment, FileSystemLoader
 
 from airloop.house import MONTH_PATTERN
-from airloop.workspace import store
+from airloop.model import BrokenModel, Model, all_models, find
+from airloop.settings import LinkSettings, load
+from airloop.stores import store_of
+from tasks.common.errors import ConfigError
+from tasks.common.model_names import NAME
 
 if TYPE_CHECKING:
     from tasks.common.artefacts import Store
 
 # Reports hold scripts of their own. In a sandbox without an origin they draw, but cannot act as the logged-in reader.
 SANDBOX = {"Content-Security-Policy": "sandbox allow-scripts", "X-Content-Type-Options": "nosniff"}
+ROWS = ("landed", "kept", "quarantined")
 PAGE_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'", "Cache-Control": "no-store"}
 
 app = FastAPI(
@@ -36,77 +40,117 @@ app = FastAPI(
 )
 templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
 
+Name = Annotated[str, FromPath(pattern=f"^{NAME.pattern}$")]
 Month = Annotated[str, FromPath(pattern=MONTH_PATTERN)]
 ReportFile = Literal["index.html", "drift.html", "monitor.json"]
 
 
 @app.get("/")
-def page(request: Request) -> HTMLResponse:
-    """The page itself."""
-    # Airflow shows it in a sandboxed frame, where a link out of it (another tab, another site) does nothing.
-    frame = {"links": _links(), "framed": request.headers.get("sec-fetch-dest") == "iframe"}
+def list_page(request: Request) -> HTMLResponse:
+    """The models, broken ones with their problem."""
+    return _page("models.html", request, lambda: {"models": [_summary(model) for model in all_models()]})
+
+
+@app.get("/{name}/")
+def model_page(name: Name, request: Request) -> HTMLResponse:
+    """The page of one model."""
+    model = _model(name)
+    return _page("page.html", request, lambda: overview(model), model=model.name)
+
+
+@app.get("/{name}/overview.json")
+def numbers(name: Name) -> JSONResponse:
+    """What the page shows, for machines."""
+    return JSONResponse(overview(_model(name)))
+
+
+@app.get("/{name}/reports/{month}/{file}")
+def report(name: Name, month: Month, file: ReportFile) -> Response:
+    """A page or the numbers that the monitor wrote about a month."""
+    model = _model(name)
     try:
-        body = templates.get_template("page.html").render(**frame, **overview(store()))
-    except Exception as error:  # noqa: BLE001 - a store that cannot be read is said in the page, whatever its library raises
-        body = templates.get_template("page.html").render(**frame, problem=str(error))
+        data = store_of(model.name).read(f"reports/{month}/{file}")
+    except FileNotFoundError:
+        missing = f"{month} has no {file} yet; the DAG {model.dag_id('monitor')} writes it."
+        raise HTTPException(404, missing) from None
+    return Response(data, media_type="application/json" if file.endswith(".json") else "text/html", headers=SANDBOX)
+
+
+def _page(template: str, request: Request, read: Callable[[], dict[str, Any]], **given: Any) -> HTMLResponse:
+    """Render ``template`` with what ``read`` returns; what cannot be read is said in the page, whatever its library raises."""
+    # Airflow shows it in a sandboxed frame, where a link out of it (another tab, another site) does nothing.
+    given |= {"framed": request.headers.get("sec-fetch-dest") == "iframe", "links": []}
+    try:
+        given["links"] = _links()
+        body = templates.get_template(template).render({**given, **read()})
+    except Exception as error:  # noqa: BLE001 - any library's error: the page says it
+        body = templates.get_template(template).render({**given, "problem": str(error)})
     return HTMLResponse(body, headers=PAGE_HEADERS)
 
 
-@app.get("/overview.json")
-def numbers() -> JSONResponse:
-    """What the page shows, for machines."""
-    return JSONResponse(overview(store()))
-
-
-@app.get("/reports/{month}/{name}")
-def report(month: Month, name: ReportFile) -> Response:
-    """A page or the numbers that the monitor wrote about a month."""
+def _model(name: str) -> Model:
     try:
-        data = store().read(f"reports/{month}/{name}")
-    except FileNotFoundError:
-        raise HTTPException(404, f"{month} has no {name} yet; the monitor DAG writes it.") from None
-    return Response(data, media_type="application/json" if name.endswith(".json") else "text/html", headers=SANDBOX)
+        return find(name)
+    except ConfigError as error:
+        raise HTTPException(404, str(error)) from None
 
 
-def overview(store: Store) -> dict[str, Any]:
+def _summary(model: Model | BrokenModel) -> dict[str, Any]:
+    """One line of the list; a model whose records cannot be read takes no other line away."""
+    from tasks.common.ledger import Ledger
+
+    if isinstance(model, BrokenModel):
+        return {"name": model.folder, "problem": model.problem}
+    found: dict[str, Any] = {"name": model.name, "owner": model.owner, "cadence": model.cadence.kind, "problem": None}
+    try:
+        store = store_of(model.name)
+        landed = [_key(name) for name in store.names("landed")]
+        latest = Ledger(store).latest()
+    except Exception as error:  # noqa: BLE001 - any library's error: the other lines stay
+        return {**found, "problem": str(error)}
+    return {**found, "landed": len(landed), "newest": max(landed, default=None), "live": latest and latest.to_version}
+
+
+def overview(model: Model) -> dict[str, Any]:
     """What is live, every promotion (newest first), every landed month, and what is still to come.
 
     Raises what the store raises; a damaged ledger is an error rather than a shorter one.
     """
     from tasks.common.ledger import Ledger
+    from tasks.common.notices import sentences
 
+    store = store_of(model.name)
     entries = Ledger(store).entries()
     names = {name for folder in ("landed", "predictions", "reports") for name in store.names(folder)}
-    months = [
-        _month(store, name.removeprefix("landed/").removesuffix(".json"), names)
-        for name in sorted(names)
-        if name.startswith("landed/")
-    ]
+    months = [_month(store, _key(name), names) for name in sorted(names) if name.startswith("landed/")]
     return {
+        "model": model.name,
         "live": entries[-1].model_dump() if entries else None,
         "ledger": [entry.model_dump() for entry in reversed(entries)],
         "months": months,
+        "notices": sentences(store),
         "pending": [f"{m['month']}: {m['pending']}" for m in months if m["pending"]],
         "problem": None,
     }
+
+
+def _key(name: str) -> str:
+    """``landed/2013-04.json`` as 2013-04."""
+    return name.removeprefix("landed/").removesuffix(".json")
 
 
 def _month(store: Store, month: str, names: set[str]) -> dict[str, Any]:
     def read(name: str) -> dict[str, Any]:
         return dict(store.read_json(name)) if name in names else {}
 
-    counted = read(f"landed/{month}.json").get("counts", {})
-    counts = counted.get("flights", {})
-    quarantined = [
-        table["quarantined"] for table in counted.values() if isinstance(table, dict) and "quarantined" in table
-    ]
+    tables = _tables(read(f"landed/{month}.json"))
     scored = read(f"predictions/{month}/scored.json")
     seen = read(f"reports/{month}/monitor.json")
     champion, decision, audit = (seen.get(part) or {} for part in ("champion", "decision", "audit"))
     return {
         "month": month,
-        **{key: counts.get(key) for key in ("landed", "kept")},
-        "quarantined": sum(quarantined) if quarantined else None,  # of all tables, as the demo counts
+        "tables": tables,
+        **{kind: sum(counts[kind] for counts in tables.values()) if tables else None for kind in ROWS},
         "status": scored.get("status"),
         "champion": scored.get("champion"),
         **{key: (champion.get(key) or {}).get("value") for key in ("auc", "log_loss", "ece")},
@@ -115,6 +159,12 @@ def _month(store: Store, month: str, names: set[str]) -> dict[str, Any]:
         "reports": [name for name in get_args(ReportFile) if f"reports/{month}/{name}" in names],
         "pending": _pending(scored, seen, decision),
     }
+
+
+def _tables(landed: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Of a landed record: table to its rows that landed, were kept, and were set aside."""
+    counts = landed.get("counts", {})
+    return {table: found for table, found in counts.items() if isinstance(found, dict) and set(ROWS) <= set(found)}
 
 
 def _pending(scored: dict[str, Any], seen: dict[str, Any], decision: dict[str, Any]) -> str | None:
@@ -130,11 +180,8 @@ def _pending(scored: dict[str, Any], seen: dict[str, Any], decision: dict[str, A
 
 def _links() -> list[tuple[str, str]]:
     """Names and addresses: AIRLOOP_LINKS as JSON, where a browser finds things elsewhere than this process does."""
-    if told := os.environ.get("AIRLOOP_LINKS"):
-        return [(name, url) for name, url in json.loads(told).items() if url.startswith(("http://", "https://"))]
-    online = os.environ.get("AIRLOOP_ONLINE_URL", "").partition(",")[0].strip().rstrip("/")  # any replica is as good
-    found = [
-        ("MLflow", os.environ.get("MLFLOW_TRACKING_URI", "")),
-        ("Online service", f"{online}/docs" if online else ""),
-    ]
-    return [(name, url) for name, url in found if url.startswith(("http://", "https://"))]
+    settings = load(LinkSettings)
+    online = settings.online.partition(",")[0].strip().rstrip("/")  # any replica is as good
+    by_default = {"MLflow": settings.mlflow, "Online service": f"{online}/docs" if online else ""}
+    found = by_default if settings.links is None else settings.links
+    return [(name, url) for name, url in found.items() if url.startswith(("http://", "https://"))]

@@ -1,4 +1,4 @@
-"""Stages and heavy acts as Kubernetes pods: `python -m tasks.common.pod` around the stage's own argv, in its own image.
+"""Stages and heavy jobs as Kubernetes pods: `python -m tasks.running`, as anywhere, in an image of the stage's.
 
 KubernetesPodOperator builds, finds, kills and defers; what counts as success, as a loss and as an error is decided here,
 because it has called vanished pods successes before (apache/airflow#71202, #59626, #53015). Success is the result that the
@@ -8,31 +8,34 @@ pod recorded in the store under its own name, and nothing else.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import yaml
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 from kubernetes.client import models as k8s
 
 from airloop.keys import require_month, run_key
-from airloop.pod_end import End, Kind, Patience, end_of
+from airloop.pod_end import End, Patience, Termination, end_of
 from airloop.pod_group import GroupWatch
 from airloop.pod_spec import EVICTIONS, SINCE, environment, place_on_nodes, settings, usage
-from airloop.pod_watch import PodWatch
-from airloop.process import EXIT_SKIP, Command, CommandError, Listener
-from airloop.stage_spec import StageSpec
-from airloop.workspace import Arguments, announce_all, begins_run, call, code, workspace_argv
+from airloop.pod_watch import PodWatch, Stopped
+from airloop.process import Command, CommandError, Outcome, conclude
+from airloop.running import Arguments, RunOperator, announce_all, begins_run, call, code, running_argv, whose
+from airloop.settings import PodSettings, load
+from tasks.common import results
+from tasks.running.catalogue import Work
 
 LOG_SECONDS = 60
 """How often a deferred task wakes up to show what its pod wrote meanwhile."""
+WANTED = frozenset({"running", "deferred", "up_for_retry", "up_for_reschedule", "scheduled", "queued"})
+"""States of a task that a try works on, or will: also of one whose worker Airflow has given up."""
 
 
-class StagePodOperator(KubernetesPodOperator):
-    """One stage or act in one pod after another, until one records a result or a budget is spent.
+class StagePodOperator(RunOperator, KubernetesPodOperator):
+    """One stage or job in one pod after another, until one records a result or a budget is spent.
 
     Evictions, preemptions, lost nodes and images that could not be pulled count against `pods.evictions` of params.yaml,
     and the task starts the next pod itself, on demand after `pods.on_demand_after` losses on spot. Errors of the code are
@@ -40,15 +43,23 @@ class StagePodOperator(KubernetesPodOperator):
     as before.
 
     Args:
-        spec: the stage of dvc.yaml, or the act.
+        model: name of the model whose run it is.
+        work: the stage of dvc.yaml, or the job of jobs.yaml.
         before: light stages that run on the worker first.
-        arguments: further arguments for an act's script.
+        arguments: further arguments for a job's command.
     """
 
     def __init__(
-        self, *, spec: StageSpec, before: Sequence[str] = (), arguments: Arguments | None = None, **kwargs: Any
+        self,
+        *,
+        model: str,
+        work: Work,
+        before: Sequence[str] = (),
+        arguments: Arguments | None = None,
+        **kwargs: Any,
     ) -> None:
-        self.spec = spec
+        self.model = model
+        self.spec = work
         self.before = list(before)
         self.further = arguments
         self.patience = Patience()
@@ -56,9 +67,10 @@ class StagePodOperator(KubernetesPodOperator):
         self._evictions = 0
         self._created = 0.0
         self._begins = False
+        self.stopped = False
         defaults: dict[str, Any] = {
             "durable": True,  # a worker that dies leaves the pod, and the next try finds it (_find)
-            "deferrable": os.environ.get("AIRLOOP_DEFERRABLE", "").lower() in {"1", "true", "yes"},
+            "deferrable": load(PodSettings).deferrable,
             "do_xcom_push": True,  # of what execute returns: names and digests
             "on_finish_action": "delete_pod",
             "on_kill_action": "delete_pod",
@@ -67,16 +79,16 @@ class StagePodOperator(KubernetesPodOperator):
             "schedule_timeout_seconds": int(self.patience.schedule),
             "startup_timeout_seconds": int(self.patience.pull),  # then the task wakes up and looks at the pod itself
         }
-        super().__init__(**{**settings(spec), **defaults, **kwargs})
-        if spec.nodes > 1:
+        super().__init__(**{**settings(work, model), **defaults, **kwargs})
+        if work.nodes > 1:
             self.deferrable = False  # the provider's trigger looks at one pod
 
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> k8s.V1Pod:
         """The pod for this run and this many losses."""
         if context is not None:
-            month = _month(context)
-            self.arguments = [*self.spec.argv(month), *(self.further(context) if self.further else [])]
-            self.env_vars = environment(self.spec, context, begins=self._begins)
+            self.arguments = self._argv(context)
+            self.env_vars = environment(context)
+            month = require_month(context)
             self.labels = {**self.labels, "airloop.io/month": month, "airloop.io/run": run_key(context)}
         # The sidecar for XCom dies first at times and hides the real error; results go to the store by name.
         push, self.do_xcom_push = self.do_xcom_push, False
@@ -91,21 +103,28 @@ class StagePodOperator(KubernetesPodOperator):
     def _on_spot(self) -> bool:
         return self.spec.spot and self._evictions < int(budgets()["on_demand_after"])
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def _argv(self, context: Any) -> list[str]:
+        """The pod's arguments: those of a process."""
+        arguments = list(self.further(context)) if self.further else []
+        rest = ["--rest", *arguments] if arguments else []
+        action = "stage" if self.spec.stage else "job"
+        return running_argv(action, [self.spec.name], context, rest, model=self.model, begins=self._begins)[1:]
+
+    def perform(self, context: Any) -> dict[str, Any]:
         """Follow the pod that an earlier try left; else take the result from the cache, else start a pod."""
         self.name = self._set_name(self.name)
         if self._find(context):
             return self._follow(context)
         begins = begins_run(self)
         if self.before:
-            self._workspace("stage", self.before, context, begins=begins)
+            self._running("stage", self.before, context, begins=begins)
             begins = False
-        if not self.spec.act:
-            known = self._workspace("adopt", [self.spec.name], context, begins=begins)
+        if self.spec.stage:
+            known = self._running("restore", [self.spec.name], context, begins=begins)
             begins = False
-            if known.get("cached"):
+            if known["known"]:
                 self.log.info("%s: nothing changed since it was made; no pod is needed", self.spec.name)
-                return self._report(known, context)
+                return known
         self._begins = begins
         return self._start(context)
 
@@ -117,19 +136,17 @@ class StagePodOperator(KubernetesPodOperator):
         pod = watch.read()
         end = self._end(pod)
         if end is None and event["status"] == "timeout" and pod is not None and pod.status.phase != "Pending":
-            self.on_kill()
+            watch.delete(pod)
             raise AirflowFailException(f"{event['message']} Raise `timeout_minutes` of {self.spec.name} in dvc.yaml.")
         watch.show(pod, whole=end is not None)
-        return self._concluded(end, watch, context) if end else self._follow(context)
+        result = self._concluded(end, watch, context) if end else self._follow(context)
+        announce_all(self.outlets, result, context)
+        return result
 
     def on_kill(self) -> None:
-        """End what runs now: the worker's own process, and the pod."""
+        """End the worker's own process; `_follow` decides about the pod, since a signal says nothing of who wants what."""
         self._command.stop()
-        if self.spec.nodes > 1 and self.pod is not None:
-            self._killed = True
-            self._watch().delete(self.pod)
-        else:
-            super().on_kill()
+        self.stopped = True
 
     def _find(self, context: Any) -> bool:
         """Whether an earlier try, whose worker died, left a pod that is still at work; others it left are deleted."""
@@ -165,21 +182,35 @@ class StagePodOperator(KubernetesPodOperator):
             self.trigger_kwargs = {EVICTIONS: self._evictions, SINCE: self._created}
             self.invoke_defer_method(context=context)  # does not return, unless the pod has ended already
         watch = self._watch()
-        return self._concluded(watch.to_the_end(self.patience), watch, context)
+        try:
+            end = watch.to_the_end(self.patience)
+        except Stopped:
+            raise self._left(watch, context) from None
+        except AirflowTaskTimeout:
+            watch.delete(self.pod)
+            raise
+        return self._concluded(end, watch, context)
+
+    def _left(self, watch: PodWatch, context: Any) -> Exception:
+        """What to raise when this worker is stopped: a drained node leaves the pod to the next try, a person ends it."""
+        if unwanted(context):
+            watch.delete(self.pod)
+            return CommandError(f"{self.spec.name} was ended by a person, and its pod with it.")
+        return CommandError(f"This worker was stopped. {self.spec.name} goes on in its pod, and the next try finds it.")
 
     def _concluded(self, end: End, watch: PodWatch, context: Any) -> dict[str, Any]:
         """Return the result, start the next pod, or raise what tells Airflow to skip, to fail for good or to try again."""
         assert self.pod is not None
         name = self.pod.metadata.name
-        said = self._outcome(name, end, watch, context)
-        watch.delete(self.pod, at_once=end.kind is Kind.LOST)  # a node that is gone would never confirm
-        if result := said["result"]:
-            return self._report(result, context)
-        if self._killed:
-            raise AirflowFailException(f"{self.spec.name} was killed, and its pod with it.")
-        if end.kind is Kind.LOST:
+        found = self._outcome(name, end, watch, context)
+        watch.delete(self.pod, at_once=end.kind is Termination.DISRUPTED)  # a node that is gone would never confirm
+        if recorded := found["recorded"]:
+            result = results.parse(recorded)
+            payload = dict(conclude(Outcome(result.exit_code, result)).payload)
+            return {**payload, "digest": recorded["digest"]}
+        if end.kind is Termination.DISRUPTED:
             return self._again(end, context)
-        raise self._failure(end, watch.listener, said["errors"])
+        raise self._failure(end, watch.last, found["errors"])
 
     def _again(self, end: End, context: Any) -> dict[str, Any]:
         allowed = int(budgets()["evictions"])
@@ -192,16 +223,11 @@ class StagePodOperator(KubernetesPodOperator):
         self.log.warning("Pod lost (%s of %s): %s. Starting another.", self._evictions, allowed, end.why)
         return self._start(context)
 
-    def _failure(self, end: End, listener: Listener, before: list[str]) -> Exception:
-        """What to raise for an end that recorded nothing; ``before`` are earlier errors of this task in this run."""
-        if end.kind is Kind.HOPELESS:
+    def _failure(self, end: End, last: str, before: list[str]) -> Exception:
+        """What to raise for an end that recorded nothing; ``before`` are earlier crashes of this task in this run."""
+        if end.kind is Termination.NON_RETRYABLE:
             return AirflowFailException(f"{self.spec.name}: {end.why}.")
-        outcome = listener.outcome(end.code or 0)
-        if end.code == EXIT_SKIP:
-            return AirflowSkipException(outcome.last.removeprefix("skipped: ") or "nothing to do")
-        if outcome.refused:
-            return AirflowFailException(outcome.reason)
-        reason = outcome.reason if end.code else "the pod ended well but recorded no result"
+        reason = last if end.code else "the pod ended well but recorded no result"
         if reason in before:
             return AirflowFailException(f"The same error as before, so trying again would not help: {reason}")
         allowed = int(budgets()["errors"])
@@ -210,24 +236,19 @@ class StagePodOperator(KubernetesPodOperator):
         return CommandError(f"{end.why}: {reason}")
 
     def _outcome(self, name: str, end: End, watch: PodWatch, context: Any) -> dict[str, Any]:
-        """Keep what the pod used, and ask what it recorded and what went wrong before."""
+        """Keep what the pod used, and read what it recorded and what went wrong before."""
         used = usage(self.spec, watch.seconds(self._created), spot=self._on_spot())
         used |= {"outcome": end.kind, "why": end.why}
-        if end.kind is Kind.ENDED and end.code not in {0, EXIT_SKIP}:
-            used["error"] = watch.listener.outcome(end.code or 0).reason
-        return self._workspace("outcome", [self.spec.name], context, [name, json.dumps(used)])
-
-    def _report(self, result: dict[str, Any], context: Any) -> dict[str, Any]:
-        announce_all(self.outlets, result, context)
-        return result
+        if end.kind is Termination.COMPLETED and end.code:
+            used["error"] = watch.last  # which counts unless the pod recorded how it ended
+        rest = [json.dumps(used), "--pod", name, *whose(self.model, context)]
+        return call(self._command, ["-m", "tasks.running", "pod-result", self.spec.name, *rest], context, self.log)
 
     def _watch(self, since: Any = None) -> PodWatch:
         return PodWatch(self, since) if self.spec.nodes == 1 else GroupWatch(self, self.patience, since)
 
-    def _workspace(
-        self, action: str, names: Sequence[str], context: Any, rest: Sequence[str] = (), *, begins: bool = False
-    ) -> dict[str, Any]:
-        argv = workspace_argv(action, names, context, rest, begins=begins)
+    def _running(self, action: str, names: Sequence[str], context: Any, *, begins: bool = False) -> dict[str, Any]:
+        argv = running_argv(action, names, context, model=self.model, begins=begins)
         return call(self._command, argv, context, self.log)
 
 
@@ -236,8 +257,11 @@ def budgets() -> dict[str, Any]:
     return dict(yaml.safe_load((code() / "params.yaml").read_text())["pods"])
 
 
-def _month(context: Any) -> str:
+def unwanted(context: Any) -> bool:
+    """Whether a person ended, cleared or deleted this task, so that no try of it waits for its pod."""
+    run, task = context["dag_run"], context["task"].task_id
     try:
-        return require_month(context)
-    except ValueError as error:
-        raise AirflowFailException(str(error)) from None
+        states = context["ti"].get_task_states(dag_id=run.dag_id, task_ids=[task], run_ids=[run.run_id])
+    except Exception:  # noqa: BLE001 - without an answer the pod is left to its own deadline, which loses nothing
+        return False
+    return states.get(run.run_id, {}).get(task) not in WANTED

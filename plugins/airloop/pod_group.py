@@ -7,15 +7,24 @@ fails, and the operator starts another group from the newest checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from kubernetes import client
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 
-from airloop.pod_end import DISRUPTED, SIGKILL, SIGTERM, End, Kind, Patience, end_of
+from airloop.pod_end import (
+    DISRUPTION_TARGET,
+    SIGKILL,
+    SIGTERM,
+    End,
+    Patience,
+    Termination,
+    deletion_requested,
+    end_of,
+)
 from airloop.pod_watch import CONFLICT, NOT_FOUND, PodWatch, held
 
 RANK = "batch.kubernetes.io/job-completion-index"
@@ -92,7 +101,7 @@ class GroupWatch(PodWatch):
     def __init__(self, operator: Any, patience: Patience, since: str | datetime | None = None) -> None:
         super().__init__(operator, since)
         self._patience = patience
-        self._heard = ""
+        self._followed = ""
         self._members: list[Any] = []
 
     @property
@@ -126,10 +135,10 @@ class GroupWatch(PodWatch):
     def find(self, namespace: str, selector: str) -> list[Any]:
         """Groups of earlier tries, each as a pod of the Job's name."""
         jobs = self.patiently(lambda: self._jobs.list_namespaced_job(namespace, label_selector=selector)).items
-        return [_standing_for(job, "Failed" if _over(job) else "Running") for job in jobs]
+        return [_placeholder(job, "Failed" if _over(job) else "Running") for job in jobs]
 
     def read(self) -> Any | None:
-        """The pod that speaks for the group now; None when there is no group of its name."""
+        """The pod that decides the outcome of the group now; None when there is no group of its name."""
         metadata = self._operator.pod.metadata
 
         def ask() -> Any | None:
@@ -143,19 +152,21 @@ class GroupWatch(PodWatch):
                 metadata.namespace, label_selector=f"{JOB}={metadata.name}"
             )
             self._members = found.items or self._members
-            return speaker(job, found.items, self._operator.base_container_name, self._patience)
+            self.note_trouble(found.items)
+            container = self._operator.base_container_name
+            return decisive_pod(job, found.items, container, self._patience, troubled=self.troubled)
 
         pod = self.patiently(ask)
         self.seen = pod or self.seen
         return pod
 
     def show(self, pod: Any | None, *, whole: bool = False) -> None:
-        """Log what the pod that speaks for the group wrote; from its beginning, where another spoke before."""
-        if pod is not None and pod.metadata.name != self._heard:
-            if self._heard:
+        """Log what the pod that decides the outcome of the group wrote; from its beginning, where another spoke before."""
+        if pod is not None and pod.metadata.name != self._followed:
+            if self._followed:
                 self._shown = ""
                 self._operator.log.info("%s says:", pod.metadata.name)
-            self._heard = pod.metadata.name
+            self._followed = pod.metadata.name
         super().show(pod, whole=whole)
 
     def seconds(self, created: float) -> float:
@@ -177,53 +188,71 @@ class GroupWatch(PodWatch):
         self.patiently(ask)
 
 
-def speaker(job: Any, pods: list[Any], container: str, patience: Patience, now: datetime | None = None) -> Any:
+def decisive_pod(
+    job: Any,
+    pods: list[Any],
+    container: str,
+    patience: Patience,
+    now: datetime | None = None,
+    troubled: Mapping[str, datetime] | None = None,
+) -> Any:
     """Of a group's pods, the one whose end is the group's; rank 0 while all go on.
 
     When one pod is lost, the others end soon after, by what they see of it or by the Job; when one fails by itself, the Job deletes
     the others. So a disruption of any outweighs what the others say, and of the rest the first to end says why.
+
+    Args:
+        job: a V1Job.
+        pods: those of it that exist.
+        container: name of the one that does the work.
+        patience: how long a pod may take to start, and to go.
+        now: time to compare with; by default the present.
+        troubled: by pod's name, since when it waits for something that fails.
     """
-    now = now or datetime.now(UTC)
+    now, troubled = now or datetime.now(UTC), troubled or {}
     by_rank = {pod.metadata.labels[RANK]: pod for pod in pods}
     if not pods:
-        return _standing_for(job, "Failed" if _over(job) else "Pending")
-    ends = {rank: end for rank, pod in by_rank.items() if (end := end_of(pod, container, patience, now))}
+        return _placeholder(job, "Failed" if _over(job) else "Pending")
+    found = {
+        rank: end_of(pod, container, patience, now, troubled.get(pod.metadata.name)) for rank, pod in by_rank.items()
+    }
+    ends = {rank: end for rank, end in found.items() if end is not None}
     first = ends.get("0")
-    if first is not None and first.kind is Kind.ENDED and first.code == 0:
+    if first is not None and first.kind is Termination.COMPLETED and first.code == 0:
         return by_rank["0"]
-    bad = {rank: end for rank, end in ends.items() if end.code != 0 or end.kind is not Kind.ENDED}
+    bad = {rank: end for rank, end in ends.items() if end.code != 0 or end.kind is not Termination.COMPLETED}
     if not bad:
         return by_rank.get("0", pods[0])
     order = {rank: _order(by_rank[rank], end) for rank, end in bad.items()}
     told = min(order, key=lambda rank: (*order[rank], rank))
     vanished = len(by_rank) < job.spec.completions
-    return _standing_for(job, "Failed") if vanished and order[told][0] > 0 else by_rank[told]
+    return _placeholder(job, "Failed") if vanished and order[told][0] > 0 else by_rank[told]
 
 
 def _order(pod: Any, end: End) -> tuple[int, datetime, bool]:
     """What says more about why a group ended comes first."""
-    disrupted = any(c.type == DISRUPTED and c.status == "True" for c in pod.status.conditions or [])
-    if end.kind is Kind.HOPELESS or disrupted or (end.kind is Kind.LOST and pod.status.reason):
+    disrupted = any(c.type == DISRUPTION_TARGET and c.status == "True" for c in pod.status.conditions or [])
+    deleted = pod.metadata.deletion_timestamp and not pod.status.reason  # by a person, or by the Job for another's end
+    if end.kind is Termination.NON_RETRYABLE or disrupted or (end.kind is Termination.DISRUPTED and not deleted):
         weight = 0
-    elif end.kind is Kind.ENDED and end.code in {SIGTERM, SIGKILL}:
+    elif end.kind is Termination.COMPLETED and end.code in {SIGTERM, SIGKILL}:
         weight = 2  # it was asked to end, for a reason that another knows
     else:
         weight = 1
-    return weight, _when(pod), end.kind is Kind.LOST
+    return weight, _when(pod), end.kind is Termination.DISRUPTED
 
 
 def _when(pod: Any) -> datetime:
     """When its end began: when it was deleted, or its container ended."""
     ended = [c.state.terminated.finished_at for c in pod.status.container_statuses or [] if c.state.terminated]
     moments = [each for each in ended if each]
-    if pod.metadata.deletion_timestamp:
-        grace = timedelta(seconds=pod.metadata.deletion_grace_period_seconds or 0)
-        moments.append(pod.metadata.deletion_timestamp - grace)  # which says until when the pod may take
+    if requested := deletion_requested(pod):
+        moments.append(requested)
     return min(moments, default=datetime.max.replace(tzinfo=UTC))
 
 
-def _standing_for(job: Any, phase: str) -> k8s.V1Pod:
-    """A pod of the Job's name, where none of its own speaks."""
+def _placeholder(job: Any, phase: str) -> k8s.V1Pod:
+    """A pod of the Job's name, where none of its own decides."""
     return k8s.V1Pod(metadata=job.metadata, spec=job.spec.template.spec, status=k8s.V1PodStatus(phase=phase))
 
 

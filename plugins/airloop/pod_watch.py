@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from airloop.pod_end import End, Patience, end_of
-from airloop.process import CommandError, Listener
+from airloop.pod_end import End, Patience, end_of, in_trouble
+from airloop.process import CommandError
 
 POLL_SECONDS = 2.0
 API_PATIENCE_SECONDS = 600.0
@@ -24,6 +24,10 @@ TAIL_LINES = 1000
 Answer = TypeVar("Answer")
 
 
+class Stopped(Exception):  # noqa: N818 - it is a wish, not an error
+    """The worker is asked to end."""
+
+
 class PodWatch:
     """The operator's present pod.
 
@@ -33,9 +37,12 @@ class PodWatch:
     """
 
     def __init__(self, operator: Any, since: str | datetime | None = None) -> None:
-        self.listener = Listener()
+        self.last = ""
+        """The last line of its log that is not empty: of a crash, the exception."""
         self.seen: Any | None = None
         """The pod as last seen."""
+        self.troubled: dict[str, datetime] = {}
+        """By pod's name, since when it was seen to wait for something that fails."""
         self._operator = operator
         self._shown = _stamp(since) if since else ""
 
@@ -77,7 +84,15 @@ class PodWatch:
 
         pod = self.patiently(ask)
         self.seen = pod or self.seen
+        self.note_trouble([pod] if pod is not None else [])
         return pod
+
+    def note_trouble(self, pods: list[Any]) -> None:
+        """Keep since when each of ``pods`` is in trouble: its status does not say."""
+        now = datetime.now(UTC)
+        container = self._operator.base_container_name
+        names = [pod.metadata.name for pod in pods if in_trouble(pod, container)]
+        self.troubled = {name: self.troubled.get(name, now) for name in names}
 
     def find(self, namespace: str, selector: str) -> list[Any]:
         """Pods of earlier tries."""
@@ -112,12 +127,15 @@ class PodWatch:
         self.patiently(ask)
 
     def to_the_end(self, patience: Patience) -> End:
-        """Show the log as it grows; returns how the pod ended."""
+        """Show the log as it grows; returns how the pod ended. Stopped when this worker is asked to end before."""
         waiting = ""
         while True:
+            if self._operator.stopped:
+                raise Stopped
             pod = self.read()
             self.show(pod)
-            if end := end_of(pod, self._operator.base_container_name, patience):
+            since = self.troubled.get(pod.metadata.name) if pod is not None else None
+            if end := end_of(pod, self._operator.base_container_name, patience, troubled=since):
                 return end
             if (now := _waiting_for(pod)) != waiting:
                 waiting = now
@@ -128,7 +146,7 @@ class PodWatch:
     def show(self, pod: Any | None, *, whole: bool = False) -> None:
         """Log what the container has written since the last time. A log that cannot be read is no reason to fail.
 
-        With ``whole``, the listener hears what was shown before as well: the reason may stand there.
+        With ``whole``, what was shown before is read as well: the last line may be there.
         """
         if pod is None or pod.status.phase in {None, "Pending"}:
             return
@@ -147,7 +165,7 @@ class PodWatch:
             stamp, _, said = line.partition(" ")
             new = stamp > self._shown
             if new or whole:
-                self.listener.hear(said)
+                self.last = said.rstrip() or self.last
             if new:
                 self._shown = stamp
                 self._operator.log.info("%s", said)
@@ -169,7 +187,8 @@ def held(pod: Any) -> float:
     if pod.status.start_time is None:
         return 0.0
     ended = [c.state.terminated.finished_at for c in pod.status.container_statuses or [] if c.state.terminated]
-    last = max([end for end in ended if end], default=datetime.now(UTC))
+    # A container whose end is not known is reported to have ended in the year 1.
+    last = max([end for end in ended if end and end >= pod.status.start_time], default=datetime.now(UTC))
     return float((last - pod.status.start_time).total_seconds())
 
 

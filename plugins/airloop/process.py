@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,21 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-EXIT_SKIP = 99
-EXIT_REFUSED = 1
-GUARD = Path(__file__).with_name("guard.py")
-MAX_REASON_LINES = 20
-WRAPPER = re.compile(r"error: stage \S+: failed to run")
-"""The workspace's line about a stage whose own process failed: the reason, if the stage gave one, stands before it."""
+from tasks.common import results
+from tasks.common.results import EXIT_CODES, RESULT_VARIABLE, Result, Status
+from tasks.running.variables import GUARDED
 
 
 class CommandError(RuntimeError):
-    """The command did not end by itself, or ended on an error that is not one of ours: Airflow tries again."""
+    """The command crashed or was killed: Airflow tries again."""
+
+
+class WaitError(CommandError):
+    """The command needs something that is not there yet; ``payload`` may say what it waits for."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result.reason)
+        self.payload = dict(result.payload)
 
 
 @dataclass(frozen=True)
@@ -33,48 +37,10 @@ class Outcome:
 
     code: int
     """Exit code; 128 + n when signal n ended it."""
+    result: Result | None = None
+    """Its result document; None when it wrote none."""
     last: str = ""
-    """Its last line of output."""
-    errors: tuple[str, ...] = ()
-    """What it said after ``error: ``, first to last; each may have several lines."""
-
-    @property
-    def reason(self) -> str:
-        """The first error that says why, else the last line."""
-        said = [error for error in self.errors if not WRAPPER.match(f"error: {error}")]
-        return (said or [*self.errors[-1:]] or [self.last])[0]
-
-    @property
-    def refused(self) -> bool:
-        """Whether the command itself said why it fails; trying again would only say it again."""
-        return self.code == EXIT_REFUSED and any(not WRAPPER.match(f"error: {error}") for error in self.errors)
-
-
-class Listener:
-    """Picks from a command's output what its Outcome needs."""
-
-    def __init__(self) -> None:
-        self._last = ""
-        self._errors: list[list[str]] = []
-
-    def hear(self, line: str) -> None:
-        """Take one line, without its end."""
-        if line.startswith("error: "):
-            self._errors.append([line.removeprefix("error: ")])
-        elif self._errors and len(self._errors[-1]) < MAX_REASON_LINES:
-            self._errors[-1].append(line)
-        if line.strip():
-            self._last = line
-
-    def hear_all(self, lines: Iterable[str]) -> Listener:
-        """Take many lines."""
-        for line in lines:
-            self.hear(line)
-        return self
-
-    def outcome(self, code: int) -> Outcome:
-        """What was heard, with the exit code."""
-        return Outcome(code, self._last, tuple("\n".join(lines).strip() for lines in self._errors))
+    """Its last line of output: of a crash, the exception."""
 
 
 class Command:
@@ -84,53 +50,76 @@ class Command:
         self._process: subprocess.Popen[str] | None = None
 
     def run(self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Any) -> Outcome:
-        """Run ``argv`` in ``cwd`` and log what it prints, line by line, until it ends."""
+        """Run a command until it ends, and log what it prints, line by line.
+
+        Args:
+            argv: the command line; its process guards itself (tasks/running/guard.py).
+            cwd: its folder.
+            env: all its variables.
+            log: where its output goes.
+        """
         log.info("in %s: %s", cwd, " ".join(argv))
-        listener = Listener()
-        # No `with`: its end waits for the process, also when a timeout unwinds through here and `stop` comes only later.
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(GUARD), *argv],
-            cwd=cwd,
-            env=dict(env),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            text=True,
-            errors="backslashreplace",
-        )
-        assert self._process.stdout is not None
+        with tempfile.TemporaryDirectory(prefix="airloop-") as folder:
+            document = Path(folder) / "result.json"
+            # No `with`: its end waits for the process, also when a timeout unwinds through here and `stop` comes only later.
+            self._process = subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env={**env, GUARDED: "1", RESULT_VARIABLE: str(document)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                encoding="utf-8",
+                errors="backslashreplace",
+            )
+            last = self._log(log)
+            code = self._process.wait()
+            return Outcome(code if code >= 0 else 128 - code, results.read(document), last)
+
+    def _log(self, log: Any) -> str:
+        """Log the output to its end; returns the last line that is not empty."""
+        assert self._process is not None and self._process.stdout is not None
+        last = ""
         for line in self._process.stdout:
-            listener.hear(line.rstrip())
+            last = line.rstrip() or last
             log.info("%s", line.rstrip())
-        return listener.outcome(_code(self._process.wait()))
+        return last
 
     def stop(self) -> None:
-        """SIGTERM to the command and all it started; the guard follows with SIGKILL."""
+        """SIGTERM to the command and all it started; its guard follows with SIGKILL."""
         if self._process is not None and self._process.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGTERM)
 
 
-def conclude(outcome: Outcome) -> None:
-    """Return when the command did its work; else raise what tells Airflow to skip, to fail for good, or to try again.
+def conclude(outcome: Outcome) -> Result:
+    """Return what the command did; else raise what makes Airflow skip, fail for good, or try again.
 
     Raises:
         AirflowSkipException: it found nothing to do.
         AirflowFailException: it refused and said why; a retry would not help.
+        WaitError: something it needs is not there yet.
         CommandError: it was killed or crashed.
     """
-    if outcome.code == 0:
-        return
-    if outcome.code == EXIT_SKIP:
-        raise AirflowSkipException(outcome.last.removeprefix("skipped: ") or "nothing to do")
-    if outcome.refused:
-        raise AirflowFailException(outcome.reason)
+    result = outcome.result
+    if result is None or EXIT_CODES[result.status] != outcome.code:
+        raise CommandError(_crash(outcome))
+    match result.status:
+        case Status.DONE:
+            return result
+        case Status.SKIPPED:
+            raise AirflowSkipException(result.reason)
+        case Status.WAITING:
+            raise WaitError(result)
+        case _:
+            raise AirflowFailException(result.reason)
+
+
+def _crash(outcome: Outcome) -> str:
     if outcome.code > 128:
         with suppress(ValueError):
-            raise CommandError(f"ended by {signal.Signals(outcome.code - 128).name}; last line: {outcome.last}")
-    raise CommandError(f"ended with exit code {outcome.code}: {outcome.reason}")
-
-
-def _code(returncode: int) -> int:
-    return returncode if returncode >= 0 else 128 - returncode
+            return f"ended by {signal.Signals(outcome.code - 128).name}; last line: {outcome.last}"
+    if outcome.code == 0:
+        return f"ended with exit code 0 but wrote no result that says so; last line: {outcome.last}"
+    return f"ended with exit code {outcome.code}: {outcome.last}"

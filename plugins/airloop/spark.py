@@ -1,14 +1,12 @@
-"""Stages and acts through spark-submit, in the run's workspace."""
+"""Stages and jobs through spark-submit, in the run's workspace."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +17,33 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airloop import spark_conf
 from airloop.keys import month_of, run_key, variables
 from airloop.places import image_for
-from airloop.process import Command, Listener, conclude
-from airloop.workspace import Arguments, announce_all, begins_run, call, code, workspace_argv
+from airloop.process import Command, Outcome, conclude
+from airloop.running import Arguments, RunOperator, begins_run, call, code, running_argv, whose
+from airloop.settings import PodSettings, load, temporarily
+from tasks.common import results
+from tasks.common.results import RESULT_VARIABLE
+from tasks.running.variables import LEASE
 
 STOP_SECONDS = 10
-EXIT_CODE = re.compile(r"Error code is: (\d+)")
 
 
-class WorkspaceSparkOperator(SparkSubmitOperator):
+class SparkOperator(RunOperator, SparkSubmitOperator):
     """Prepares the workspace, submits the script with the arguments it has anywhere else, and records what it made.
 
     A stage whose result is known is not submitted: it comes from DVC's run cache.
 
     Args:
-        action: ``stage`` or ``act``.
-        names: stages of dvc.yaml, of which the last is the Spark script and the others run before it; or the act's name.
-        arguments: arguments for an act's script; a stage has its own.
+        model: name of the model whose run it is.
+        action: ``stage`` or ``job``.
+        names: stages of dvc.yaml, of which the last is the Spark script and the others run before it; or the job's name.
+        arguments: further arguments for a job's command.
         memory: of the driver, as Spark writes it ("4g").
     """
 
     def __init__(
         self,
         *,
+        model: str,
         action: str,
         names: Sequence[str],
         arguments: Arguments | None = None,
@@ -49,27 +52,27 @@ class WorkspaceSparkOperator(SparkSubmitOperator):
     ) -> None:
         # Client mode on local[*] keeps nothing that a later try could attach to, and the workspace is what is durable here.
         super().__init__(conn_id="spark_default", driver_memory=memory, name=names[-1], durable=False, **kwargs)
+        self.model = model
         self.action = action
         self.names = list(names)
         self.arguments = arguments
         self._command = Command()
 
-    def execute(self, context: Any) -> Any:
-        """Prepare, submit, commit; skip, fail or retry as the script's end says."""
+    def perform(self, context: Any) -> dict[str, Any]:
+        """Prepare, submit, record."""
         *before, last = self.names
         begins = begins_run(self)
         if before:
-            self._workspace("stage", before, context, begins=begins)
+            self._running("stage", before, context, begins=begins)
             begins = False
-        ready = self._workspace("prepare" if self.action == "stage" else "ready", [last], context, begins=begins)
-        if ready.get("cached"):
+        arguments = list(self.arguments(context)) if self.arguments else []
+        rest = ["--rest", *arguments] if arguments else []
+        ready = self._running("begin", [last], context, rest, begins=begins)
+        if ready["known"]:
             self.log.info("%s: nothing changed since it was made; taken from the cache", last)
-            return self._report(ready, context)
-        argv = ready.get("argv") or ["python", f"tasks/{last}.py", *(self.arguments(context) if self.arguments else [])]
-        result = self._submit(Path(ready["workspace"]), argv[1:], context)
-        if self.action == "stage":
-            result = {**self._workspace("commit", [last], context), **result}
-        return self._report(result, context)
+            return ready
+        result = self._submit(Path(ready["workspace"]), ready["argv"][1:], ready["lease"], context)
+        return {**self._running("complete", [last], context), **result} if self.action == "stage" else result
 
     def on_kill(self) -> None:
         """End what runs now: the workspace's process or spark-submit."""
@@ -82,16 +85,24 @@ class WorkspaceSparkOperator(SparkSubmitOperator):
                 submitted.wait(STOP_SECONDS)
         super().on_kill()
 
-    def _submit(self, workspace: Path, script: Sequence[str], context: Any) -> dict[str, Any]:
+    def _submit(self, workspace: Path, script: Sequence[str], lease: str, context: Any) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="airloop-") as folder, contextlib.chdir(workspace):
-            result = Path(folder) / "result.json"
+            document = Path(folder) / "result.json"
             self.application, *self.application_args = script
             self._place(workspace, Path(folder), context)
-            told = {**variables(context), "PYTHONPATH": str(workspace), "AIRLOOP_RESULT": str(result)}
+            env = {**variables(context), "PYTHONPATH": str(workspace), RESULT_VARIABLE: str(document), LEASE: lease}
             # The hook's env_vars would be the driver's only where that is no pod's: here it always is this process's child.
-            with _environment(told), _readable_failure(), self._accounted(context):
-                super().execute(context)
-            return dict(json.loads(result.read_text())) if result.exists() else {}
+            with temporarily(env), _explained(document, self._exit_code), self._accounted(context):
+                SparkSubmitOperator.execute(self, context)
+            result = results.read(document)
+            if result is None and self.action == "stage":
+                return {}  # it has nothing to report but its outputs
+            return dict(conclude(Outcome(0, result)).payload)
+
+    def _exit_code(self) -> int:
+        """Of spark-submit, which in client mode ends with the driver's."""
+        submitted = self._hook._submit_sp if self._hook else None  # noqa: SLF001 - the hook gives its process no other name
+        return -1 if submitted is None else int(submitted.returncode)
 
     def _place(self, workspace: Path, folder: Path, context: Any) -> None:
         """Say what the connection's master needs to know; what its extra has under ``conf`` wins."""
@@ -110,12 +121,12 @@ class WorkspaceSparkOperator(SparkSubmitOperator):
         self.conf = {**settings, **extra.get("conf", {})}
 
     def _job(self, master: str, context: Any) -> spark_conf.Job:
-        name = self.names[-1]
+        name, cluster = self.names[-1], load(PodSettings)
         labels = {
             **self._own(context),
             "airloop.io/month": month_of(context) or "none",
-            "airloop.io/model": os.environ.get("AIRLOOP_MODEL") or "airloop",
-            "airloop.io/cost-owner": os.environ.get("AIRLOOP_COST_OWNER") or "airloop",
+            "airloop.io/model": self.model,
+            "airloop.io/cost-owner": cluster.cost_owner,
         }
         image = image_for(name, "spark") if spark_conf.on_kubernetes(master) else ""
         return spark_conf.Job(name, image, self.pool_slots, self._driver_memory or "4g", labels)
@@ -141,41 +152,23 @@ class WorkspaceSparkOperator(SparkSubmitOperator):
             yield
         finally:
             if used := executors.remove():
-                self._workspace("used", self.names[-1:], context, [json.dumps(used)])
+                argv = ["-m", "tasks.running", "record-usage", json.dumps(used), *whose(self.model, context)]
+                call(self._command, argv, context, self.log)
 
-    def _workspace(
+    def _running(
         self, action: str, names: Sequence[str], context: Any, rest: Sequence[str] = (), *, begins: bool = False
     ) -> dict[str, Any]:
-        return call(self._command, workspace_argv(action, names, context, rest, begins=begins), context, self.log)
-
-    def _report(self, result: dict[str, Any], context: Any) -> dict[str, Any]:
-        announce_all(self.outlets, result, context)
-        return result
+        argv = running_argv(action, names, context, rest, model=self.model, begins=begins)
+        return call(self._command, argv, context, self.log)
 
 
 @contextlib.contextmanager
-def _environment(told: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of this process, which runs this one task, and what it starts."""
-    before = {name: os.environ.get(name) for name in told}
-    os.environ.update(told)
+def _explained(document: Path, exit_code: Callable[[], int]) -> Iterator[None]:
+    """Make the hook's exception what the script's own result document says, if the exit code agrees with it."""
     try:
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _readable_failure() -> Iterator[None]:
-    """Turn the hook's exception, which holds the exit code and the last lines, into what ``conclude`` makes of them."""
-    try:
-        yield
-    except AirflowException as error:
-        said = EXIT_CODE.search(str(error))
-        if said is None:
-            raise
-        conclude(Listener().hear_all(str(error).splitlines()).outcome(int(said[1])))
+    except AirflowException:
+        result = results.read(document)
+        if result is not None and result.exit_code == exit_code():
+            conclude(Outcome(result.exit_code, result))
         raise

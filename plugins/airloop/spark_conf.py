@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import zipfile
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from airloop.places import ConfigError
+from airloop.settings import MachineSettings, PodSettings, load
+from tasks.common.errors import ConfigError
 
 TEMPLATE = "kubernetes/spark-executor.yaml"
 PYTHON_IN_IMAGE = "/opt/venv/bin/python"
@@ -31,7 +31,7 @@ class Job:
     """One script to submit."""
 
     name: str
-    """Of the stage or act."""
+    """Of the stage or job."""
     image: str
     """Of its executors, on Kubernetes."""
     cores: int
@@ -71,7 +71,7 @@ def on_kubernetes(master: str) -> bool:
 
 def namespace_of(extra: Mapping[str, Any]) -> str:
     """Where executors run on Kubernetes, by the connection's extra or AIRLOOP_NAMESPACE; ConfigError when neither says."""
-    namespace = extra.get("namespace") or os.environ.get("AIRLOOP_NAMESPACE")
+    namespace = extra.get("namespace") or load(PodSettings).namespace
     if not namespace:
         raise ConfigError(
             "Spark's executors have no namespace: set AIRLOOP_NAMESPACE, or `namespace` in the extra of spark_default."
@@ -80,14 +80,14 @@ def namespace_of(extra: Mapping[str, Any]) -> str:
 
 
 def _kubernetes(namespace: str, job: Job, code: Path) -> dict[str, str]:
-    driver = os.environ.get("HOSTNAME") if "KUBERNETES_SERVICE_HOST" in os.environ else None
+    machine, cluster = load(MachineSettings), load(PodSettings)
+    driver = machine.host if machine.kubernetes else None
     return {
         "spark.kubernetes.namespace": namespace,
         "spark.kubernetes.container.image": job.image,
         "spark.kubernetes.executor.podTemplateFile": str(code / TEMPLATE),
         "spark.kubernetes.executor.podTemplateContainerName": "executor",
-        "spark.kubernetes.authenticate.executor.serviceAccountName": os.environ.get("AIRLOOP_SERVICE_ACCOUNT")
-        or "airloop-stage",
+        "spark.kubernetes.authenticate.executor.serviceAccountName": cluster.service_account,
         **{f"spark.kubernetes.executor.label.{name}": value for name, value in job.labels.items()},
         "spark.kubernetes.executor.limit.cores": str(
             job.cores
@@ -119,8 +119,8 @@ def address_towards(master: str) -> str:
 
 
 def pack_code(workspace: Path, archive: Path) -> str:
-    """Make an archive of the run's own tasks/, which executors import whatever their image has; returns its path."""
+    """Make an archive of the run's own tasks/ and models/, which executors import whatever their image has; returns its path."""
     with zipfile.ZipFile(archive, "w") as packed:
-        for path in sorted((workspace / "tasks").rglob("*.py")):
+        for path in sorted(path for name in ("models", "tasks") for path in (workspace / name).rglob("*.py")):
             packed.write(path, path.relative_to(workspace))
     return str(archive)

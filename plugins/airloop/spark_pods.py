@@ -64,6 +64,6 @@ def usage(pod: Any) -> dict[str, Any]:
         "cpu": float(asked["cpu"].removesuffix("m")) / (1000 if asked["cpu"].endswith("m") else 1),
         "memory_gib": round(gibibytes(asked["memory"]), 3),
         "gpus": 0,
-        "outcome": "ended",
+        "outcome": "completed",
         "why": "executor",
     }

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import uuid
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 
-from tasks.common.errors import DataError
+from tasks.common import disk
+from tasks.common.errors import ConfigError, DataError
+from tasks.common.urls import path_of, url_of
 
 
 def sha256(data: bytes) -> str:
@@ -39,37 +40,68 @@ def write_atomic(path: Path, data: bytes) -> None:
     try:
         with partial.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            disk.sync(file)
         partial.replace(path)
-        _sync_folder(path.parent)
+        disk.sync_folder(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write to a full disk does not say where that was
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Have the new name on the disk as well: without this, a lost machine may know the content and not the name."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+class Facts(NamedTuple):
+    """What a listing says of an object."""
+
+    bytes: int
+    written: float
+    """Epoch seconds."""
+
+
+_PROVEN: set[str] = set()
+"""URLs of stores that have been seen to create only what is not there."""
 
 
 class Store:
-    """Named objects below one URL. Names are relative paths with forward slashes ("ledger/000001.json")."""
+    """Named objects below one URL. Names are relative paths with forward slashes ("ledger/000001.json").
 
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        self._fs, self._root = fsspec.url_to_fs(self.url)
-        self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
+    Args:
+        url: where the objects are.
+        shared: the store of which this is one model's part; by default it is whole.
+    """
+
+    def __init__(self, url: str, shared: Store | None = None) -> None:
+        self.shared = shared or self
+        folder = path_of(url)
+        self._local = folder is not None
+        if folder is not None:  # not by fsspec, which takes the escapes of a file: URL for parts of a name
+            self._fs, self._root = fsspec.filesystem("file"), str(folder.absolute())
+            self.url = url_of(folder)
+        else:
+            self.url = url.rstrip("/")
+            self._fs, self._root = fsspec.url_to_fs(self.url)
+
+    def part(self, model: str) -> Store:
+        """The part that is ``model``'s; what all models share stays in `shared`."""
+        folder = path_of(self.url)
+        return Store(f"{self.url}/{model}" if folder is None else url_of(folder / model), self)
+
+    def parts(self) -> list[str]:
+        """Sorted names of the folders directly below the URL."""
+        self._fs.invalidate_cache()
+        if not self._fs.exists(self._root):
+            return []
+        found = (
+            entry["name"].rstrip("/") for entry in self._fs.ls(self._root, detail=True) if entry["type"] == "directory"
+        )
+        return sorted(path[len(self._root) + 1 :] for path in found)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
     def uri(self, name: str) -> str:
         """The full URL of ``name``, for people and records."""
-        return f"{self.url}/{name}"
+        return url_of(Path(self._path(name))) if self._local else f"{self.url}/{name}"
 
     def exists(self, name: str) -> bool:
         """Whether ``name`` is there now (not from a cached listing)."""
@@ -105,26 +137,42 @@ class Store:
     def create(self, name: str, data: bytes) -> bool:
         """Put ``data`` under ``name`` only if nothing is there; False when somebody was first.
 
-        Folders use link(2), which is atomic and shows whole files only; object stores a conditional put.
+        Folders show whole files only (``disk.put_if_absent``); object stores have a conditional put.
         """
         if not self._local:
-            try:
-                self._fs.pipe_file(self._path(name), data, mode="create")
-            except OSError as error:
-                if isinstance(error, FileExistsError) or _precondition_failed(error):
-                    return False
-                raise
-            return True
+            self._prove()
+            return self._put_if_absent(name, data)
         path = Path(self._path(name))
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
         write_atomic(partial, data)
         try:
-            os.link(partial, path)
-        except FileExistsError:
-            return False
+            return disk.put_if_absent(partial, path)
         finally:
-            partial.unlink()
+            partial.unlink(missing_ok=True)
+
+    def _put_if_absent(self, name: str, data: bytes) -> bool:
+        try:
+            self._fs.pipe_file(self._path(name), data, mode="create")
+        except OSError as error:
+            if isinstance(error, FileExistsError) or _precondition_failed(error):
+                return False
+            raise
         return True
+
+    def _prove(self) -> None:
+        """Raise ConfigError where the store overwrites what must only be created; looked at once for each process."""
+        if self.url in _PROVEN:
+            return
+        probe = f"probe/{uuid.uuid4().hex}"
+        try:
+            if self._put_if_absent(probe, b"1") and self._put_if_absent(probe, b"2"):
+                raise ConfigError(
+                    f"{self.url} overwrites an object that is put with `If-None-Match: *`, so two promotions at once could lose "
+                    "one. Set AIRLOOP_STORE to a store that has conditional writes (docs/adr/0001)."
+                )
+        finally:
+            self.delete(probe)
+        _PROVEN.add(self.url)
 
     def delete(self, name: str) -> None:
         """Remove ``name``; nothing happens when it is not there."""
@@ -136,21 +184,27 @@ class Store:
         with suppress(FileNotFoundError):
             self._fs.rm(self._path(prefix), recursive=True)
 
-    def written(self, prefix: str) -> dict[str, float]:
-        """Each folder directly below ``prefix``, and when the newest object in it was written: epoch seconds."""
+    def details(self, prefix: str) -> dict[str, Facts]:
+        """Size and time of each object below the folder ``prefix``, unfinished writes too; empty when there is none."""
         self._fs.invalidate_cache()
         base = self._path(prefix)
-        newest: dict[str, float] = {}
+        found: dict[str, Facts] = {}
         if not self._fs.exists(base):
-            return newest
-        for path, facts in self._fs.find(base, detail=True).items():
-            folder = f"{prefix}/{path[len(base) + 1 :].split('/')[0]}"
-            at = next((facts[name] for name in ("mtime", "LastModified", "created") if name in facts), None)
+            return found
+        for path, told in self._fs.find(base, detail=True).items():
+            at = next((told[name] for name in ("mtime", "LastModified", "created") if name in told), None)
             if at is None:
                 continue  # a folder's own entry, which SeaweedFS keeps when it is empty
             seconds = at.timestamp() if isinstance(at, datetime) else float(at)
-            newest[folder] = max(newest.get(folder, 0.0), seconds)
-        return newest
+            found[path[len(self._root) + 1 :]] = Facts(int(told.get("size") or 0), seconds)
+        return dict(sorted(found.items()))
+
+    def unfinished(self) -> dict[str, Facts]:
+        """What writes that were killed have left, in a folder only: an object store shows whole objects."""
+        if not self._local or not (root := Path(self._root)).is_dir():
+            return {}
+        left = ((path, path.stat()) for path in root.rglob(".*.partial") if path.is_file())
+        return {str(path.relative_to(root)): Facts(facts.st_size, facts.st_mtime) for path, facts in left}
 
     def names(self, prefix: str) -> list[str]:
         """Sorted names below the folder ``prefix``, at any depth; empty when there is none."""
@@ -160,7 +214,7 @@ class Store:
             return []
         cut = len(self._root) + 1
         found = (path[cut:] for path in self._fs.find(base))
-        return sorted(name for name in found if not name.endswith(".partial") and name != prefix)
+        return sorted(name for name in found if not name.endswith((".partial", disk.LOCK)) and name != prefix)
 
 
 def _precondition_failed(error: OSError) -> bool:

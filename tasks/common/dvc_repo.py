@@ -5,24 +5,35 @@ The API spares the ~1 s that every dvc command costs; what it does is what the c
 
 from __future__ import annotations
 
-import configparser
+import io
+import os
 import shlex
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-from dvc.exceptions import DvcException
+from configobj import ConfigObj
+from dvc.config import Config
+from dvc.dvcfile import PROJECT_FILE, ProjectFile
+from dvc.exceptions import DvcException, UploadError
 from dvc.fs import generic
 from dvc.repo import Repo
 from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError, _get_cache_hash
+from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 
+from tasks.common import fast_yaml
 from tasks.common.artefacts import write_atomic
-from tasks.common.errors import AirloopError, DataError
+from tasks.common.dvc_objects import entries, missing, renew, used
+from tasks.common.dvc_transfers import complete, reached
+from tasks.common.errors import AirloopError, ConfigError, DataError, Unavailable
+from tasks.common.full_disk import no_space
+from tasks.common.results import EXIT_CODES, Status
+from tasks.common.urls import path_of
 
 LOCK = "dvc.lock"
 DVC_RUNNING = ".dvc/tmp/rwlock"
@@ -35,27 +46,42 @@ class StageError(AirloopError):
 
 def initialise(root: Path, *, cache: Path, remote: str, site_cache: Path) -> None:
     """Make ``root`` a DVC project without git, on a shared cache and remote, leaving nothing outside ``site_cache``."""
-    config = configparser.ConfigParser()
-    config["core"] = {
-        "no_scm": "true",
-        "analytics": "false",
-        "check_update": "false",
-        "remote": "airloop",
-        "site_cache_dir": str(site_cache),
-    }
-    # Links spare a copy of the data for each run; stages replace files, they never write into one.
-    config["cache"] = {"dir": str(cache), "type": '"reflink,hardlink,symlink,copy"'}
-    config["'remote \"airloop\"'"] = {"url": remote}
-    folder = root / ".dvc"
+    for name in (str(cache), remote, str(site_cache)):
+        if set(name) & set("{}"):
+            raise _unfit(name, "its progress messages take { for a placeholder")
+        if os.path.expandvars(name) != name:
+            raise _unfit(name, "its databases put a variable's value in")
+    folder, local = root / ".dvc", path_of(remote)
     folder.mkdir(exist_ok=True)
-    with (folder / "config").open("w") as file:
-        config.write(file)
+    settings = {
+        "core": {
+            "no_scm": "true",
+            "analytics": "false",
+            "check_update": "false",
+            "remote": "airloop",
+            "site_cache_dir": str(site_cache),
+        },
+        # Links spare a copy of the data for each run; stages replace files, they never write into one.
+        "cache": {"dir": str(cache), "type": "reflink,hardlink,symlink,copy"},
+        'remote "airloop"': {"url": remote if local is None else str(local)},
+    }
+    written = io.BytesIO()
+    try:
+        # By the library that DVC reads it with: it knows when %, #, commas and quotes in a path want quotes. Not by DVC's
+        # own `Config.edit`, which writes ASCII only.
+        ConfigObj(settings, encoding="utf-8", interpolation=False).write(written)
+        (folder / "config").write_bytes(written.getvalue())
+        # A stage may depend on a folder of code, in which Python keeps what it has compiled.
+        (root / ".dvcignore").write_text("__pycache__\n", encoding="utf-8")
+        Config(str(folder))
+    except (DvcException, SyntaxError) as error:  # configobj's errors are SyntaxErrors
+        raise _unfit(f"{cache}, {remote} or {site_cache}", str(error)) from None
 
 
 def read_lock(root: Path) -> dict[str, Any]:
     """Stage to its entry in ``root``'s dvc.lock; empty when there is none."""
     path = root / LOCK
-    return dict(yaml.safe_load(path.read_text())["stages"]) if path.exists() else {}
+    return dict(fast_yaml.load(path.read_text())["stages"]) if path.exists() else {}
 
 
 def write_lock(root: Path, stages: dict[str, Any]) -> None:
@@ -65,7 +91,7 @@ def write_lock(root: Path, stages: dict[str, Any]) -> None:
 
 def lock_bytes(stages: dict[str, Any]) -> bytes:
     """These entries as a dvc.lock."""
-    return yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False).encode()
+    return fast_yaml.dump({"schema": "2.0", "stages": stages}).encode()
 
 
 class Project:
@@ -74,6 +100,11 @@ class Project:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._repo = Repo(str(root))
+        # DVC keeps its index of the workspace from process to process; one that was killed may have left it half written, and
+        # then what is not in it is not fetched. Rebuilding it takes milliseconds.
+        shutil.rmtree(Path(self._repo.site_cache_dir) / "index", ignore_errors=True)
+        self._hashed: dict[str, Stage] = {}
+        self._read: ProjectFile | None = None
 
     def close(self) -> None:
         """Release DVC's databases and locks."""
@@ -99,10 +130,24 @@ class Project:
         try:
             self._repo.checkout(targets=targets, force=True)
         except DvcException:
-            try:
+            self._pull(targets)
+
+    def _pull(self, targets: list[str]) -> None:
+        """Fetch from the remote. Only a remote that answers and lacks a file is evidence that the file is lost."""
+        try:
+            with complete(", ".join(targets)):
                 self._repo.pull(targets=targets, force=True)
-            except DvcException:
-                raise _lost(targets) from None
+        except (DvcException, OSError) as error:
+            if sentence := no_space(error):
+                raise Unavailable(sentence) from None
+            remote = self._repo.cloud.get_remote_odb()
+            with reached(remote.path):
+                lost = [target for target in targets if missing(self._stage(target).outs, remote)]
+            if lost:
+                raise _lost(lost) from None
+            raise Unavailable(
+                f"{', '.join(targets)}: the files are in the DVC remote but could not be fetched ({_innermost(error)}); try again."
+            ) from None
 
     def _damaged(self, target: str) -> list[str]:
         """Output files of ``target`` whose md5 is not the recorded one; they are dropped from cache and workspace."""
@@ -113,11 +158,7 @@ class Project:
             if not out.use_cache:
                 continue  # a metric that is not kept: it is in no cache and no remote, and no stage reads it
             odb = out.cache
-            entries = [("", out.hash_info.value)]
-            if out.hash_info.isdir:
-                obj = out.get_obj()
-                entries = [("/".join(key), info.value) for key, _, info in obj] if obj else []
-            for relative, md5 in entries:
+            for relative, md5 in entries(out):
                 path = str(Path(out.fs_path) / relative) if relative else out.fs_path
                 if file_md5(path, out.fs) != md5:
                     odb.delete(md5)
@@ -132,22 +173,31 @@ class Project:
         """
         for name in names:
             try:
-                self._repo.reproduce([name], single_item=True, force=again, run_cache=not again)
+                with complete(f"stage {name}"):
+                    self._repo.reproduce([name], single_item=True, force=again, run_cache=not again)
             except DvcException as error:
-                raise StageError(f"stage {name}: {_sentence(error)}") from None
+                raise _failed(name, error) from None
+            finally:
+                self._read = None
 
-    def probe(self, name: str) -> bool:
-        """Whether ``reproduce`` would find the result of ``name`` without running its command.
+    def restore(self, name: str) -> bool:
+        """Take the result of ``name`` from the run cache, where the same inputs were seen; returns whether it was there.
 
-        ``dvc repro --dry`` does not look into the run cache, hence this.
+        ``dvc repro`` would do it too, and run the command where it is not.
         """
+        hashed = self._known_stage(name)
+        hashed.save_deps()
+        self._fetch_known(hashed)
+        # Another object: this one compares the inputs with those in dvc.lock, whose outputs it would take for its own.
         stage = self._stage(name)
-        stage.save_deps()
-        self._fetch_known(stage)
         try:
-            self._repo.stage_cache.restore(stage, dry=True)
+            with self._repo.lock:
+                # DVC does so before it runs a command: it replaces no file that it does not know, as a killed try leaves them.
+                stage.remove_outs(ignore_remove=False, force=False)
+                self._repo.stage_cache.restore(stage)
         except RunCacheNotFoundError:
             return False
+        self.commit(name)
         return True
 
     def adopt(self, name: str) -> bool:
@@ -163,7 +213,7 @@ class Project:
         kept = {out.def_path for out in stage.outs if out.use_cache}
         if entry is None or not all(self._in_remote(out["md5"]) for out in entry["outs"] if out["path"] in kept):
             return False
-        write_lock(self._root, {**read_lock(self._root), name: entry})
+        self._record(name, entry)
         return True
 
     def _known(self, stage: Stage) -> dict[str, Any] | None:
@@ -217,7 +267,7 @@ class Project:
 
     def inputs(self, name: str) -> dict[str, str]:
         """Path to digest of everything stage ``name`` depends on, hashed now."""
-        stage = self._stage(name)
+        stage = self._known_stage(name)
         stage.save_deps()
         return {
             dep.def_path: str(dep.hash_info.value)
@@ -226,35 +276,62 @@ class Project:
         }
 
     def commit(self, name: str) -> None:
-        """Record the outputs of ``name`` as they lie in the workspace, and remember them in the run cache."""
-        self._repo.commit(target=name, force=True)
+        """Record the outputs of ``name`` as they lie in the workspace, and remember them in the run cache.
+
+        ``Repo.commit`` does the same and then writes dvc.lock in place, by a parser that keeps comments: longer than the rest.
+        """
+        stage = self._stage(name)
+        with complete(f"stage {name}"), self._repo.lock:
+            stage.save()
+            stage.commit()
+        self._record(name, to_single_stage_lockfile(stage))
 
     def push(self, names: Iterable[str]) -> None:
-        """Upload the recorded outputs of these stages to the remote, then what the run cache knows of them."""
+        """Upload the recorded outputs of these stages to the remote, then what the run cache knows of them.
+
+        By ``DataCloud``: ``Repo.push`` parses everything twice more, to find the same files for the same transfer.
+        """
         targets = list(names)
-        self._repo.push(targets=targets)
+        stages = [self._stage(name) for name in targets]
+        with complete(", ".join(targets)), self._repo.lock:
+            if failed := self._repo.cloud.push(used(stages)).failed:
+                raise UploadError(len(failed))
+        renew(self._repo, stages)
         for name in targets:
-            self._copy_known(self._stage(name), self._repo.cache.legacy, self._remote_run_cache())
+            self._copy_known(self._known_stage(name), self._repo.cache.legacy, self._remote_run_cache())
 
     def argv(self, name: str) -> list[str]:
         """The stage's command from dvc.yaml as an argument list."""
-        return shlex.split(str(self._stage(name).cmd))
+        return shlex.split(str(self._known_stage(name).cmd))
 
     def producers(self, name: str) -> list[str]:
         """Stages in dvc.lock whose outputs ``name`` depends on."""
         lock = read_lock(self._root)
-        wanted = [dep.def_path for dep in self._stage(name).deps]
+        wanted = [dep.def_path for dep in self._known_stage(name).deps]
         return [
             producer
             for producer, entry in lock.items()
             if producer != name and any(_overlap(out["path"], dep) for out in entry.get("outs", []) for dep in wanted)
         ]
 
+    def _known_stage(self, name: str) -> Stage:
+        """Stage ``name`` to hash its inputs in and to ask for what dvc.yaml says."""
+        if name not in self._hashed:
+            self._hashed[name] = self._stage(name)
+        return self._hashed[name]
+
+    def _record(self, name: str, entry: dict[str, Any]) -> None:
+        write_lock(self._root, {**read_lock(self._root), name: entry})
+        self._read = None
+
     def _stage(self, name: str) -> Stage:
+        """Stage ``name``, as dvc.yaml and dvc.lock say now: what was read is used until dvc.lock is written."""
+        if self._read is None:
+            self._read = ProjectFile(self._repo, PROJECT_FILE)
         try:
-            return self._repo.stage.load_one(name=name)
+            return self._read.stages[name]
         except DvcException as error:
-            raise StageError(f"dvc.yaml has no stage {name}: {_sentence(error)}") from None
+            raise StageError(f"dvc.yaml has no stage {name}: {_innermost(error)}") from None
 
 
 def _run_key(stage: Stage) -> str | None:
@@ -262,6 +339,13 @@ def _run_key(stage: Stage) -> str | None:
     if stage.is_callback or stage.always_changed:
         return None
     return str(_get_cache_hash(to_single_stage_lockfile(stage), key=True))
+
+
+def _unfit(what: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"DVC cannot work in {what} ({why}); set AIRLOOP_HOME, AIRLOOP_DVC_CACHE and AIRLOOP_DVC_REMOTE to folders "
+        "without `{`, `}`, `%(`, three quotes in a row and the $NAME of a variable in their names."
+    )
 
 
 def _lost(what: list[str]) -> DataError:
@@ -275,8 +359,18 @@ def _overlap(out: str, dep: str) -> bool:
     return out == dep or out.startswith(f"{dep}/") or dep.startswith(f"{out}/")
 
 
-def _sentence(error: BaseException) -> str:
-    """The innermost message of a chain of DVC exceptions: the outer ones only repeat the stage."""
+def _failed(name: str, error: DvcException) -> AirloopError:
+    """What became of stage ``name``, whose command has said more in the log above where it is its own fault."""
+    cause = _innermost(error)
+    if isinstance(cause, StageCmdFailedError) and cause.status == EXIT_CODES[Status.WAITING]:
+        return Unavailable(f"stage {name}: what it needs is not to be had now; its own message stands above.")
+    if sentence := no_space(error):
+        return Unavailable(f"stage {name}: {sentence}")
+    return StageError(f"stage {name}: {cause}")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The first of a chain of DVC exceptions: the outer ones only repeat the stage."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error)
+    return error

@@ -1,16 +1,40 @@
-"""Where things are: the environment's side of the configuration, typed once (params.yaml says what, not where)."""
+"""Where things are: the environment's side of the configuration, typed once (the params.yaml files say what, not where)."""
 
 from __future__ import annotations
 
+import os
+import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasks.common import addresses, network
 from tasks.common.artefacts import Store
+from tasks.common.urls import url_of
 
 CODE = Path(__file__).resolve().parents[2]
+
+
+def _kept(service: str, default: str, **options: Any) -> Any:
+    """A setting that nothing names: what the home's own service answered to last, not whatever has a usual port now."""
+    return Field(default_factory=lambda found: addresses.of(found["home"]).get(service, default), **options)
+
+
+def default_model(code: Path) -> str:
+    """The model that a command of the checkout ``code`` works on unless it is given another; "" where none is named."""
+    return _named("default_model", code / "params.yaml")
+
+
+def _named(setting: str, file: Path) -> str:
+    """The model that a top-level setting of a YAML file names, without the time to parse it; "" without one."""
+    try:
+        found = re.search(rf"^{setting}:\s*([a-z0-9_]+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return ""
+    return found[1] if found else ""
 
 
 class Environment(BaseSettings):
@@ -19,37 +43,49 @@ class Environment(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="AIRLOOP_", frozen=True, extra="ignore")
 
     code: Path = CODE
-    """Checkout whose tasks/, dvc.yaml and params.yaml new runs copy."""
+    """Checkout whose code and settings new runs copy."""
+    model: str = ""
+    """The model that this process works for: a folder of models/; by default the one of the run.yaml at hand, else
+    the checkout's default model."""
     home: Path = CODE / ".airloop"
     """Folder of everything the embedded place writes."""
     store: str = ""
-    """URL of the artefact store: ledger, records, models, state, predictions, reports."""
+    """URL of the artefact store: a folder for each model, and the code of all."""
     landing: str = ""
-    """URL of the landing zone that the feed writes and ingest reads."""
+    """URL of the landing zone, a folder for each model, that the feeds write and ingest reads."""
     dvc_remote: str = ""
     """URL or folder of the DVC remote."""
     dvc_cache: str = ""
     """Folder of DVC's local cache, shared by all runs on a machine."""
     studies: str = ""
-    """SQLAlchemy URL of the database of searches (postgresql+psycopg2://...); one process at a time works on a study."""
+    """Where searches are kept: a database as SQLAlchemy's URL (postgresql+psycopg2://...), or a file of Optuna's journal as a
+    file: URL; one process at a time works on a study."""
     code_revision: str = ""
     """Code revision where there is no git (an image): set at build time."""
-    mlflow_tracking_uri: str = Field("http://127.0.0.1:5000", validation_alias="MLFLOW_TRACKING_URI")
+    mlflow_tracking_uri: str = _kept("mlflow", "http://127.0.0.1:5000", validation_alias="MLFLOW_TRACKING_URI")
     """MLflow's tracking server."""
-    online_url: str = "http://127.0.0.1:8000"
-    """The online prediction service, or its replicas separated by commas; empty where there is none to reconcile."""
+    online_url: str = _kept("online", "http://127.0.0.1:8000")
+    """The online prediction service, or its replicas separated by commas; empty where there is none to reconcile. Where
+    each model has its own service, {model} is replaced by the model's name, with - for _."""
     online_deployment: str = ""
-    """Deployment of the online service, as namespace/name, where deploying is its rollout; ``online_url`` is its Service."""
+    """Deployment of the online service, as namespace/name, where deploying is its rollout; ``online_url`` is its Service.
+    {model} as above."""
+
+    @model_validator(mode="after")
+    def _named_by_the_settings(self) -> Environment:
+        if not self.model:
+            object.__setattr__(self, "model", _named("model", Path("run.yaml")) or default_model(self.code))
+        return self
 
     @property
     def store_url(self) -> str:
         """``store``, or the folder ``store`` in ``home``."""
-        return self.store or (self.home / "store").resolve().as_uri()
+        return self.store or url_of((self.home / "store").resolve())
 
     @property
     def landing_url(self) -> str:
         """``landing``, or the folder ``landing`` in ``home``."""
-        return self.landing or (self.home / "landing").resolve().as_uri()
+        return self.landing or url_of((self.home / "landing").resolve())
 
     @property
     def remote_url(self) -> str:
@@ -58,8 +94,8 @@ class Environment(BaseSettings):
 
     @property
     def studies_url(self) -> str:
-        """``studies``, or the SQLite file ``studies.db`` in ``home``."""
-        return self.studies or f"sqlite:///{(self.home / 'studies.db').resolve()}"
+        """``studies``, or the journal ``studies.journal`` in ``home``, which needs no server."""
+        return self.studies or url_of((self.home / "studies.journal").resolve())
 
     @property
     def cache_dir(self) -> Path:
@@ -69,10 +105,22 @@ class Environment(BaseSettings):
 
 @cache
 def environment() -> Environment:
-    """The environment of this process, read once."""
+    """The environment of this process, read once; from here on no client of it asks a proxy for loopback."""
+    os.environ.update(network.settings(os.environ))
     return Environment()
 
 
-def store() -> Store:
-    """The artefact store that the environment names."""
-    return Store(environment().store_url)
+def store(model: str = "") -> Store:
+    """The part of the artefact store that is ``model``'s, by default of the model that this process works for."""
+    return Store(environment().store_url).part(model or environment().model)
+
+
+def landing() -> Store:
+    """The part of the landing zone that is the feed's of the model that this process works for."""
+    return Store(environment().landing_url).part(environment().model)
+
+
+def trigger(dag: str, month: str = "") -> str:
+    """The command that starts a run of one of the model's DAGs, for the way out that an error names."""
+    conf = f' -c \'{{"month": "{month}"}}\'' if month else ""
+    return f"airflow dags trigger {environment().model}.{dag}{conf}"

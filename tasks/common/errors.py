@@ -1,25 +1,49 @@
-"""Errors that say what is wrong, where, and how to fix it, and the exit codes that carry them to a scheduler."""
+"""Errors that say what is wrong, where, and how to fix it, and the result documents and exit codes that carry them.
+
+AirloopError
+├── ConfigError     a setting is wrong
+├── DataError       data is not what its manifest, schema or digest says
+└── Unavailable     something is not there yet, or does not answer: a later try may succeed
+Skip                nothing to do
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import MappingProxyType
+from typing import Any
 
-EXIT_FAILED = 1
-EXIT_SKIP = 99
-"""A stage that finds nothing to do exits with this; Airflow shows the task as skipped and fires nothing downstream."""
+from tasks.common.full_disk import no_space
+from tasks.common.results import Result, Status, write
 
 
 class AirloopError(Exception):
     """A failure the reader can act on: its message is one or two plain sentences with the way out."""
 
+    status = Status.REFUSED
+    """How a command ends that raises it."""
+    payload: Mapping[str, Any] = MappingProxyType({})
+    """Facts for whoever started the command."""
+
+    def result(self) -> Result:
+        """The result of a command that raises it."""
+        return Result(self.status, str(self), self.payload)
+
 
 class ConfigError(AirloopError):
-    """A setting in params.yaml or the environment is missing, unknown or out of range."""
+    """A setting in a file or in the environment is missing, unknown or out of range."""
 
 
 class DataError(AirloopError):
     """Landed or derived data is not what its manifest, schema or digest says."""
+
+
+class Unavailable(AirloopError):  # noqa: N818 - it is a state that passes, and its subclasses say which
+    """Something the work needs is not there yet or does not answer; nothing is wrong with the work itself."""
+
+    status = Status.WAITING
 
 
 class Skip(Exception):  # noqa: N818 - it is an outcome, not an error
@@ -32,7 +56,7 @@ def warn(text: str) -> None:
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Run a stage's ``main`` and end the process: 0 done, 99 skipped, 1 with one sentence on stderr.
+    """Run a command's ``main``; end the process with the exit code and the result document of what it raises.
 
     Errors that are not ours keep their traceback: they are bugs, and hiding them helps nobody.
     """
@@ -40,7 +64,22 @@ def run_main(main: Callable[[], None]) -> None:
         main()
     except Skip as skip:
         print(f"skipped: {skip}", flush=True)
-        sys.exit(EXIT_SKIP)
+        _end(Result(Status.SKIPPED, str(skip)))
     except AirloopError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(EXIT_FAILED)
+        _say(error)
+        _end(error.result())
+    except Exception as error:
+        if (sentence := no_space(error)) is None:
+            raise
+        _say(full := Unavailable(sentence))
+        _end(full.result())
+
+
+def _say(error: AirloopError) -> None:
+    print(f"{'waiting' if error.status is Status.WAITING else 'error'}: {error}", file=sys.stderr, flush=True)
+
+
+def _end(result: Result) -> None:
+    with suppress(OSError):  # on a full disk: then the exit code is all there is, and it is tried again
+        write(result)
+    sys.exit(result.exit_code)

@@ -46,8 +46,12 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
     """
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for name, data in files.items():
-        write_atomic(partial / name, data)
+    try:
+        for name, data in files.items():
+            write_atomic(partial / name, data)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)  # on a full disk it would only take up space
+        raise
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)
 

@@ -28,15 +28,35 @@ FLAGS = (
     "-XX:-UsePerfData",  # every JVM leaves its counters in the system's temporary folder
 )
 
+FOREIGN = (
+    "SPARK_HOME", "SPARK_CONF_DIR", "SPARK_REMOTE", "SPARK_CLASSPATH", "SPARK_DIST_CLASSPATH", "PYSPARK_SUBMIT_ARGS", "HADOOP_CONF_DIR",
+    "YARN_CONF_DIR", "CLASSPATH", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS",
+)  # fmt: skip
+"""What a shell says of another Spark, or of every Java."""
+
 
 def options(java_home: str = "") -> str:
     """JVM flags for SPARK_SUBMIT_OPTS; with the archive when it has been made for this Java and this Spark."""
     made = archive(java_home)
-    return " ".join((*FLAGS, *((f'-XX:SharedArchiveFile="{made}"',) if made.is_file() else ())))
+    return " ".join((*FLAGS, *((flag(f"-XX:SharedArchiveFile={made}"),) if made.is_file() else ())))
+
+
+def flag(text: str) -> str:
+    """One flag with a path in it, quoted as Spark's launcher reads SPARK_SUBMIT_OPTS."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def configure(environ: MutableMapping[str, str]) -> None:
-    """Add ``options`` to what ``environ`` says of Spark's JVM, unless flags of ours are there already."""
+    """Add ``options`` to what ``environ`` says of Spark's JVM, unless flags of ours are there already.
+
+    What it says of another Spark, or of every Java, goes where PySpark has its own Spark; an image's may lie elsewhere.
+    """
+    pyspark = find_spec("pyspark")
+    if pyspark and pyspark.origin and Path(pyspark.origin).with_name("jars").is_dir():
+        for name in FOREIGN:
+            environ.pop(name, None)
+        environ["SPARK_HOME"] = str(Path(pyspark.origin).parent)  # Spark's own search fails in a folder with a space
     given = environ.get(VARIABLE, "")
     if FLAGS[0] not in given:
         environ[VARIABLE] = f"{given} {options()}".strip()
@@ -53,10 +73,8 @@ def archive(java_home: str = "") -> Path:
     java = Path(home, "bin", "java") if home else shutil.which("java") or ""
     pyspark = find_spec("pyspark")
     parts = (Path(java).resolve(), version("pyspark"), pyspark.origin if pyspark else "", *FLAGS)
-    return (
-        Path(sys.prefix, "share", "airloop")
-        / f"{hashlib.sha256('|'.join(map(str, parts)).encode()).hexdigest()[:16]}.jsa"
-    )
+    digest = hashlib.sha256(os.fsencode("|".join(map(str, parts)))).hexdigest()
+    return Path(sys.prefix, "share", "airloop") / f"{digest[:16]}.jsa"
 
 
 def prepare() -> Path:
@@ -66,7 +84,7 @@ def prepare() -> Path:
         return made
     made.parent.mkdir(parents=True, exist_ok=True)
     partial = made.with_suffix(f".{os.getpid()}.partial")
-    flags = [*FLAGS, f'-XX:ArchiveClassesAtExit="{partial}"', "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
+    flags = [*FLAGS, flag(f"-XX:ArchiveClassesAtExit={partial}"), "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
     command = [sys.executable, "-m", "tasks.common.spark"]
     try:
         done = subprocess.run(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from tasks.common.artefacts import Store, to_json
+from tasks.common.environment import trigger
 from tasks.common.errors import DataError
-from tasks.common.params import Frozen, Month
+from tasks.common.frozen import Frozen
+from tasks.common.params import Month
 
 
 class StateFile(Frozen):
@@ -38,7 +41,7 @@ class Landed(Frozen):
     lock: dict[str, Any]
     """The dvc.lock entries of the month's stages."""
     state: dict[str, StateFile]
-    """Table ("flights", "weather") to its state file."""
+    """Table of the state to its file."""
 
     def output(self, stage: str, path: str) -> str:
         """md5 in the lock of output ``path`` of ``stage`` (without the month)."""
@@ -81,20 +84,61 @@ def write(store: Store, record: Landed) -> None:
     store.write(name(record.month), to_json(record.model_dump()))
 
 
-def require_consistent(records: dict[str, Landed], months: list[str]) -> None:
-    """DataError unless all ``months`` have landed, each built on the previous month as it stands now."""
-    missing = [month for month in months if month not in records]
-    if missing:
-        raise DataError(
-            f"{', '.join(missing)} has not landed. Land it, then run the ingest DAG for it: "
-            f'airflow dags trigger ingest -c \'{{"month": "{missing[0]}"}}\'.'
-        )
+def publish(store: Store, record: Landed, current: Callable[[], str]) -> bool:
+    """Make ``record`` its month's record, unless newer data were published; False when it is superseded (docs/adr/0038).
+
+    Args:
+        store: where records are.
+        record: of data that landed with the manifest ``record.manifest``.
+        current: gives the digest of the manifest that lies in the landing zone now.
+    """
+    while True:
+        number, newest = _newest(store, record.month)
+        if newest == record:
+            break  # a try of this run came that far
+        if newest is not None and current() != record.manifest:
+            settle(store, record.month)
+            return False
+        if store.create(_publication(record.month, number + 1), to_json(record.model_dump())):
+            break
+    settle(store, record.month)
+    return True
+
+
+def settle(store: Store, month: str) -> None:
+    """Make the month's record the newest that was published, whoever writes at the same time."""
+    while True:
+        _, newest = _newest(store, month)
+        if newest is None or read(store, month) == newest:
+            return
+        write(store, newest)
+
+
+def _newest(store: Store, month: str) -> tuple[int, Landed | None]:
+    """The number and the record of the month's newest publication; 0 and the record as it stands where there is none."""
+    names = store.names(f"published/{month}")
+    if not names:
+        return 0, read(store, month)
+    return int(Path(names[-1]).stem), _parse(store, month, store.read(names[-1]), names[-1])
+
+
+def _publication(month: str, number: int) -> str:
+    return f"published/{month}/{number:06d}.json"
+
+
+def how_to_land(month: str) -> str:
+    """The way to land ``month``, in a sentence."""
+    return f"Land it, then run the ingest DAG for it: {trigger('ingest', month)}."
+
+
+def require_fresh(records: Mapping[str, Landed], months: Iterable[str]) -> None:
+    """DataError unless each of ``months`` was built on the previous month as it has landed now."""
     for month in months:
         if is_stale(records, month):
             raise DataError(stale_sentence(records, month))
 
 
-def is_stale(records: dict[str, Landed], month: str) -> bool:
+def is_stale(records: Mapping[str, Landed], month: str) -> bool:
     """Whether the features of ``month`` were built on another previous month than has landed now."""
     record = records[month]
     if record.previous == month or record.previous not in records:
@@ -104,18 +148,18 @@ def is_stale(records: dict[str, Landed], month: str) -> bool:
     return records[record.previous].output("validate", tail) != used.get(tail)
 
 
-def stale_sentence(records: dict[str, Landed], month: str) -> str:
+def stale_sentence(records: Mapping[str, Landed], month: str) -> str:
     """Says so, with the way out."""
     return (
         f"The features of {month} were built on another {records[month].previous} than has landed now. Run "
-        f'airflow dags trigger ingest -c \'{{"month": "{month}"}}\' to build them again.'
+        f"{trigger('ingest', month)} to build them again."
     )
 
 
-def _parse(store: Store, month: str, data: bytes) -> Landed:
+def _parse(store: Store, month: str, data: bytes, path: str = "") -> Landed:
     try:
         return Landed.model_validate(json.loads(data))
     except (ValidationError, ValueError) as error:
         raise DataError(
-            f"{store.uri(name(month))} cannot be read ({error}); run the ingest DAG for {month} again."
+            f"{store.uri(path or name(month))} cannot be read ({error}); run the ingest DAG for {month} again."
         ) from None

@@ -7,12 +7,21 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from tasks.common.artefacts import Store
-from tasks.common.environment import environment
-from tasks.common.errors import DataError
-from tasks.common.params import Frozen, Month
+from tasks import spec
+from tasks.common.artefacts import to_json
+from tasks.common.environment import landing
+from tasks.common.errors import DataError, Unavailable
+from tasks.common.frozen import Frozen
+from tasks.common.params import Month
+from tasks.common.results import Status
 
 MANIFEST = "manifest.json"
+
+
+class NotThere(DataError):  # noqa: N818 - it is a state that passes
+    """The feed has not landed the file yet: it may still come, so the work waits."""
+
+    status = Status.WAITING
 
 
 class Entry(Frozen):
@@ -35,14 +44,26 @@ class Manifest(Frozen, extra="ignore"):
 
 
 def read(month: str, name: str) -> bytes:
-    """Content of a landed file, read once; DataError with the way out when it is not there."""
-    zone = Store(environment().landing_url)
+    """Content of a landed file, read once; NotThere or Unavailable with the way out when it cannot be read."""
+    zone = landing()
     path = f"{month}/{name}"
     try:
         return zone.read(path)
+    except FileNotFoundError:
+        raise NotThere(f"{zone.uri(path)} has not landed. {land_again(month)}") from None
     except OSError as error:
-        why = "has not landed" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise DataError(f"{zone.uri(path)} {why}. {land_again(month)}") from None
+        raise Unavailable(f"{zone.uri(path)} cannot be read now ({error}); try again.") from None
+
+
+def fetch_manifest(month: str) -> Manifest:
+    """The manifest that has landed for ``month``; DataError when there is none, or it is not one."""
+    where = landing().uri(f"{month}/{MANIFEST}")
+    return parse_manifest(read(month, MANIFEST), month, where)
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """``manifest`` in canonical form, as a run's workspace has it: its digest names what has landed."""
+    return to_json(manifest.model_dump())
 
 
 def parse_manifest(data: bytes, month: str, where: str) -> Manifest:
@@ -58,7 +79,7 @@ def parse_manifest(data: bytes, month: str, where: str) -> Manifest:
 
 def land_again(month: str) -> str:
     """The way out of every problem with a landed month."""
-    return f"Land the month (again): python tasks/flights/landing.py --month {month}"
+    return f"Land the month (again): {spec.current().land_command.format(interval=month)}"
 
 
 def _first(error: ValidationError | ValueError) -> str:

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.errors import AirloopError, DataError
-from tasks.common.params import Frozen, Month
+from tasks.common.frozen import Frozen
+from tasks.common.params import Month
 
 
 class LedgerError(AirloopError):
@@ -162,6 +163,12 @@ def _check(
         raise LedgerError(
             f"effective_from={effective_from} is before {last.effective_from}, from which v{last.to_version} is live; "
             "history is not rewritten. Use that month or a later one."
+        )
+    named = next((e.evidence.model for e in entries if e.evidence and e.to_version == to_version), None)
+    if evidence and named not in (None, evidence.model):
+        raise LedgerError(
+            f"v{to_version} is the model {named[:12] if named else ''}... in this ledger, not {evidence.model[:12]}...: a number means one model "
+            "for ever. Register the other one again; it gets a number of its own."
         )
     live = last.evidence
     if action == "promote" and evidence and live and evidence.data_through < live.data_through:

@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from tasks.common.artefacts import sha256, to_json
 from tasks.common.errors import DataError
-from tasks.common.params import Frozen
+from tasks.common.frozen import Frozen
 
 Matrix = npt.NDArray[np.float32]
 

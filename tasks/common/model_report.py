@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from tasks import spec
+
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#1b1b1f}
 table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.2rem .8rem;text-align:right;border-bottom:1px solid #ddd}
 td:first-child,th:first-child{text-align:left}h2{margin-top:2rem}svg{border:1px solid #ddd}.note{color:#555}"""
@@ -25,7 +27,7 @@ def render(report: Mapping[str, Any]) -> str:
         f"<p>Trained through {escape(candidate['data_through'])}. {_rival(champion)} This page measures; the gate decides.</p>",
         f"<h2>Golden set, {report['golden']['rows']} rows</h2>",
         _metrics({name: m["golden"] for name, m in models.items()}),
-        "<h2>Is a stated 30% late 30% of the time?</h2>",
+        f"<h2>Is a stated 30% {spec.current().words.positive} 30% of the time?</h2>",
         _reliability({name: m["reliability"] for name, m in models.items()}),
         "<h2>Decision days, month by month</h2>",
         NOTE,

@@ -8,9 +8,6 @@ from collections.abc import Sequence
 
 from tasks.common.errors import ConfigError
 
-DAY_ZERO = dt.date(2013, 1, 1)
-"""Day number 0. Golden and decision days are chosen by day number modulo, so this anchor must never move."""
-
 
 def parse(month: str) -> dt.date:
     """First day of ``month`` ("YYYY-MM"); ConfigError for anything else."""
@@ -37,7 +34,7 @@ def span(first: str, last: str) -> list[str]:
 
 
 def window(months: Sequence[str]) -> dict[str, dict[str, str]]:
-    """The ``months`` section of params.yaml for these months: each with the month its look-back reads.
+    """The section ``months`` of run.yaml for these months: each with the month its look-back reads.
 
     The first month looks back at itself, which means: at nothing.
     """

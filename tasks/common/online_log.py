@@ -1,7 +1,7 @@
 """The online service's prediction log: segments of JSON lines in the store, and how a prediction is found in it.
 
 An object store cannot append, so a process writes small segments, each whole. A prediction's id says where its line
-is: ``online.<UTC day>.v<model version>.<process><segment><line>``, the last three in 8 hex digits each.
+is: ``<model>.online.<UTC day>.v<version>.<process><segment><line>``, the last three in 8 hex digits each.
 """
 
 from __future__ import annotations
@@ -13,12 +13,21 @@ from typing import Any
 from tasks.common.artefacts import Store
 from tasks.common.errors import DataError
 
-_ID = re.compile(r"online\.(\d{4}-\d{2}-\d{2})\.v(\d+)\.([0-9a-f]{8})([0-9a-f]{8})([0-9a-f]{8})")
+_ID = re.compile(r"[a-z0-9_]+\.online\.(\d{4}-\d{2}-\d{2})\.v(\d+)\.([0-9a-f]{8})([0-9a-f]{8})([0-9a-f]{8})")
 
 
-def prediction_id(day: str, version: int, process: str, segment: int, line: int) -> str:
-    """The id of line ``line`` of a segment (both from 0); ``process`` is 8 hex digits, ``day`` YYYY-MM-DD."""
-    return f"online.{day}.v{version}.{process}{segment:08x}{line:08x}"
+def prediction_id(model: str, day: str, version: int, process: str, segment: int, line: int) -> str:
+    """The id of a prediction.
+
+    Args:
+        model: name of the model.
+        day: YYYY-MM-DD, UTC.
+        version: of the model.
+        process: 8 hex digits that only one process of the service has.
+        segment: of the log that the process writes, from 0.
+        line: of the segment, from 0.
+    """
+    return f"{model}.online.{day}.v{version}.{process}{segment:08x}{line:08x}"
 
 
 def segment_name(day: str, process: str, segment: int) -> str:
@@ -39,7 +48,7 @@ def find(store: Store, prediction: str) -> dict[str, Any] | None:
     found = _ID.fullmatch(prediction)
     if found is None:
         raise DataError(
-            f"{prediction!r} is not the id of an online prediction (online.<day>.v<version>.<24 hex digits>)."
+            f"{prediction!r} is not the id of an online prediction (<model>.online.<day>.v<version>.<24 hex digits>)."
         )
     day, _, process, segment, line = found.groups()
     name = segment_name(day, process, int(segment, 16))

@@ -1,15 +1,21 @@
-"""params.yaml as one frozen, validated object: what is computed. Each knob has a sentence."""
+"""A run's settings as one frozen, validated object: what is computed. Each setting has a sentence.
+
+tasks/common/settings_files.py says which section is in which file.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
 
 from tasks.common import months as calendar
+from tasks.common import settings_files
 from tasks.common.errors import ConfigError
+from tasks.common.frozen import Frozen
+from tasks.common.model_names import LENGTH, NAME
 
 
 def _month(value: str) -> str:
@@ -23,12 +29,7 @@ def _month(value: str) -> str:
 Month = Annotated[str, AfterValidator(_month)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
-
-
-class Frozen(BaseModel):
-    """A section: immutable, and an unknown key is an error rather than a silent default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+ModelName = Annotated[str, Field(pattern=f"^{NAME.pattern}$", max_length=LENGTH)]
 
 
 class Lookback(Frozen):
@@ -39,7 +40,7 @@ class Lookback(Frozen):
 
 
 class DayRule(Frozen):
-    """A set of days: those whose day number (days since 2013-01-01) modulo ``every`` is ``remainder``."""
+    """A set of days: those whose day number (days since the model's day zero) modulo ``every`` is ``remainder``."""
 
     every: Positive
     """Period in days."""
@@ -50,6 +51,21 @@ class DayRule(Frozen):
     def _in_period(self) -> DayRule:
         if self.remainder >= self.every:
             raise ValueError(f"remainder={self.remainder} never occurs modulo every={self.every}")
+        return self
+
+
+class SpanParams(Frozen):
+    """Intervals that `airloop repro` works through unless it is given others."""
+
+    first: Month
+    """First interval; its features look back on nothing."""
+    last: Month
+    """Last interval."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SpanParams:
+        if self.last < self.first:
+            raise ValueError(f"last={self.last} is before first={self.first}")
         return self
 
 
@@ -67,19 +83,6 @@ class ValidateParams(Frozen):
     """Largest share of landed rows that may be quarantined before the month is refused."""
 
 
-class FeatureParams(Frozen):
-    """The ``features`` stage, and the online service's lookups."""
-
-    horizon_hours: Positive
-    """T is this many hours before the scheduled hour."""
-    trailing_days: Positive
-    """Length of the trailing window of the late rates, in days before T."""
-    departure_hours: Positive
-    """Length of the window of the origin's late-departure share, in hours before T."""
-    late_minutes: Positive
-    """Delay in minutes from which a departure or an arrival counts as late."""
-
-
 class GoldenParams(Frozen):
     """The ``golden`` stage."""
 
@@ -87,8 +90,8 @@ class GoldenParams(Frozen):
     """Months the golden rows come from; the warm-up."""
     rows: Positive
     """Number of golden rows."""
-    min_rows_per_carrier: Annotated[int, Field(ge=0)]
-    """Each carrier with at least so many eligible rows has at least so many golden rows."""
+    min_rows_per_value: Annotated[int, Field(ge=0)]
+    """Each value of the model's represented column with at least so many eligible rows has at least so many golden rows."""
     digest: str | None
     """Pinned sha256 of the golden set; null refuses every candidate and says which digest to pin."""
 
@@ -102,8 +105,6 @@ class CheckpointParams(Frozen):
     """or seconds, whichever comes first; and on SIGTERM."""
     keep: Positive
     """Checkpoints of a training that are kept while it runs."""
-    days: Annotated[float, Field(gt=0)]
-    """Days after which what a training left behind that was given up is deleted, by the next one."""
 
 
 class XGBoostParams(Frozen):
@@ -324,9 +325,9 @@ class SliceFloor(Frozen):
 class Behaviour(Frozen):
     """A change to the inputs with a known direction: the mean score must follow it."""
 
-    set: dict[str, float] = {}
+    set: dict[str, float] = Field(default_factory=dict)
     """Features to overwrite, in their own units, on every golden row."""
-    add: dict[str, float] = {}
+    add: dict[str, float] = Field(default_factory=dict)
     """Features to shift."""
     min_shift: float | None = None
     """Lowest mean change of the score."""
@@ -395,9 +396,9 @@ class MonitorParams(Frozen):
     cooldown_months: Annotated[int, Field(ge=0)]
     """Landed months to wait after a retrain request before the next."""
     max_psi: Annotated[float, Field(gt=0)]
-    """Population stability index of a schedule feature from which a data-quality alarm is raised."""
+    """Population stability index of a planned feature from which a data-quality alarm is raised."""
     max_blind_share: Share
-    """Share of rows without any weather from which a feed outage is reported."""
+    """Share of rows without any of the features that an outage of the feed takes away, from which it is reported."""
     report_rows: Positive
     """Rows sampled for Evidently's report."""
 
@@ -431,47 +432,72 @@ class PodParams(Frozen):
 
 
 class Params(Frozen):
-    """All of params.yaml."""
+    """All settings of a run."""
 
-    months: Annotated[dict[Month, Lookback], Field(min_length=1)]
+    default_model: ModelName
+    """Folder of models/ that a command works on unless it is given another."""
+    evaluate: EvaluateParams
+    pods: PodParams
+    span: SpanParams
     feed: FeedParams
     validate_: Annotated[ValidateParams, Field(alias="validate")]
-    features: FeatureParams
+    features: Any
+    """Of the features, and of the online service's lookups: typed by the model (tasks.spec.sections)."""
     holdout: DayRule
     golden: GoldenParams
     train: TrainParams
     export: ExportParams
-    evaluate: EvaluateParams
     gate: GateParams
     monitor: MonitorParams
-    pods: PodParams
+    model: ModelName
+    """Folder of models/ that the run is about."""
+    months: Annotated[dict[Month, Lookback], Field(min_length=1)]
+    """The run's intervals."""
 
 
-def parse(raw: dict[str, Any], source: str = "params.yaml") -> Params:
-    """Validate parsed YAML; ConfigError lists every wrong setting with its value."""
+@cache
+def _with_the_model_s(name: str) -> type[Params]:
+    """Params with the sections that are the model's own, as it types them."""
+    from tasks import spec  # a record's types are read where no model is
+
+    own: dict[str, Any] = {section: (kind, ...) for section, kind in spec.sections(name).items()}
+    return create_model("Params", __base__=Params, **own)
+
+
+def parse(raw: dict[str, Any], where: str = "") -> Params:
+    """Validate all sections of a run.
+
+    Args:
+        raw: the sections of all three files.
+        where: what the error's first line ends with: which checkout, or whose overrides.
+
+    Raises:
+        ConfigError: it lists every wrong setting with its file and value.
+    """
+    model = str(raw["model"])
     try:
-        return Params.model_validate(raw)
+        return _with_the_model_s(model).model_validate(raw)
     except ValidationError as error:
         lines = []
         for problem in error.errors():
-            where = ".".join(str(part) for part in problem["loc"])
+            setting = ".".join(str(part) for part in problem["loc"])
+            file = settings_files.file_of(str(problem["loc"][0]), model)
             got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
-            lines.append(f"  {where}: {problem['msg']}{got}")
+            lines.append(f"  {file}: {setting}: {problem['msg']}{got}")
         raise ConfigError(
-            f"{source} has {len(lines)} setting(s) to correct:\n"
+            f"{len(lines)} setting(s) to correct{where}:\n"
             + "\n".join(lines)
-            + "\nEach setting is explained in tasks/common/params.py."
+            + "\nEach setting is explained in tasks/common/params.py, those of the model in its own folder."
         ) from None
 
 
-def load(path: Path = Path("params.yaml")) -> Params:
-    """Read and validate the params.yaml of the current run."""
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{path.resolve()} is missing; run from the repository or a run's workspace.") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds no settings; restore it with `git checkout {path}`.")
-    return parse(raw, str(path))
+def load(root: Path = Path()) -> Params:
+    """Read and validate the settings of the run whose workspace is ``root``; the checkout may be one, with its run.yaml."""
+    run = settings_files.read_run(root)
+    return parse({**settings_files.read(root, run["model"]), **run}, f" in {root.resolve()}")
+
+
+def of_model(root: Path, model: str) -> Params:
+    """Read and validate the settings that the checkout at ``root`` has for ``model``, with the model's own span."""
+    run = settings_files.rendered(root, model)
+    return parse({**settings_files.read(root, model), **run}, f" in {root.resolve()}")

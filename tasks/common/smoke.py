@@ -1,7 +1,7 @@
 """Golden rows of a model: what it must answer wherever it runs, as its evaluation recorded it.
 
-A replica asks the model itself before it becomes ready, from the features that the evaluation saw; the deploy act asks the
-whole service, as a traveller would. Features are kept, because a month that lands again changes what the service would make.
+A replica asks the model itself before it becomes ready, from the features that the evaluation saw; the job deploy asks the
+whole service, as a client would. Features are kept, because a month that lands again changes what the service would make.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TOLERANCE = 1e-6
 _NO_KEY = {"features", "probability", "tolerance"}
 
 Row = Mapping[str, Any]
-"""What a traveller says of a flight, ``probability`` of the evaluation, and ``features`` (model input by name)."""
+"""What the service is asked with, ``probability`` of the evaluation, and ``features`` (model input by name)."""
 
 
 def read(model: str, store: Store) -> list[Row]:

@@ -19,6 +19,7 @@ from tasks.common import jvm
 from tasks.common.artefacts import write_atomic
 from tasks.common.errors import DataError
 from tasks.common.files import copy_parquet, parquet_bytes
+from tasks.common.urls import hadoop_of
 
 SETTINGS = {
     "spark.log.level": "ERROR",
@@ -27,7 +28,7 @@ SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
     "spark.sql.catalogImplementation": "in-memory",  # no metastore_db beside the script
-    # A window's rows stay in memory to this count, then spill; the default of 4096 sends every busy airport to a sorter.
+    # A window's rows stay in memory to this count, then spill; the default of 4096 sends every large group to a sorter.
     "spark.sql.windowExec.buffer.in.memory.threshold": "1000000",
     # Compiling a month's query as one takes longer than running it; data that is not small turns it on again.
     "spark.sql.codegen.wholeStage": "false",
@@ -82,7 +83,9 @@ def read(spark: SparkSession, paths: Sequence[Path], schema: pa.Schema) -> DataF
     if not sees_files(spark):
         tables = [pq.ParquetFile(path).read(schema.names) for path in paths]
         return spark.createDataFrame(pa.concat_tables(tables), kinds)
-    return spark.read.schema(kinds).parquet(*(path.resolve().as_uri() for path in paths))
+    # __globPaths__ is how Spark itself reads what is no pattern: a folder may be called a*b.
+    plain = spark.read.option("__globPaths__", "false").schema(kinds)
+    return plain.parquet(*(hadoop_of(path.resolve()) for path in paths))
 
 
 def sees_files(spark: SparkSession) -> bool:
@@ -111,7 +114,7 @@ def write_single(frame: DataFrame, order: tuple[str, ...], target: Path, tempora
     ordered = frame.coalesce(1).sortWithinPartitions(*order)
     if sees_files(frame.sparkSession):
         spark_file = temporary / "spark"
-        ordered.write.parquet(spark_file.resolve().as_uri(), compression="none")
+        ordered.write.parquet(hadoop_of(spark_file.resolve()), compression="none")
         (part,) = spark_file.glob("part-*.parquet")
         copy_parquet(part, temporary / target.name)
     else:
@@ -126,7 +129,7 @@ WITH both AS (SELECT * FROM events UNION ALL SELECT at + 5, k, s, NULL, NULL FRO
 one AS (SELECT /*+ COALESCE(1) */ * FROM both),
 summed AS (SELECT *, SUM(k) OVER (PARTITION BY s, k ORDER BY at ROWS UNBOUNDED PRECEDING) AS n FROM one)
 SELECT summed.at, summed.s, CASE WHEN n > 0 THEN CAST(summed.k AS DOUBLE) / CAST(n AS DOUBLE) END AS r,
-  CAST(unix_date(summed.day) % 7 AS TINYINT) AS dow
+  CAST(unix_date(summed.day) % 7 AS TINYINT) AS w
 FROM summed LEFT JOIN events ON events.at = summed.at AND events.s = summed.s WHERE summed.k < 6
 """
 

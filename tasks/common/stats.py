@@ -1,6 +1,6 @@
 """Measures of probabilities, and how sure one can be of a difference when rows of one day share their luck.
 
-Weather, queues and crews make a day good or bad as a whole, so days are what is drawn again in the bootstrap. Drawing
+What rows of one day share makes the day good or bad as a whole, so days are what is drawn again in the bootstrap. Drawing
 rows pretends to ten or thirty times more evidence than there is (measured: the standard error of a month's AUC is six
 times too small).
 """

@@ -1,6 +1,6 @@
 """Was the last promotion right? The first month that the new champion scored tells, with the old one as its shadow.
 
-The gate compares on days between training days, which flatters a challenger (docs/adr); the month after does not.
+The gate compares on days between training days, which flatters a challenger (docs/adr/0050); the month after does not.
 Nothing here acts: the answer is a recommendation with its uncertainty.
 """
 
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tasks import spec
 from tasks.common import stats
 from tasks.common.ledger import Entry
 from tasks.common.params import Params
-from tasks.flights.definitions import LABEL
 from tasks.monitoring.measure import Scores, usable
 
 
@@ -36,7 +36,7 @@ def audit(
         shadow: Version and scores of the model it replaced.
         settings: For the bootstrap.
     """
-    labels = features[LABEL].to_numpy()
+    labels = features[spec.current().label].to_numpy()
     both = ~np.isnan(labels.astype(np.float64)) & usable(champion[1]) & usable(shadow[1])
     known, days = labels[both].astype(np.int8), features["day"].to_numpy()[both]
     if len(np.unique(known)) < 2 or len(np.unique(days)) < 2:

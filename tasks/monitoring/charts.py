@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from tasks.spec import Words
+
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 260, 46, 12, 14, 34
 
 
-def daily(days: Sequence[Mapping[str, Any]]) -> str:
-    """Late share (dots) and mean score (line) of each day; a dot's area is the day's flights."""
+def daily(days: Sequence[Mapping[str, Any]], words: Words) -> str:
+    """Share of positive outcomes (dots) and mean score (line) of each day; a dot's area is the day's rows."""
     if not days:
         return ""
-    highest = max(max(d["late_share"], d["mean_score"]) for d in days)
+    highest = max(max(d["positive_share"], d["mean_score"]) for d in days)
     top = 4 * next(step for step in (0.05, 0.1, 0.15, 0.2, 0.25) if highest <= 4 * step)
     step = (WIDTH - LEFT - RIGHT) / max(1, len(days) - 1) if len(days) > 1 else 0
 
@@ -27,20 +29,23 @@ def daily(days: Sequence[Mapping[str, Any]]) -> str:
     line = " ".join(f"{x(i):.1f},{y(d['mean_score']):.1f}" for i, d in enumerate(days))
     parts = [_shares_axis(top, y), f'<polyline points="{line}" class="line"/>']
     for i, d in enumerate(days):
-        tip = f"{d['date']}: {d['late_share']:.1%} late, {d['mean_score']:.1%} predicted, {d['n']} flights"
+        tip = f"{d['date']}: {d['positive_share']:.1%} {words.positive}, {d['mean_score']:.1%} predicted, {d['n']} {words.rows}"
         parts.append(
-            f'<circle cx="{x(i):.1f}" cy="{y(d["late_share"]):.1f}" r="{2 + 3 * (d["n"] / most) ** 0.5:.1f}" class="dot">'
+            f'<circle cx="{x(i):.1f}" cy="{y(d["positive_share"]):.1f}" r="{2 + 3 * (d["n"] / most) ** 0.5:.1f}" class="dot">'
             f"<title>{escape(tip)}</title></circle>"
         )
         if i % 5 == 0:
             parts.append(
                 f'<text x="{x(i):.1f}" y="{HEIGHT - 12}" class="tick" text-anchor="middle">{escape(d["date"][8:])}</text>'
             )
-    return _svg(WIDTH, HEIGHT, "late share and mean prediction by day", parts)
+    return _svg(WIDTH, HEIGHT, f"{words.positive} share and mean prediction by day", parts)
 
 
-def reliability(curves: Mapping[str, Sequence[Mapping[str, float]]], size: int = 260) -> str:
-    """Late share over mean score of each bin, a curve a model; a dot's area is the bin's flights, the diagonal is perfect."""
+def reliability(curves: Mapping[str, Sequence[Mapping[str, float]]], words: Words, size: int = 260) -> str:
+    """Share of positive outcomes over mean score of each bin, a curve a model; a dot's area is the bin's rows.
+
+    The diagonal is perfect.
+    """
     inner = size - TOP - BOTTOM
 
     def x(share: float) -> float:
@@ -60,10 +65,10 @@ def reliability(curves: Mapping[str, Sequence[Mapping[str, float]]], size: int =
         parts.append(f'<polyline points="{points}" class="line{kind}"/>')
         parts += [
             f'<circle cx="{x(b["predicted"]):.1f}" cy="{y(b["observed"]):.1f}" r="{2 + 9 * (b["n"] / total) ** 0.5:.1f}" '
-            f'class="dot{kind}"><title>{b["predicted"]:.1%} predicted, {b["observed"]:.1%} late, {b["n"]} flights</title></circle>'
+            f'class="dot{kind}"><title>{b["predicted"]:.1%} predicted, {b["observed"]:.1%} {words.positive}, {b["n"]} {words.rows}</title></circle>'
             for b in bins
         ]
-    return _svg(LEFT + inner + RIGHT, size, "late share over predicted probability", parts)
+    return _svg(LEFT + inner + RIGHT, size, f"{words.positive} share over predicted probability", parts)
 
 
 def bars(values: Mapping[str, float], limit: float) -> str:

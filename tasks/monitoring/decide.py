@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tasks.common.artefacts import Store, to_json
-from tasks.common.params import Frozen, MonitorParams, Month
+from tasks.common.frozen import Frozen
+from tasks.common.params import MonitorParams, Month
 
 Outcome = Literal["retrain", "keep", "warming up", "cooling down", "superseded", "not measured"]
 

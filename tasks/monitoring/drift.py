@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from tasks import spec
 from tasks.common.artefacts import write_atomic
 from tasks.common.errors import run_main
 from tasks.common.tables import read_features
-from tasks.flights.definitions import LABEL
-from tasks.flights.drift import SHOWN_CATEGORIES, SHOWN_NUMBERS
 
 SECONDS = 300
 """Longest that the page may take."""
@@ -46,13 +45,16 @@ def draw(current: pa.Table, reference: pa.Table) -> str:
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
-    categories, numbers = (drawable(current, reference, names) for names in (SHOWN_CATEGORIES, SHOWN_NUMBERS))
+    model = spec.current()
+    categories, numbers = (
+        drawable(current, reference, names) for names in (model.shown_categories, model.shown_numbers)
+    )
     definition = DataDefinition(categorical_columns=categories, numerical_columns=numbers)
 
     def dataset(table: pa.Table) -> Dataset:
         frame = table.select([*categories, *numbers]).to_pandas()
-        if LABEL in categories:
-            frame[LABEL] = frame[LABEL].map({0.0: "on time", 1.0: "late"})
+        if model.label in categories:
+            frame[model.label] = frame[model.label].map({0.0: model.words.negative, 1.0: model.words.positive})
         return Dataset.from_pandas(frame, data_definition=definition)
 
     report = Report([DataDriftPreset(columns=[*categories, *numbers])], include_tests=True)
@@ -94,7 +96,7 @@ def main() -> None:
     parser.add_argument("--seed", required=True, type=int, help="seed of the sample")
     parser.add_argument("--out", required=True, type=Path, help="HTML file to write")
     asked = parser.parse_args()
-    columns = [*SHOWN_CATEGORIES, *SHOWN_NUMBERS]
+    columns = [*spec.current().shown_categories, *spec.current().shown_numbers]
     current = sample(read_features([asked.month], columns), asked.rows, asked.seed)
     reference = sample(read_features(asked.reference, columns), asked.rows, asked.seed)
     write_atomic(asked.out, draw(current, reference).encode())

@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 from pandas.errors import MergeError
 
+from tasks import spec
 from tasks.common import stats
 from tasks.common.errors import DataError
 from tasks.common.params import Params
-from tasks.flights.definitions import KEY, LABEL
 
 Scores = npt.NDArray[np.float64]
 
@@ -24,26 +24,27 @@ def match(features: pa.Table, predictions: pa.Table, source: str) -> Scores:
 
     Args:
         features: The month's feature rows; only the key is read.
-        predictions: Key and ``probability`` of the same flights, in any order.
+        predictions: Key and ``probability`` of the same rows, in any order.
         source: Where the predictions come from, for the error.
 
     Raises:
         DataError: a row without prediction, a prediction without row, or a key twice. Scoring covers every row of the
             data it names, so a gap means that the two do not belong together, and an average would hide which.
     """
-    left = features.select(KEY).to_pandas()
-    right = predictions.select([*KEY, "probability"]).to_pandas()
+    key = list(spec.current().key)
+    left = features.select(key).to_pandas()
+    right = predictions.select([*key, "probability"]).to_pandas()
     try:
-        joined = left.reset_index(names="row").merge(right, how="outer", on=list(KEY), indicator="side", validate="1:1")
+        joined = left.reset_index(names="row").merge(right, how="outer", on=key, indicator="side", validate="1:1")
     except MergeError:
-        raise DataError(f"{source} or the features it belongs to hold a flight twice; score the month again.") from None
+        raise DataError(f"{source} or the features it belongs to hold a row twice; score the month again.") from None
     alone = joined[joined["side"] != "both"]
     if len(alone):
         lacking, surplus = int((alone["side"] == "left_only").sum()), int((alone["side"] == "right_only").sum())
-        example = ", ".join(str(value) for value in alone.iloc[0][list(KEY)])
+        example = ", ".join(str(value) for value in alone.iloc[0][key])
         raise DataError(
-            f"{source} does not fit the month's features: {lacking} flights without a prediction, {surplus} predictions "
-            f"without a flight (for example {example}). Run the score DAG for the month again."
+            f"{source} does not fit the month's features: {lacking} rows without a prediction, {surplus} predictions "
+            f"without a row (for example {example}). Run the score DAG for the month again."
         )
     found: Scores = joined.sort_values("row")["probability"].to_numpy(np.float64)
     return found
@@ -61,15 +62,16 @@ def measure(features: pa.Table, scores: Scores, settings: Params) -> dict[str, A
     Rows without a usable score are counted (``unusable``) and left out. Where too little is left to measure,
     ``auc``, ``log_loss`` and ``ece`` are None and ``why_not`` says what is missing.
     """
-    rows = pd.DataFrame({"date": features["date"].to_pandas(), "day": features["day"].to_numpy(),
-                         "label": features[LABEL].to_numpy(), "score": scores})  # fmt: skip
+    model = spec.current()
+    rows = pd.DataFrame({"date": features[model.date].to_pandas(), "day": features["day"].to_numpy(),
+                         "label": features[model.label].to_numpy(), "score": scores})  # fmt: skip
     labelled = rows[rows["label"].notna() & usable(scores)]
     labels, found = labelled["label"].to_numpy(np.int8), labelled["score"].to_numpy()
     bins, draws = settings.evaluate.calibration_bins, settings.gate.promotion
     result: dict[str, Any] = {
         "labelled": len(labelled),
         "unusable": int((~usable(scores)).sum()),
-        "late_share": float(labels.mean()) if len(labels) else None,
+        "positive_share": float(labels.mean()) if len(labels) else None,
         "mean_score": float(found.mean()) if len(labels) else None,
         "reliability": stats.reliability(labels, found, bins),
         "daily": daily(labelled),
@@ -85,12 +87,17 @@ def measure(features: pa.Table, scores: Scores, settings: Params) -> dict[str, A
 
 
 def daily(labelled: pd.DataFrame) -> list[dict[str, Any]]:
-    """Date, labelled flights, late share and mean score of each day, in order."""
+    """Date, labelled rows, share of positive outcomes and mean score of each day, in order."""
     grouped = labelled.groupby("date", sort=True).agg(
-        n=("label", "size"), late=("label", "mean"), score=("score", "mean")
+        n=("label", "size"), positive=("label", "mean"), score=("score", "mean")
     )
     return [
-        {"date": str(date), "n": int(row["n"]), "late_share": float(row["late"]), "mean_score": float(row["score"])}
+        {
+            "date": str(date),
+            "n": int(row["n"]),
+            "positive_share": float(row["positive"]),
+            "mean_score": float(row["score"]),
+        }
         for date, row in grouped.iterrows()
     ]
 

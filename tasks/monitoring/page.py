@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from tasks import spec
 from tasks.monitoring import charts
 
 STYLE = """
@@ -66,16 +67,17 @@ def render(report: Mapping[str, Any], drift: str) -> str:
 def _headline(report: Mapping[str, Any]) -> str:
     decision, champion = report["decision"], report["champion"]
     scored = f"scored by v{champion['version']}" if champion else "no model was live"
-    flights = f"{report['rows']:,} flights, {report['labelled_share']:.1%} with a known outcome"
-    late = (
-        f", {champion['late_share']:.1%} late where {champion['mean_score']:.1%} was predicted"
+    words = spec.current().words
+    rows = f"{report['rows']:,} {words.rows}, {report['labelled_share']:.1%} with a known outcome"
+    outcome = (
+        f", {champion['positive_share']:.1%} {words.positive} where {champion['mean_score']:.1%} was predicted"
         if champion and champion["labelled"]
         else ""
     )
     reason = decision["reason"][0].upper() + decision["reason"][1:]
     return (
         f'<header class="{TONE.get(decision["outcome"], "wait")}"><h1>{escape(report["month"])}, {scored}</h1>'
-        f'<p class="verdict">{VERDICT[decision["outcome"]]}</p><p>{_sentence(reason)}</p><p class="note">{flights}{late}.</p></header>'
+        f'<p class="verdict">{VERDICT[decision["outcome"]]}</p><p>{_sentence(reason)}</p><p class="note">{rows}{outcome}.</p></header>'
     )
 
 
@@ -105,7 +107,7 @@ def _measures(report: Mapping[str, Any]) -> str:
             ))  # fmt: skip
     share = f"{report['confidence']:.0%}"
     note = (
-        f'<p class="note">{share} intervals from drawing whole days again: flights of one day share its weather and its queues, and '
+        f'<p class="note">{share} intervals from drawing whole days again: {spec.current().words.rows} of one day share its luck, and '
         "rows drawn one by one would look five times surer than they are. A value near its limit is a coin flip.</p>"
     )
     return _section(
@@ -122,13 +124,14 @@ def _pictures(champion: Mapping[str, Any], shadow: Mapping[str, Any] | None) -> 
     if not champion["daily"]:
         return ""
     curves = {"champion": champion["reliability"]} | ({"shadow": shadow["reliability"]} if shadow else {})
+    words = spec.current().words
     second = f"; grey: v{shadow['version']}, the shadow" if shadow else ""
     return _section(
         "Day by day, and by what was predicted",
-        f'<div class="pair"><figure>{charts.daily(champion["daily"])}<figcaption>Line: mean prediction of the day. '
-        "Dots: share that was late.</figcaption></figure>"
-        f"<figure>{charts.reliability(curves)}<figcaption>Late share over prediction; on the diagonal a stated 30% is late "
-        f"30% of the time{second}.</figcaption></figure></div>",
+        f'<div class="pair"><figure>{charts.daily(champion["daily"], words)}<figcaption>Line: mean prediction of the day. '
+        f"Dots: share that was {words.positive}.</figcaption></figure>"
+        f"<figure>{charts.reliability(curves, words)}<figcaption>Share that was {words.positive} over prediction; on the diagonal a "
+        f"stated 30% is {words.positive} 30% of the time{second}.</figcaption></figure></div>",
     )
 
 
@@ -150,19 +153,20 @@ def _audit(audit: Mapping[str, Any]) -> str:
 
 def _stability(report: Mapping[str, Any]) -> str:
     psi, limit = report["quality"]["psi"], report["quality_limits"]["max_psi"]
+    words = spec.current().words
+    title = f"The {words.planned} against the reference"
     if psi is None:
-        return _section(
-            "The schedule against the reference", "<p>There is no earlier reference month to compare with.</p>"
-        )
+        return _section(title, "<p>There is no earlier reference month to compare with.</p>")
     return _section(
-        "The schedule against the reference",
+        title,
         charts.bars(psi, limit)
-        + f'<p class="note">Population stability index against {_months(report)}. The airline plans these columns: a jump is a '
+        + f'<p class="note">Population stability index against {_months(report)}. {words.planned_by} plans these columns: a jump is a '
         "broken feed rather than a season, so it raises an alarm and never asks for a retrain.</p>",
     )
 
 
 def _nulls(quality: Mapping[str, Any]) -> str:
+    model = spec.current()
     rows = [
         (escape(name), f"{found['share']:.2%}", "–" if found["reference"] is None else f"{found['reference']:.2%}")
         for name, found in quality["nulls"].items()
@@ -170,7 +174,7 @@ def _nulls(quality: Mapping[str, Any]) -> str:
     ]
     return _section(
         "Unknown values",
-        f"<p>{quality['blind_share']:.2%} of the flights have no weather at all.</p><details><summary>Null shares by feature"
+        f"<p>{quality['blind_share']:.2%} of the {model.words.rows} have no {model.outage.name} at all.</p><details><summary>Null shares by feature"
         f"</summary>{_table(('feature', 'this month', 'reference'), rows)}"
         '<p class="note">Features that are not listed have no nulls at all.</p></details>',
     )

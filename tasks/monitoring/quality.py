@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from tasks import spec
 from tasks.common.params import MonitorParams
-from tasks.flights.definitions import FEATURES, SCHEDULE_FEATURES, WEATHER
 
 FLOOR = 1e-4
 """Smallest share in the population stability index: a value never seen before counts, but not infinitely."""
@@ -21,13 +21,13 @@ QUANTILES = 10
 
 def null_shares(table: pa.Table) -> dict[str, float]:
     """Share of rows without a value, by feature."""
-    return {name: table[name].null_count / max(1, len(table)) for name in FEATURES}
+    return {name: table[name].null_count / max(1, len(table)) for name in spec.current().features}
 
 
 def blind_share(table: pa.Table) -> float:
-    """Share of rows that know nothing of the weather: the feed was out, or the hour is missing in it."""
+    """Share of rows that lack all of the features that an outage of the feed takes away."""
     known = np.zeros(len(table), bool)
-    for name in WEATHER:
+    for name in spec.current().outage.columns:
         known |= np.asarray(table[name].is_valid())
     return float((~known).mean()) if len(table) else 0.0
 
@@ -43,28 +43,29 @@ def psi(reference: pd.Series, current: pd.Series) -> float:
 
 
 def compare(reference: pa.Table | None, current: pa.Table) -> dict[str, Any]:
-    """Null shares of both, the weather's blind share, and the PSI of what the airline plans (None without reference)."""
+    """Null shares of both, the share that an outage made blind, and the PSI of the planned features (None without reference)."""
     before = null_shares(reference) if reference is not None else {}
     return {
         "nulls": {name: {"share": share, "reference": before.get(name)} for name, share in null_shares(current).items()},
         "blind_share": blind_share(current),
         "psi": None if reference is None else {
-            name: psi(reference[name].to_pandas(), current[name].to_pandas()) for name in SCHEDULE_FEATURES
+            name: psi(reference[name].to_pandas(), current[name].to_pandas()) for name in spec.current().planned
         },
     }  # fmt: skip
 
 
 def alarms(quality: dict[str, Any], limits: MonitorParams) -> list[str]:
     """What a person should look at; none of it asks for a retrain, since a model must not learn a broken feed."""
+    model = spec.current()
     found = [
-        f"{name}: population stability index {value:.2f} > {limits.max_psi:g}; see whether the schedule feed changed"
+        f"{name}: population stability index {value:.2f} > {limits.max_psi:g}; see whether the {model.words.planned} feed changed"
         for name, value in (quality["psi"] or {}).items()
         if value > limits.max_psi
     ]
     if quality["blind_share"] > limits.max_blind_share:
         found.append(
-            f"{quality['blind_share']:.1%} of the flights have no weather at all (> {limits.max_blind_share:.1%}); "
-            "see whether the weather feed was out: scores rise without it"
+            f"{quality['blind_share']:.1%} of the {model.words.rows} have no {model.outage.name} at all (> {limits.max_blind_share:.1%}); "
+            f"see whether the {model.outage.name} feed was out: scores rise without it"
         )
     return found
 

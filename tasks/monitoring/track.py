@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tasks.common import registry
 from tasks.common.artefacts import sha256, to_json
 from tasks.common.errors import warn
-from tasks.common.tracking import answers
-
-EXPERIMENT = "airloop-monitor"
+from tasks.common.tracking import MONITOR, experiment_name, trouble
 
 
 def log(report: Mapping[str, Any], pages: Mapping[str, bytes], uri: str) -> str | None:
@@ -20,8 +19,8 @@ def log(report: Mapping[str, Any], pages: Mapping[str, bytes], uri: str) -> str 
 
     The run that holds the same report is found and not made again.
     """
-    if not answers(uri):
-        warn(f"MLflow at {uri} does not answer, so the month is not logged there; the decision and the report stand")
+    if said := trouble(uri):
+        warn(f"MLflow at {uri} {said}, so the month is not logged there; the decision and the report stand")
         return None
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -48,8 +47,7 @@ def metrics(report: Mapping[str, Any]) -> dict[str, float]:
 def _log(client: Any, report: Mapping[str, Any], pages: Mapping[str, bytes]) -> str:
     from mlflow.entities import Metric
 
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+    experiment_id = registry.experiment(client, experiment_name(MONITOR))
     digest = sha256(to_json(report))
     same = client.search_runs(
         [experiment_id], f"tags.`airloop.report` = '{digest}' and attributes.status = 'FINISHED'", max_results=1

@@ -46,7 +46,7 @@ def folds(source: Source, settings: FoldParams) -> list[Fold]:
     if starts[-1] - first < settings.days:
         raise DataError(
             f"The window has {end - first} days, too few for train.search.folds: {settings.count} blocks of {settings.days} "
-            "days and at least one more to learn from. Set fewer or shorter ones in params.yaml, or widen the window."
+            "days and at least one more to learn from. Set fewer or shorter ones in the model's params.yaml, or widen the window."
         )
     return [
         Fold(replace(source, span=(first, start)), replace(source, span=(start, start + settings.days)))
@@ -68,5 +68,5 @@ def _bounds(source: Source) -> tuple[int, int]:
             found = pc.min_max(batch.column("day")).as_py()
             seen += [found["min"], found["max"]]
     if not seen:
-        raise DataError("No labelled row is left to search on; widen the window (months) in params.yaml.")
+        raise DataError("No labelled row is left to search on; widen the run's span.")
     return min(seen), max(seen) + 1

@@ -1,4 +1,4 @@
-"""A study: the trials of one search, kept in a database, so that a search that was killed goes on where it was.
+"""A study: the trials of one search, kept in a database or a file, so that a search that was killed goes on where it was.
 
 Optuna's generators cannot be put back to where they were. So each trial gets a sampler of its own, with seed = base +
 number of finished trials: what a trial draws depends on the trials before it and on nothing else, killed or not.
@@ -6,12 +6,14 @@ number of finished trials: what a trial draws depends on the trials before it an
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,6 +21,7 @@ from tasks.common.artefacts import sha256, to_json
 from tasks.common.errors import AirloopError, ConfigError
 from tasks.common.params import SearchParams, TrainParams
 from tasks.common.stats import Interval, mean_by_days
+from tasks.common.urls import path_of
 from tasks.searching.trial import POINTS, Judgement, distributions, drawn, prune, with_settings
 from tasks.training.ending import Ended
 from tasks.training.families import named
@@ -55,14 +58,31 @@ def require_space(family: str, settings: TrainParams) -> None:
         )
 
 
+def storage(url: str) -> optuna.storages.BaseStorage:
+    """Where studies are kept: the database at ``url``, or the journal in its file, which is made if it is not there."""
+    file = path_of(url)
+    if file is None:
+        return optuna.storages.RDBStorage(url)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _cut_unfinished_line(file)
+    return optuna.storages.JournalStorage(JournalFileBackend(str(file)))
+
+
+def _cut_unfinished_line(file: Path) -> None:
+    """A full disk or a machine that lost its power leaves half a line; Optuna would append to it and never read on."""
+    if file.exists():
+        written = file.read_bytes()
+        os.truncate(file, written.rfind(b"\n") + 1)
+
+
 class Search:
-    """The study ``name`` in the database at ``url``.
+    """The study ``name``, kept at ``url``.
 
     Args:
         name: of the study.
         family: whose settings are searched.
         settings: of the training; what is not searched stays as it is.
-        url: of the database, for SQLAlchemy.
+        url: of the database, for SQLAlchemy, or of a journal's file.
 
     Raises:
         ConfigError: the database does not answer.
@@ -71,21 +91,18 @@ class Search:
     def __init__(self, name: str, family: str, settings: TrainParams, url: str) -> None:
         self._family, self._settings = family, settings
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        if url.startswith("sqlite:///"):
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         pruning = settings.search.pruning
         pruner = optuna.pruners.MedianPruner(
             n_startup_trials=pruning.after_trials, n_warmup_steps=round(pruning.after_share * POINTS)
         )
         try:
-            storage = optuna.storages.RDBStorage(url)
             self.study = optuna.create_study(
-                storage=storage, study_name=name, direction="minimize", pruner=pruner, load_if_exists=True
+                storage=storage(url), study_name=name, direction="minimize", pruner=pruner, load_if_exists=True
             )
         except (SQLAlchemyError, ImportError) as error:
             raise ConfigError(
                 f"The database of searches at {_without_password(url)} cannot be used: {str(error).splitlines()[0]}. "
-                "Start it, or correct AIRLOOP_STUDIES."
+                "Start it (this machine's own: `make up`), or correct AIRLOOP_STUDIES."
             ) from None
 
     @property
@@ -121,7 +138,7 @@ class Search:
         if len(since) >= ATTEMPTS:
             raise AirloopError(
                 f"The trial with {drawn(since[-1].params)} did not come to its end {len(since)} times; give the search more "
-                "memory or time, or narrow train.search.space in params.yaml."
+                "memory or time, or narrow train.search.space in the model's params.yaml."
             )
 
     def _one(self, attempt: Try) -> None:

@@ -11,10 +11,9 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from tasks.common.errors import warn
-from tasks.common.tracking import Server
+from tasks.common.tracking import SEARCH, Server, experiment_name
 from tasks.searching.trial import drawn
 
-EXPERIMENT = "airloop-search"
 STUDY, TRIAL, PARENT = "airloop.study", "airloop.trial", "mlflow.parentRunId"
 
 
@@ -56,7 +55,7 @@ class Tracking:
 
     def _begin(self) -> None:
         server = Server.reached(self._uri)
-        self._experiment = server.experiment(EXPERIMENT)
+        self._experiment = server.experiment(experiment_name(SEARCH))
         known = [{tag["key"]: tag["value"] for tag in run["data"]["tags"]} | run["info"] for run in self._runs(server)]
         parents = [run for run in known if TRIAL not in run]
         self._parent = parents[0] if parents else self._create(server, self._study.study_name, {}, None)

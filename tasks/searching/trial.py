@@ -10,9 +10,9 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from tasks import spec
 from tasks.common.params import Choices, Range, Space, TrainParams
 from tasks.common.stats import losses
-from tasks.flights.definitions import LABEL
 from tasks.searching.folds import Fold
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ending
@@ -75,7 +75,7 @@ def _distribution(values: Range | Choices) -> BaseDistribution:
 
 
 def drawn(params: dict[str, Any]) -> dict[str, Any]:
-    """Drawn values as they are used and written: four digits, so that params.yaml stays readable and says it all."""
+    """Drawn values as they are used and written: four digits, so that the file stays readable and says it all."""
     return {name: float(f"{v:.4g}") if isinstance(v, float) else v for name, v in params.items()}
 
 
@@ -105,7 +105,7 @@ def judge(
         predict = named(family).predict
         # A network holds many times what it is given.
         scores = np.concatenate([predict(fitted.native, contract.encode(b)) for b in rows.to_batches(BATCH)])
-        labels = rows[LABEL].to_numpy().astype(np.int8)
+        labels = rows[spec.current().label].to_numpy().astype(np.int8)
         days |= _by_day(np.asarray(rows["day"]), losses(labels, scores))
     ordered = sorted(days)
     return Judgement(ordered, [days[day][0] for day in ordered], [days[day][1] for day in ordered])

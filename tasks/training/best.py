@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from tasks import spec
 from tasks.common.model import Contract
-from tasks.flights.definitions import LABEL
 from tasks.training.families import named
 from tasks.training.family import Fitted
 from tasks.training.source import Source
@@ -33,7 +33,7 @@ def choose(fitted: Mapping[str, Fitted], rows: Source, contract: Contract, seed:
     from tasks.common.stats import compare, losses  # it costs half a second, which one family alone needs not
 
     watch = rows.table("validation")
-    days, labels = np.asarray(watch["day"]), watch[LABEL].to_numpy()
+    days, labels = np.asarray(watch["day"]), watch[spec.current().label].to_numpy()
     scores = {name: _scores(name, found, watch, contract) for name, found in fitted.items()}
     reached = {name: float(losses(labels, score).mean()) for name, score in scores.items()}
     chosen, other = sorted(reached, key=lambda name: reached[name])

@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tasks.common.artefacts import Store, sha256
@@ -119,8 +119,12 @@ class Checkpoints:
         if self._store is None or not self.flush():
             return
         self._last_position = 0
-        with _said(f"checkpoints in {self._store.uri(self._folder)} could not be deleted"):
+        try:
             self._store.delete_all(self._folder)
+        except Exception as error:  # noqa: BLE001 - libraries of stores have exceptions of their own
+            # Tidying up must not fail a training that is done.
+            where = self._store.uri(self._folder)
+            warn(f"checkpoints in {where} could not be deleted ({type(error).__name__}: {error}); `make gc` does it")
 
     def _write(self, store: Store, position: int, suffix: str, make: Callable[[], bytes]) -> None:
         try:
@@ -155,20 +159,3 @@ class Checkpoints:
     def at(cls, place: dict[str, str] | None, settings: CheckpointParams) -> Checkpoints:
         """Those of ``place``."""
         return cls(None, "", settings) if place is None else cls(Store(place["store"]), place["training"], settings)
-
-
-@contextmanager
-def _said(what: str) -> Iterator[None]:
-    """Tidying up must not fail a training that is done: it is said, and age will do it."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - libraries of stores have exceptions of their own
-        warn(f"{what} ({type(error).__name__}: {error}); a later training does it")
-
-
-def sweep(store: Store, days: float) -> None:
-    """Delete what trainings left behind that nobody has gone on with for ``days``."""
-    with _said(f"old checkpoints in {store.uri(FOLDER)} could not be deleted"):
-        for folder, written in store.written(FOLDER).items():
-            if time.time() - written > days * 86400:
-                store.delete_all(folder)

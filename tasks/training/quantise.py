@@ -18,11 +18,11 @@ import numpy as np
 import onnx
 import pyarrow as pa
 
+from tasks import spec
 from tasks.common import model as models
 from tasks.common.artefacts import sha256
 from tasks.common.model import Contract, Matrix, Model
 from tasks.common.params import ExportParams
-from tasks.flights.definitions import LABEL
 
 if TYPE_CHECKING:
     from tasks.common.stats import Comparison
@@ -114,7 +114,13 @@ def measure(
     batch = max(settings.batch_sizes)
     p, q = in_batches(before, x, batch), in_batches(after, x, batch)
     found = compare(
-        np.asarray(watch["day"]), watch[LABEL].to_numpy(), q, p, resamples=RESAMPLES, confidence=CONFIDENCE, seed=seed
+        np.asarray(watch["day"]),
+        watch[spec.current().label].to_numpy(),
+        q,
+        p,
+        resamples=RESAMPLES,
+        confidence=CONFIDENCE,
+        seed=seed,
     )
     facts = {
         "bytes": {PLAIN: len(plain), INT8: len(small)},

@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from tasks import spec
 from tasks.common.artefacts import sha256_file, to_json
 from tasks.common.errors import DataError
 from tasks.common.model import Contract, Feature
 from tasks.common.params import DayRule
 from tasks.common.tables import on_days, paths_of
-from tasks.flights.definitions import CATEGORIES, FEATURES, LABEL
 
 Part = Literal["train", "validation"]
 """Days to learn from, and days to stop on."""
@@ -54,14 +54,14 @@ class Source:
         inside = ~on_days(days, self.holdout) & (on_days(days, self.validation) == (part == "validation"))
         if self.span is not None:
             inside &= (days >= self.span[0]) & (days < self.span[1])
-        return rows.filter(pc.and_(pa.array(inside), pc.is_valid(rows.column(LABEL))))
+        return rows.filter(pc.and_(pa.array(inside), pc.is_valid(rows.column(spec.current().label))))
 
-    def batches(self, part: Part, columns: Sequence[str] = FEATURES, rows: int = 65536) -> Iterator[pa.RecordBatch]:
-        """Rows of ``part`` in the files' order, in batches of at most ``rows``, with ``columns``, the label and the day.
+    def batches(self, part: Part, columns: Sequence[str] | None = None, rows: int = 65536) -> Iterator[pa.RecordBatch]:
+        """Rows of ``part`` in the files' order, in batches of at most ``rows``, with ``columns`` (all inputs of a model), the label and the day.
 
         Memory holds some batches at a time, however many months there are.
         """
-        wanted = list(dict.fromkeys(("day", LABEL, *columns)))
+        wanted = _wanted(columns)
         for path in self.paths:
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=rows, columns=wanted):
@@ -69,10 +69,9 @@ class Source:
                     if kept.num_rows:
                         yield kept
 
-    def table(self, part: Part, columns: Sequence[str] = FEATURES) -> pa.Table:
+    def table(self, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of ``part`` in memory."""
-        wanted = list(dict.fromkeys(("day", LABEL, *columns)))
-        schema = pa.schema([ds.dataset(self.paths).schema.field(name) for name in wanted])
+        schema = pa.schema([ds.dataset(self.paths).schema.field(name) for name in _wanted(columns)])
         return pa.Table.from_batches(self.batches(part, columns), schema)
 
     @cached_property
@@ -92,7 +91,7 @@ class Source:
             if positive in {0, rows}:
                 raise DataError(
                     f"The {'training' if part == 'train' else 'train.validation'} days hold {rows} labelled rows and not both "
-                    "outcomes; widen the window (months) or change train.validation in params.yaml."
+                    "outcomes; widen the window (months) or change train.validation in the model's params.yaml."
                 )
         rows, positive, _ = seen["train"]
         return {
@@ -108,20 +107,26 @@ class Source:
         rows, positive, days = 0, 0, set[int]()
         for batch in self.batches(part, ()):
             rows += batch.num_rows
-            positive += int(pc.sum(batch.column(LABEL)).as_py())
+            positive += int(pc.sum(batch.column(spec.current().label)).as_py())
             days |= set(pc.unique(batch.column("day")).to_pylist())
         return rows, positive, days
 
     def contract(self) -> Contract:
         """The feature contract: the categories are those of the training rows; its ONNX digest is still unknown."""
-        values: dict[str, set[str]] = {name: set() for name in CATEGORIES}
-        for batch in self.batches("train", CATEGORIES):
+        model = spec.current()
+        values: dict[str, set[str]] = {name: set() for name in model.categories}
+        for batch in self.batches("train", model.categories):
             for name, known in values.items():
                 known.update(value for value in pc.unique(batch.column(name)).to_pylist() if value)
         features = tuple(
             Feature(name=name, kind="category", categories=tuple(sorted(values[name])))
-            if name in CATEGORIES
+            if name in model.categories
             else Feature(name=name, kind="number")
-            for name in FEATURES
+            for name in model.features
         )
-        return Contract(features=features, label=LABEL, onnx_sha256=UNKNOWN)
+        return Contract(features=features, label=model.label, onnx_sha256=UNKNOWN)
+
+
+def _wanted(columns: Sequence[str] | None) -> list[str]:
+    model = spec.current()
+    return list(dict.fromkeys(("day", model.label, *(model.features if columns is None else columns))))

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from tasks.common.errors import warn
-from tasks.common.tracking import PROGRESS, TRAINING, Server
+from tasks.common.tracking import PROGRESS, TRAINING, Server, experiment_name
 
 POINTS = 2000
 """Points of a curve, evenly over the largest number of steps."""
@@ -97,7 +97,7 @@ class Tracker:
     def _open(self) -> Server:
         """Find the training's run, or make it."""
         server = Server.reached(self._uri)
-        experiment = server.experiment(PROGRESS)
+        experiment = server.experiment(experiment_name(PROGRESS))
         wanted = {"experiment_ids": [experiment], "filter": f"tags.`{TRAINING}` = '{self._training}'", "max_results": 1}
         if found := server.post("runs/search", wanted).get("runs"):
             self._run_id = found[0]["info"]["run_id"]

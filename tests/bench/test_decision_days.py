@@ -8,10 +8,10 @@ import pyarrow.compute as pc
 import pytest
 
 from bench.decision_days import Past, pair_tables, pairs
+from models.flights.definitions import LABEL
 from tasks.common import months as calendar
 from tasks.common import params
 from tasks.common.environment import CODE
-from tasks.flights.definitions import LABEL
 from tests.makers import features
 
 MONTHS = calendar.span("2013-01", "2013-12")
@@ -28,7 +28,7 @@ def past() -> Past:
         through: (0.5 + (labels - 0.5) * 0.02 * step).astype(np.float32)
         for step, through in enumerate(calendar.span("2013-03", "2013-11"))
     }
-    return Past(params.load(CODE / "params.yaml"), table, month, scores, {}, {})
+    return Past(params.of_model(CODE, "flights"), table, month, scores, {}, {})
 
 
 def test_there_are_21_pairs_of_a_champion_and_a_newer_candidate(past: Past) -> None:

@@ -12,7 +12,6 @@ from local import paths
 from local.airflow_api import Airflow
 from local.env import environment
 from tasks.common import environment as tasks_environment
-from tasks.common.artefacts import Store
 from tests.e2e.conftest import _free_ports, _keep_logs, _local
 from tests.e2e.loop import Loop
 
@@ -74,7 +73,7 @@ def loop(told: settings.Settings, cluster: Cluster, tmp_path_factory: pytest.Tem
         for name, port in zip(("AIRFLOW", "MLFLOW", "ONLINE"), _free_ports(3), strict=True):
             patch.setenv(f"AIRLOOP_{name}_PORT", str(port))
         stack.callback(tasks_environment.environment.cache_clear)
-        stack.callback(_local, "down")
+        stack.callback(_local, "delete", "--yes")
         stack.callback(_keep_logs, home)
         _local("up")
         for name, value in environment().items():
@@ -83,7 +82,7 @@ def loop(told: settings.Settings, cluster: Cluster, tmp_path_factory: pytest.Tem
         airflow = Airflow()
         for dag in sorted(path.stem for path in (paths.ROOT / "dags").glob("*.py")):
             cluster.until(lambda dag=dag: airflow.knows(dag), f"Airflow to have read {dag}", 300)
-        yield Loop(airflow, Store(tasks_environment.environment().store_url), home, PATIENCE)
+        yield Loop(airflow, tasks_environment.store(), home, PATIENCE)
 
 
 def _stores(url: str) -> dict[str, str]:

@@ -87,7 +87,7 @@ def _load_pod(name: str, image: str) -> dict[str, Any]:
     container = {
         "name": "load",
         "image": image,
-        "command": ["python", "-c", LOAD.read_text(), f"http://{NAME}:8000/predict"],
+        "command": ["python", "-c", LOAD.read_text(), f"http://{NAME}:8000/models/flights/predict"],
         "securityContext": none,
         "resources": {"requests": amounts, "limits": amounts},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],

@@ -11,10 +11,10 @@ from tests.airflow_home import use
 use()
 
 from airloop.keys import run_key  # noqa: E402 - Airflow's settings come first
-from airloop.stage import stage  # noqa: E402
+from airloop.stage import stage  # noqa: E402 - likewise
 
-from tests.cluster.story import INGEST  # noqa: E402
-from tests.plugins.conftest import make_context  # noqa: E402
+from tests.cluster.story import INGEST  # noqa: E402 - likewise
+from tests.plugins.conftest import FLIGHTS, make_context  # noqa: E402 - likewise
 
 month, master, namespace, image = sys.argv[1:]
 spark = {"conn_type": "spark", "host": master, "extra": {"namespace": namespace}}
@@ -23,6 +23,6 @@ os.environ |= {
     "AIRLOOP_IMAGE": image,
     "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps(spark),
 }
-context = make_context("ingest", partition_key=month)
-stage(*INGEST).execute(context)
+context = make_context("flights.ingest", partition_key=month)
+stage(FLIGHTS, *INGEST).execute(context)
 print("run", run_key(context), flush=True)

@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from local.paths import ROOT
-from tasks.common import pod_record
 from tasks.common.artefacts import Store
+from tasks.common.urls import url_of
+from tasks.running import pod_record
 from tests.e2e.loop import Loop
 
 from . import settings, table
@@ -25,16 +26,16 @@ pytestmark = MARKS
 def test_a_month_goes_through_the_whole_loop_in_pods(loop: Loop, cluster: Cluster) -> None:
     with table.fault("none: ingest, score, monitor, train", "every stage in a pod, and none left behind") as row:
         loop.land(MONTH)
-        loop.run("ingest", {"month": MONTH})
-        loop.follow("score", loop.started("score", MONTH))
-        loop.follow("monitor", loop.started("monitor", MONTH))
-        tasks = loop.run("train", {"month": MONTH, "overrides": ONE_MONTH})
+        loop.run("flights.ingest", {"month": MONTH})
+        loop.follow("flights.score", loop.started("flights.score", MONTH))
+        loop.follow("flights.monitor", loop.started("flights.monitor", MONTH))
+        tasks = loop.run("flights.train", {"month": MONTH, "overrides": ONE_MONTH})
         assert tasks["register"]["state"] == "success"
 
         used = [use for key in runs(loop) for use in pod_record.usage(key, loop.store)]
         expected, ran = {*INGEST[1:], "score", "monitor", *TRAIN}, {use["stage"] for use in used}
         assert expected <= ran, f"no pod was seen of {', '.join(sorted(expected - ran))}"
-        assert {use["outcome"] for use in used} == {"ended"}, used
+        assert {use["outcome"] for use in used} == {"completed"}, used
         row.saw(f"{len(used)} pods: {', '.join(sorted(ran))}")
         nothing_left(cluster)
 
@@ -55,7 +56,7 @@ def test_the_month_has_the_digests_that_executors_give_it(
         there = loop.landed(MONTH).lock
         run, here = by_executors(cluster, told, tmp_path)
         assert {name: outs(here[name]) for name in there} == {name: outs(there[name]) for name in there}
-        used = pod_record.usage(run, Store((tmp_path / "store").as_uri()))
+        used = pod_record.usage(run, Store(url_of(tmp_path / "store")).part("flights"))
         assert used and {use["why"] for use in used} == {"executor"}, used
         row.saw(f"the same, by {len(used)} executor(s) of {used[0]['cpu']:.0f} cores for {used[0]['seconds']:.0f} s")
         nothing_left(cluster)
@@ -63,7 +64,7 @@ def test_the_month_has_the_digests_that_executors_give_it(
 
 def in_processes(month: str, home: Path) -> dict[str, Any]:
     """dvc.lock of the month's stages, run by processes of this machine in a home and a store of their own."""
-    argv = ["-m", "tasks.common.workspace", "stage", *INGEST, "--dag", "ingest", "--run", "here", "--month", month]
+    argv = ["-m", "tasks.running", "stage", *INGEST, "--run", "here", "--first", month]
     run_python([*argv, "--begins"], home)
     return lock("here", home)
 
@@ -80,7 +81,7 @@ def run_python(argv: list[str], home: Path) -> str:
     """Run it with nothing that the cluster's runs know or keep; returns its output. AssertionError with it when it fails."""
     apart = {
         "AIRLOOP_HOME": str(home),
-        "AIRLOOP_STORE": (home / "store").as_uri(),
+        "AIRLOOP_STORE": url_of(home / "store"),
         "AIRLOOP_DVC_REMOTE": str(home / "remote"),
         "AIRLOOP_DVC_CACHE": str(home / "cache"),
         "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in (".", "plugins")),

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from local import supervise
-from tasks.common import landed, pod_record
+from tasks.common import landed
+from tasks.running import pod_record
 from tests.e2e.loop import Loop
 
 from . import table
@@ -25,8 +26,8 @@ def training(loop: Loop) -> str:
     """Run id of a training that goes on while the tests strike."""
     if landed.read(loop.store, MONTH) is None:  # these tests were asked for alone
         loop.land(MONTH)
-        loop.run("ingest", {"month": MONTH})
-    return loop.airflow.trigger("train", {"month": MONTH, "overrides": LONG})
+        loop.run("flights.ingest", {"month": MONTH})
+    return loop.airflow.trigger("flights.train", {"month": MONTH, "overrides": LONG})
 
 
 def test_its_pod_is_deleted(training: str, cluster: Cluster) -> None:
@@ -48,9 +49,9 @@ def test_the_scheduler_restarts(training: str, loop: Loop, cluster: Cluster) -> 
         third = cluster.at_work(stage="train", evictions="2")
         supervise.stop(loop.home, "airflow-scheduler")
         supervise.start_stopped(loop.home)
-        tasks = loop.follow("train", training)
+        tasks = loop.follow("flights.train", training)
         used = pods_of_training(loop, third)
-        assert [use["outcome"] for use in used] == ["lost", "lost", "ended"], used
+        assert [use["outcome"] for use in used] == ["disrupted", "disrupted", "completed"], used
         assert used[-1]["pod"] == third.metadata.name, f"{used[-1]['pod']} made the result, not {third.metadata.name}"
         row.saw(f"{third.metadata.name} made the result in {used[-1]['seconds']:.0f} s, in Airflow's try "
                 f"{tasks['train']['try_number']}")  # fmt: skip
@@ -71,4 +72,4 @@ def pods_of_training(loop: Loop, pod: Any) -> list[dict[str, Any]]:
     """What the training pods of ``pod``'s run used, lost ones first."""
     used = pod_record.usage(pod.metadata.labels["airloop.io/run"], loop.store)
     of_training = [use for use in used if use["stage"] == "train"]
-    return sorted(of_training, key=lambda use: str(use["outcome"]) == "ended")
+    return sorted(of_training, key=lambda use: str(use["outcome"]) == "completed")

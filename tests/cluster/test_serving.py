@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.common import registry
+from tasks.common import versions
 from tasks.common.artefacts import sha256, to_json
 from tests.e2e.loop import Loop
 
@@ -30,7 +30,7 @@ def load(loop: Loop, cluster: Cluster, told: settings.Settings) -> Iterator[Load
 
 def test_the_approved_model_is_rolled_out(loop: Loop, cluster: Cluster) -> None:
     with table.fault("none: deploy", "v1 in the ledger and on every replica") as row:
-        loop.follow("deploy", loop.started("deploy", MONTH))
+        loop.follow("flights.deploy", loop.started("flights.deploy", MONTH))
         (entry,) = loop.ledger()
         assert (entry.action, entry.to_version) == ("promote", 1)
         online = loop.online()
@@ -49,7 +49,7 @@ def test_a_serving_pod_is_deleted_under_load(cluster: Cluster, load: Load) -> No
 def test_a_model_that_fails_its_smoke_test_is_taken_back(loop: Loop, cluster: Cluster, load: Load) -> None:
     with table.fault("model that fails its smoke test", "deploy fails, v1 is live again, no request fails") as row:
         version = register_wrong_model(loop)
-        loop.run("deploy", {"version": version, "reason": "the test says so"}, expect="failed")
+        loop.run("flights.deploy", {"version": version, "reason": "the test says so"}, expect="failed")
         last = loop.ledger()[-1]
         assert (last.action, last.from_version, last.to_version) == ("revert", version, 1), last
         assert loop.online()["model_version"] == 1, loop.online()
@@ -96,14 +96,13 @@ def register_wrong_model(loop: Loop) -> int:
     wrong = f"models/{sha256(data)}"
     loop.store.write(f"{wrong}/contract.json", contract)
     loop.store.write(f"{wrong}/smoke.json", json.dumps(rows).encode())
-    loop.store.write(f"{wrong}/gate.json", loop.store.read(f"{folder}/gate.json"))
+    for name in ("gate.json", "evaluation.json"):
+        loop.store.write(f"{wrong}/{name}", loop.store.read(f"{folder}/{name}"))
     loop.store.write(f"{wrong}/model.onnx", data)
 
-    client = registry.client()
-    known = client.get_model_version(registry.MODEL, str(live.to_version))
+    known = versions.read(loop.store, live.to_version)
     tags = {**known.tags, "airloop.onnx": sha256(data), "airloop.contract": sha256(contract), "airloop.run": "wrong"}
-    return int(
-        client.create_model_version(
-            registry.MODEL, known.source, known.run_id, tags=tags, model_id=known.source.removeprefix("models:/")
-        ).version
-    )
+    files = {name: loop.store.read(known.file(name)) for name in (*known.settings, *versions.REBUILD, "gate.json")}
+    number = max(versions.read_all(loop.store)) + 1
+    assert versions.claim(loop.store, number, versions.put_record(loop.store, sha256(data), files), tags)
+    return number

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from local.paths import ROOT
-from tasks.common import pod_record
+from tasks.running import pod_record
 from tests.e2e.loop import Loop
 
 from . import settings, table
@@ -52,7 +52,7 @@ def test_two_pods_train_together_and_one_is_evicted(loop: Loop, cluster: Cluster
         assert task.returncode == 0
         run = log.read_text().rpartition("run ")[2].strip()
         used = sorted(pod_record.usage(run, loop.store), key=lambda use: str(use["outcome"]))
-        assert [use["outcome"] for use in used] == ["ended", "lost"], used
+        assert [use["outcome"] for use in used] == ["completed", "disrupted"], used
         row.saw(
             f"{second.metadata.name} evicted; {third.metadata.name} recorded; {used[1]['seconds']:.0f} pod-seconds lost"
         )

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tasks.common import artefacts
 from tasks.common.artefacts import Store, sha256, to_json
-from tasks.common.errors import DataError
+from tasks.common.errors import ConfigError, DataError
+from tasks.common.urls import url_of
 
 
 @pytest.fixture(params=["folder", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return Store(tmp_path.as_uri() if request.param == "folder" else f"memory://{tmp_path}")
+    return Store(url_of(tmp_path) if request.param == "folder" else f"memory://{tmp_path}")
 
 
 def test_round_trip_and_listing(store: Store) -> None:
@@ -41,7 +43,7 @@ def test_an_empty_folder_that_the_store_lists_is_nothing(store: Store, monkeypat
     monkeypatch.setattr(store._fs, "exists", lambda path: True)
     entry = {store._path("a"): {"type": "directory", "size": 0}}
     monkeypatch.setattr(store._fs, "find", lambda path, detail=False: entry if detail else list(entry))
-    assert (store.names("a"), store.written("a")) == ([], {})
+    assert (store.names("a"), store.details("a")) == ([], {})
 
 
 class RefusalError(Exception):
@@ -62,6 +64,7 @@ def test_a_store_that_does_not_name_the_failed_condition_lost_the_race_all_the_s
             status
         )
 
+    monkeypatch.setattr(artefacts, "_PROVEN", {store.url})
     monkeypatch.setattr(store._fs, "pipe_file", pipe_file)
     if first is None:
         with pytest.raises(OSError, match="pre-conditions"):
@@ -79,3 +82,15 @@ def test_json_is_canonical_and_refuses_nan() -> None:
     assert to_json({"b": 1, "a": 2}) == to_json({"a": 2, "b": 1})
     with pytest.raises(ValueError, match="Out of range"):
         to_json({"auc": float("nan")})
+
+
+def test_a_store_that_ignores_only_if_absent_is_refused_before_it_loses_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store("memory://careless")
+    put = store._fs.pipe_file
+    monkeypatch.setattr(store._fs, "pipe_file", lambda path, data, mode="overwrite": put(path, data))
+    store.write("ledger/1", b"first")
+    with pytest.raises(ConfigError, match="If-None-Match"):
+        store.create("ledger/1", b"second")
+    assert store.read("ledger/1") == b"first" and store.names("probe") == []

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
+import shutil
+import sqlite3
 import sys
 from pathlib import Path
 
 import pytest
 
 from tasks.common.dvc_repo import Project, StageError, initialise, read_lock, write_lock
-from tasks.common.errors import DataError
+from tasks.common.errors import ConfigError, DataError, Unavailable
+from tasks.common.urls import url_of
+from tests.names import NAMES
 
 PIPELINE = """
 stages:
@@ -77,15 +83,39 @@ def test_reproduce_push_and_bring_back_elsewhere(root: Path, tmp_path: Path) -> 
 
 def test_an_identical_stage_is_free(root: Path) -> None:
     project = Project(root)
-    assert not project.probe("part@a")
+    assert not project.restore("part@a")
     project.reproduce(["part@a"])
     (root / "dvc.lock").unlink()
+    (root / "parts/a").unlink()
     project.close()
     project = Project(root)
-    assert project.probe("part@a")
+    assert project.restore("part@a")
+    project.close()
+    assert (root / "ran").read_text() == "a" and (root / "parts/a").read_text() == "aa"
+    assert "part@a" in read_lock(root)
+
+
+@pytest.mark.parametrize("change", ["in/a", "make.py"])
+def test_a_result_of_other_inputs_is_not_taken_from_the_lock(root: Path, change: str) -> None:
+    """A run's dvc.lock has the entries of what landed before, which may be of other data, code or settings."""
+    project = Project(root)
     project.reproduce(["part@a"])
     project.close()
-    assert (root / "ran").read_text() == "a"
+    (root / change).write_text((root / change).read_text() + "\n")
+    project = Project(root)
+    assert not project.restore("part@a")
+    project.close()
+
+
+def test_what_python_compiles_is_no_part_of_a_folder_that_a_stage_reads(root: Path) -> None:
+    """A stage that reads a folder of code would find it changed when it has imported it."""
+    project = Project(root)
+    project.reproduce(["part@a", "part@b"])
+    project.close()
+    before = Project(root).inputs("whole")
+    (root / "parts/__pycache__").mkdir()
+    (root / "parts/__pycache__/a.pyc").write_bytes(b"compiled")
+    assert Project(root).inputs("whole") == before
 
 
 def test_commit_records_what_somebody_else_made(root: Path) -> None:
@@ -97,7 +127,7 @@ def test_commit_records_what_somebody_else_made(root: Path) -> None:
     project.commit("part@a")
     project.close()
     project = Project(root)
-    assert project.probe("part@a") and not (root / "ran").exists()
+    assert project.restore("part@a") and not (root / "ran").exists()
     (root / "in/a").write_text("changed")
     assert project.inputs("part@a") != before
     project.close()
@@ -107,11 +137,12 @@ def test_commit_records_what_somebody_else_made(root: Path) -> None:
 def test_a_damaged_cache_is_noticed(root: Path, tmp_path: Path, remote_survives: bool) -> None:
     project = Project(root)
     project.reproduce(["part@a"])
-    if remote_survives:
-        project.push(["part@a"])
+    project.push(["part@a"])
     project.close()
     md5 = read_lock(root)["part@a"]["outs"][0]["md5"]
-    cached = tmp_path / "cache/files/md5" / md5[:2] / md5[2:]
+    cached, pushed = (tmp_path / place / "files/md5" / md5[:2] / md5[2:] for place in ("cache", "remote"))
+    if not remote_survives:
+        pushed.unlink()
     (root / "parts/a").unlink()
     stat = cached.stat()
     cached.chmod(0o644)
@@ -125,6 +156,64 @@ def test_a_damaged_cache_is_noticed(root: Path, tmp_path: Path, remote_survives:
         with pytest.raises(DataError, match="ingest"):
             project.materialise(["part@a"])
     project.close()
+
+
+def test_a_half_written_index_of_a_killed_process_is_not_believed(root: Path, tmp_path: Path) -> None:
+    project = Project(root)
+    project.reproduce(["part@a", "part@b"])
+    project.push(["part@a", "part@b"])
+    project.materialise(["part@a", "part@b"])
+    project.close()
+    (index,) = (tmp_path / "site/repo").glob("*/index/data/db.db")
+    with contextlib.closing(sqlite3.connect(index)) as database:
+        lost = database.execute("UPDATE nodes SET has_value = NULL, value = NULL WHERE name = 'parts'")
+        assert lost.rowcount, "DVC keeps its index elsewhere now: read dvc_repo.py's remark on it again"
+        database.commit()
+    shutil.rmtree(root / "parts")
+    project = Project(root)
+    project.materialise(["part@a", "part@b"])
+    project.close()
+    assert (root / "parts/b").read_text() == "bb"
+
+
+@pytest.mark.parametrize("fault", ["remote is away", "cache cannot be written"])
+def test_a_fetch_that_fails_is_no_lost_file(root: Path, tmp_path: Path, fault: str) -> None:
+    """The error says to try again: a sentence about lost data would end the run for good."""
+    project = Project(root)
+    project.reproduce(["part@a"])
+    project.push(["part@a"])
+    project.close()
+    (root / "parts/a").unlink()
+    shutil.rmtree(tmp_path / "cache/files/md5")
+    if fault == "remote is away":
+        (tmp_path / "remote").rename(tmp_path / "gone")
+    else:
+        (tmp_path / "cache/files/md5").write_text("not a folder")
+    project = Project(root)
+    with pytest.raises(Unavailable, match="try again"):
+        project.materialise(["part@a"])
+    project.close()
+
+
+def test_what_is_pushed_is_young_though_the_remote_had_it(root: Path, tmp_path: Path) -> None:
+    """A clean-up that is at work spares it, before any record names it."""
+    project = Project(root)
+    project.reproduce(["part@a"])
+    project.push(["part@a"])
+    (kept,) = [path for path in (tmp_path / "remote/files").rglob("*") if path.is_file()]
+    os.utime(kept, (0, 0))
+    project.push(["part@a"])
+    assert kept.stat().st_mtime > 0
+    project.close()
+
+
+def test_a_known_result_replaces_what_a_killed_try_left(root: Path) -> None:
+    with contextlib.closing(Project(root)) as project:
+        project.reproduce(["part@a"])
+        (root / "parts/a").unlink()
+        (root / "parts/a").write_text("half of i")
+        assert project.restore("part@a")
+    assert ((root / "parts/a").read_text(), (root / "ran").read_text()) == ("aa", "a")
 
 
 def test_a_failing_command_is_one_sentence(root: Path) -> None:
@@ -164,3 +253,62 @@ def test_a_result_is_adopted_without_a_byte_of_data(root: Path, tmp_path: Path) 
     (tmp_path / "remote/files/md5" / md5[:2] / md5[2:]).unlink()
     assert not project.adopt("whole"), "a result that is nowhere is not known"
     project.close()
+
+
+@pytest.mark.parametrize("name", ["all", "percent", "escape", "glob", "backslash", "nfd", "dollar"])
+def test_a_project_cache_and_remote_in_folders_of_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    shared = tmp_path / NAMES[name]
+    first, second = shared / "one", shared / "two"
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    lay(first, shared)
+    monkeypatch.chdir(first)
+    project = Project(first)
+    project.reproduce(["part@a"])
+    project.push(["part@a"])
+    project.close()
+
+    lay(second, shared)
+    initialise(second, cache=shared / "cache2", remote=url_of(shared / "remote"), site_cache=shared / "site2")
+    (second / "dvc.lock").write_bytes((first / "dvc.lock").read_bytes())
+    monkeypatch.chdir(second)
+    project = Project(second)
+    project.materialise(["part@a"])
+    project.close()
+    assert (second / "parts/a").read_text() == "aa" and not (second / "ran").exists()
+    assert {path.name for path in shared.iterdir()} == {"one", "two", "cache", "cache2", "remote", "site", "site2"}
+    assert [path.name for path in tmp_path.iterdir()] == [shared.name]
+
+
+@pytest.mark.parametrize("name", ["%(home)s", "a{b}", "a$PATH", "'''and\"\"\""])
+def test_a_name_that_dvc_cannot_work_in_is_one_sentence(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="AIRLOOP_HOME"):
+        lay(tmp_path / "one", tmp_path / name)
+
+
+def _work(shared: str, number: int) -> None:
+    root = Path(shared, f"run {number}")
+    lay(root, Path(shared))
+    os.chdir(root)
+    for turn in range(3):
+        (root / "in/a").write_text(f"{number} {turn}")
+        project = Project(root)
+        project.reproduce(["part@a", "part@b", "whole"])
+        project.push(["part@a", "part@b", "whole"])
+        project.close()
+
+
+def test_runs_side_by_side_wait_for_what_they_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cache, remote and DVC's databases are one for all workspaces."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    context = multiprocessing.get_context("spawn")
+    runs = [context.Process(target=_work, args=(str(tmp_path), number)) for number in range(3)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert [run.exitcode for run in runs] == [0, 0, 0]
+    assert [(tmp_path / f"run {number}/whole").read_text() for number in range(3)] == [
+        f"{n} 2{n} 2bb" for n in range(3)
+    ]

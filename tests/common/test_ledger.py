@@ -12,6 +12,7 @@ import pytest
 from tasks.common.artefacts import Store
 from tasks.common.errors import DataError
 from tasks.common.ledger import Evidence, Ledger, LedgerError, live_at, previous_at
+from tasks.common.urls import url_of
 
 
 def evidence(name: str = "a", through: str = "2013-03") -> Evidence:
@@ -20,7 +21,7 @@ def evidence(name: str = "a", through: str = "2013-03") -> Evidence:
 
 @pytest.fixture
 def book(tmp_path: Path) -> Ledger:
-    return Ledger(Store(tmp_path.as_uri()))
+    return Ledger(Store(url_of(tmp_path)))
 
 
 def promote(book: Ledger, version: int, month: str, name: str, through: str) -> None:
@@ -106,11 +107,11 @@ def _race(url: str, version: int, start: mp.synchronize.Barrier, wins: mp.Queue[
 def test_of_two_writers_at_once_the_chain_survives(tmp_path: Path) -> None:
     context = mp.get_context("spawn")
     barrier, wins = context.Barrier(4), context.Queue()
-    writers = [context.Process(target=_race, args=(tmp_path.as_uri(), n, barrier, wins)) for n in range(1, 5)]
+    writers = [context.Process(target=_race, args=(url_of(tmp_path), n, barrier, wins)) for n in range(1, 5)]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
     won = {wins.get(timeout=5) for _ in range(len(list(tmp_path.glob("ledger/*.json"))))}
-    entries = Ledger(Store(tmp_path.as_uri())).entries()
+    entries = Ledger(Store(url_of(tmp_path))).entries()
     assert {entry.to_version for entry in entries} == won and wins.empty()

@@ -1,4 +1,4 @@
-"""params.yaml: every wrong setting is named with its value, none is guessed."""
+"""Settings: every wrong one is named with its file and value, none is guessed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tasks.common import months, params
+from tasks.common import months, params, settings_files
 from tasks.common.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -16,22 +15,34 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture
 def raw() -> dict[str, Any]:
-    return yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    return settings_files.read(REPOSITORY, "flights") | settings_files.rendered(REPOSITORY, "flights")
 
 
-def test_the_committed_file_is_valid(raw: dict[str, Any]) -> None:
+def test_the_committed_files_are_valid(raw: dict[str, Any]) -> None:
     assert params.parse(raw).holdout.every == 4
+
+
+def test_each_section_that_is_typed_has_a_file() -> None:
+    """settings_files names sections without loading their types."""
+    typed = {field.alias or name for name, field in params.Params.model_fields.items()}
+    placed = [*settings_files.SHARED_SECTIONS, *settings_files.MODEL_SECTIONS, *settings_files.RUN_SECTIONS]
+    assert typed == set(placed) and len(placed) == len(typed)
 
 
 def test_all_errors_at_once(raw: dict[str, Any]) -> None:
     raw["gate"]["floors"]["auc"] = 1.5
     raw["train"]["devise"] = "cuda"
+    raw["pods"]["errors"] = -1
     del raw["monitor"]["max_ece"]
     with pytest.raises(ConfigError) as caught:
         params.parse(raw)
     text = str(caught.value)
-    assert "3 setting(s)" in text
-    assert all(part in text for part in ("gate.floors.auc", "1.5", "train.devise", "cuda", "monitor.max_ece"))
+    assert "4 setting(s)" in text
+    assert all(
+        part in text
+        for part in ("models/flights/params.yaml: gate.floors.auc", "1.5", "train.devise", "cuda", "monitor.max_ece")
+    )
+    assert "\n  params.yaml: pods.errors" in text
 
 
 @pytest.mark.parametrize("month", ["2013-13", "2013-1", "13-01", "2013-04-01", ""])

@@ -12,15 +12,21 @@ from pathlib import Path
 
 import pytest
 import yaml
+from airloop.model import find
 
-from tests.airflow_dags import DAG_IDS, dag
+from tests.airflow_dags import DAG_IDS, MODELS, NAMES, dag
 from tests.airflow_home import ROOT, variables
 
 HEAVY = (
-    "apprise", "dvc", "evidently", "mlflow", "numpy", "onnxruntime", "pandas", "pyarrow", "pyspark", "sklearn", "tasks", "torch", "xgboost",
+    "apprise", "dvc", "evidently", "mlflow", "numpy", "onnxruntime", "pandas", "pyarrow", "pyspark", "sklearn", "torch", "xgboost",
 )  # fmt: skip
 SPARK_OPERATOR = "airflow.providers.apache.spark.operators.spark_submit"
 POD_OPERATOR = "airflow.providers.cncf.kubernetes.operators.pod"
+LIGHT_OF_TASKS = {
+    "tasks", "tasks.common", "tasks.common.errors", "tasks.common.fast_yaml", "tasks.common.full_disk", "tasks.common.model_names", "tasks.common.results", "tasks.running",
+    "tasks.running.catalogue", "tasks.running.variables",
+}  # fmt: skip
+"""What Airflow's side shares with the stages: the result document, the catalogue, and names. All else is imported when it is used."""
 WATCHED = [*HEAVY, SPARK_OPERATOR, POD_OPERATOR, "kubernetes"]
 ALLOWED_IN_DAGS = {"__future__", "airflow", "airloop", "collections", "datetime", "typing"}
 MAX_LINES = 80
@@ -32,12 +38,13 @@ sys.path.insert(0, "plugins")
 import airflow.sdk
 for name in ("dag", "task", "chain", "Asset", "BaseOperator", "Param"):
     getattr(airflow.sdk, name)
-for dag_id, environ in json.loads(sys.argv[1]):
+for name, environ in json.loads(sys.argv[1]):
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.environ.update(environ)
-        runpy.run_path(f"dags/{dag_id}.py")
-        os.write(writer, json.dumps([m for m in sys.modules if m in json.loads(sys.argv[2])]).encode())
+        runpy.run_path(f"dags/{name}.py")
+        watched = [m for m in sys.modules if m in json.loads(sys.argv[2]) or m.split(".")[0] == "tasks"]
+        os.write(writer, json.dumps(watched).encode())
         os._exit(0)
     os.close(writer)
     print(os.read(reader, 65536).decode(), flush=True)
@@ -45,11 +52,11 @@ for dag_id, environ in json.loads(sys.argv[1]):
 """Airflow parses a file in a fork of a process that has loaded its own SDK; so does this."""
 
 CLUSTER = {"AIRLOOP_PLACE": "cluster", "AIRLOOP_IMAGE": "airloop:1"}
-ONLY_PUBLISH = {"_AIRFLOW_PARSING_CONTEXT_DAG_ID": "ingest", "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "publish"}
+ONLY_PUBLISH = {"_AIRFLOW_PARSING_CONTEXT_DAG_ID": "flights.ingest", "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "publish"}
 
 
 def parsed_modules(*cases: tuple[str, dict[str, str]]) -> list[set[str]]:
-    """For each DAG file and environment, what of WATCHED is loaded after parsing it."""
+    """For each DAG file and environment, what of WATCHED and of tasks/ is loaded after parsing it."""
     with tempfile.TemporaryDirectory() as home:
         env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("AIRLOOP_")},
@@ -105,8 +112,15 @@ def test_dag_order_is_the_stages_order(dag_id: str) -> None:
                 )
 
 
-def test_every_stage_of_dvc_yaml_is_run_by_exactly_one_dag() -> None:
-    run = [stage for dag_id in DAG_IDS for stages in stage_tasks(dag_id).values() for stage in stages]
+@pytest.mark.parametrize("model", MODELS)
+def test_every_stage_of_dvc_yaml_is_run_by_exactly_one_dag_of_a_model(model: str) -> None:
+    run = [
+        stage
+        for name in NAMES
+        for dag_id in [f"{model}.{name}"]
+        for stages in stage_tasks(dag_id).values()
+        for stage in stages
+    ]
     assert sorted(run) == sorted(upstream_stages()), "each stage of dvc.yaml belongs to one task of one DAG"
 
 
@@ -126,7 +140,7 @@ def test_every_task_has_the_house_s_defaults(dag_id: str) -> None:
     for task in dag(dag_id).tasks:
         name = f"{dag_id}.{task.task_id}"
         assert task.execution_timeout, f"{name}: set execution_timeout (see DEFAULT_ARGS)"
-        assert task.owner == "airloop", f"{name}: set owner (see DEFAULT_ARGS)"
+        assert task.owner == find(dag_id.partition(".")[0]).owner, f"{name}: make its DAG with house_dag"
         assert task.retries >= 1, f"{name}: set retries (see DEFAULT_ARGS); a refusal is not retried anyway"
         assert task.on_failure_callback, f"{name}: set on_failure_callback (see DEFAULT_ARGS)"
         assert task.pool == "default_pool", f"{name}: a pool that nobody creates leaves the task waiting for ever"
@@ -136,11 +150,12 @@ def test_every_task_has_the_house_s_defaults(dag_id: str) -> None:
 def test_every_dag_explains_itself(dag_id: str) -> None:
     found = dag(dag_id)
     assert found.doc_md and found.doc_md.strip().startswith("###"), (
-        f"{dag_id}: give the file a docstring and doc_md=__doc__"
+        f"{dag_id}: give the file a docstring, and it to house_dag"
     )
     assert found.description, f"{dag_id}: set description"
     assert "airloop" in found.tags, f"{dag_id}: set tags"
     assert found.catchup is False, f"{dag_id}: set catchup=False"
+    found.params.validate()  # house_dag sets them last, where Airflow does not look at them
     for name, param in found.params.items():
         schema = found.params.get_param(name).schema
         assert schema.get("title") and found.params.get_param(name).description, (
@@ -173,10 +188,65 @@ def test_parsing_loads_nothing_heavy_and_no_operator_that_is_not_needed() -> Non
     train, deploy, monitor, ingest, only_publish, in_a_cluster = parsed_modules(
         ("train", {}), ("deploy", {}), ("monitor", {}), ("ingest", {}), ("ingest", ONLY_PUBLISH), ("train", CLUSTER)
     )
-    assert not train | deploy | monitor, "these use neither Spark nor pods, and nothing heavy"
-    assert SPARK_OPERATOR in ingest and not ingest & {*HEAVY, POD_OPERATOR}
-    assert not only_publish, "while publish is about to run, the Spark operator of features is not needed"
-    assert POD_OPERATOR in in_a_cluster and not in_a_cluster & {*HEAVY}
+    assert train | deploy | monitor <= LIGHT_OF_TASKS, "these use neither Spark nor pods, and nothing heavy"
+    assert SPARK_OPERATOR in ingest and ingest <= {*LIGHT_OF_TASKS, SPARK_OPERATOR, "kubernetes"}
+    assert only_publish <= LIGHT_OF_TASKS, "while publish is about to run, the Spark operator of features is not needed"
+    assert POD_OPERATOR in in_a_cluster and in_a_cluster <= {*LIGHT_OF_TASKS, POD_OPERATOR, "kubernetes"}
+
+
+@pytest.mark.parametrize("module", sorted(LIGHT_OF_TASKS))
+def test_what_airflow_s_side_shares_with_the_stages_needs_nothing_but_yaml(module: str) -> None:
+    script = f"import sys; before = set(sys.modules); import {module}; print(*(set(sys.modules) - before))"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    roots = {name.split(".")[0] for name in done.stdout.split() if "cython" not in name}  # of yaml's own C part
+    assert roots - set(sys.stdlib_module_names) <= {"tasks", "yaml", "_yaml"}
+
+
+def test_plugins_import_of_tasks_at_their_top_only_what_is_light() -> None:
+    """Airflow imports a plugin's files in each of its processes; pages and metrics are for the API server alone."""
+    api_server_only = {"pages", "metrics", "metrics_of_airflow", "metrics_of_store"}
+    found = {
+        f"{path.name}: {name}"
+        for path in (ROOT / "plugins/airloop").glob("*.py")
+        if path.stem not in api_server_only
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ImportFrom)
+        for name in [node.module or ""]
+        if name.split(".")[0] == "tasks" and not _is_light(name, [alias.name for alias in node.names])
+    }
+    assert not found, "import it in the function that uses it"
+
+
+def test_plugins_reach_records_by_their_model_alone() -> None:
+    """`store_of` says where a model's records are; nothing else in plugins/ may."""
+    found = [
+        path.name for path in (ROOT / "plugins/airloop").glob("*.py") if "tasks.common.environment" in path.read_text()
+    ]
+    assert found == ["stores.py"], "use airloop.stores.store_of(model)"
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*(ROOT / "plugins").rglob("*.py"), *(ROOT / "dags").glob("*.py")]), ids=lambda path: path.name
+)
+def test_no_model_is_named_in_what_airflow_imports(path: Path) -> None:
+    """In code: a docstring or a remark may have one as its example."""
+    words = {
+        node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)
+    } - _docstrings(path)
+    assert not [word for word in words if isinstance(word, str) and any(model in word for model in MODELS)]
+
+
+def _docstrings(path: Path) -> set[str]:
+    """Texts that stand by themselves."""
+    nodes = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Expr)]
+    return {str(node.value) for node in nodes if isinstance(node, ast.Constant)}
+
+
+def _is_light(module: str, names: list[str]) -> bool:
+    return module in LIGHT_OF_TASKS and (module not in {"tasks", "tasks.common", "tasks.running"} or all(
+        f"{module}.{name}" in LIGHT_OF_TASKS for name in names
+    ))  # fmt: skip
 
 
 def test_airflow_loads_one_plugin_and_none_of_the_package_s_files() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.airflow_home import ROOT
 
-OURS = ("bench", "dags", "docker", "local", "plugins", "serving", "tasks")
+OURS = ("bench", "dags", "docker", "local", "models", "plugins", "serving", "tasks")
 PICKLED = re.compile(
     r"^\s*(import|from)\s+(pickle|cPickle|cloudpickle|dill|joblib|shelve|marshal)\b"
     r"|allow_pickle\s*=\s*True|weights_only\s*=\s*False|\.(to|read)_pickle\(",
@@ -32,18 +32,29 @@ def test_who_may_import_whom() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_a_stage_that_imports_airflow_is_seen(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "line", "said"),
+    [
+        ("tasks/gate.py", "import airflow", "tasks.gate -> airflow"),
+        ("tasks/gate.py", "from models.flights.definitions import LABEL", "tasks.gate -> models.flights.definitions"),
+        ("serving/body.py", "from models.flights import request", "serving.body -> models.flights.request"),
+        ("bench/online.py", "import models.flights.model", "bench.online -> models.flights.model"),
+        ("models/flights/tail.py", "from tasks.validate import judge", "models.flights.tail -> tasks.validate"),
+        ("models/flights/tail.py", "import serving.live", "models.flights.tail -> serving.live"),
+    ],
+)
+def test_an_import_that_is_not_allowed_is_seen(tmp_path: Path, file: str, line: str, said: str) -> None:
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-    for name in ("local", "serving", "tasks", "plugins/airloop"):
+    for name in ("bench", "local", "models", "serving", "tasks", "plugins/airloop"):
         source = ROOT / name
-        for file in source.rglob("*.py"):
-            made = tmp_path / name / file.relative_to(source)
+        for path in source.rglob("*.py"):
+            made = tmp_path / name / path.relative_to(source)
             made.parent.mkdir(parents=True, exist_ok=True)
-            made.write_text(file.read_text())
-    (tmp_path / "tasks/gate.py").write_text("import airflow\n")
+            made.write_text(path.read_text())
+    (tmp_path / file).write_text(f"{line}\n")
     done = imports_allowed(tmp_path)
     assert done.returncode != 0
-    assert "tasks.gate -> airflow" in done.stdout
+    assert said in done.stdout
 
 
 @pytest.mark.parametrize("folder", OURS)

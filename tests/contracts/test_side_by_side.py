@@ -12,6 +12,7 @@ import psutil
 from local import processes
 from tests.airflow_home import ROOT
 from tests.side_by_side import STACKS, end_leftovers
+from tests.waiting import until
 
 
 def test_every_stack_is_among_those_that_follow_one_another() -> None:
@@ -29,6 +30,10 @@ def test_what_an_interrupted_worker_started_is_ended_and_nothing_else(tmp_path: 
         name: subprocess.Popen(["sleep", "60"], env={**os.environ, processes.MARK: str(home)})
         for name, home in homes.items()
     }
+    # Linux shows an empty environment of a process for a moment after it started.
+    for name, process in started.items():
+        probe = psutil.Process(process.pid)
+        until(lambda probe=probe: processes.MARK in probe.environ(), f"the environment of {name}")
     try:
         assert end_leftovers(tmp_path) == 1
         assert not psutil.pid_exists(started["ours"].pid)

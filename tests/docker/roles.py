@@ -14,7 +14,7 @@ from pathlib import Path
 from local.paths import ROOT
 
 ROLES = tomllib.loads((ROOT / "docker/images.toml").read_text())
-OURS = {"tasks", "serving", "airloop"}
+OURS = {"models", "tasks", "serving", "airloop"}
 """Top-level packages of this checkout; plugins/ is on the path where Airflow runs."""
 
 Step = tuple[str, str]
@@ -57,7 +57,7 @@ def pins(file: str) -> dict[str, str]:
 @cache
 def needs(role: str) -> frozenset[str]:
     """Dotted names that a role's code imports from outside this checkout, at any depth of its own code."""
-    seen = {file for name in ROLES[role].get("not_run", ()) for file in _files(ROOT / name)}
+    seen = {file for name in ROLES[role].get("not_run", ()) for path in ROOT.glob(name) for file in _files(path)}
     found: set[str] = set()
     todo = [file for name in ROLES[role]["runs"] for file in _files(ROOT / name)]
     while todo:

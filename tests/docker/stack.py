@@ -18,12 +18,17 @@ import httpx
 
 from local.airflow_api import Airflow
 from local.paths import ROOT
+from models.flights import landing
 from tasks.common.artefacts import Store
-from tasks.flights import landing
+from tasks.common.urls import url_of
 from tests.e2e.loop import Loop
 
-PROJECT = "airloop-test"
-IMAGES = [f"airloop-{role}:test" for role in ("airflow", "serve", "mlflow", "seaweedfs")]
+PROJECT = "airloop-test-demo"
+"""What `make demo PLACE=compose` makes of the project airloop-test."""
+IMAGES = [
+    f"airloop-{name}:test"
+    for name in ("airflow", "serve", "mlflow", "seaweedfs", "postgres", "proxy", "prometheus", "grafana")
+] + ["airloop-serve:canary"]
 PATIENCE = 1800
 """Seconds for a DAG run: a task that is lost, on a machine that has other work."""
 WAIT_AND_KILL = """
@@ -73,16 +78,17 @@ class Stack:
 
     def _run(self, *words: str, check: bool, environ: dict[str, str] | None = None) -> str:
         done = subprocess.run(
-            words, cwd=self.checkout, env={**self.environ, **(environ or {})}, capture_output=True, text=True, check=False
+            words, cwd=self.checkout, env={**self.environ, **(environ or {})}, capture_output=True, text=True, check=False, umask=0o077
         )  # fmt: skip
         assert not check or done.returncode == 0, f"{' '.join(words)}:\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
         return done.stdout
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """What the copy's .env says."""
+        """What the copy's .env says, and over it the environment."""
         lines = (self.checkout / ".env").read_text().splitlines()
-        return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+        told = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+        return {name: self.environ.get(name, value) for name, value in told.items()}
 
     def url(self, what: str) -> str:
         """Address of a published service, by the name in its port's variable."""
@@ -92,13 +98,13 @@ class Stack:
     def loop(self) -> Loop:
         """DAG runs, through Airflow's API. The store is inside: what it holds is asked there."""
         airflow = Airflow(self.url("AIRFLOW"), self.settings["AIRLOOP_ADMIN_PASSWORD"])
-        return Loop(airflow, Store(self.checkout.as_uri()), self.checkout, PATIENCE)
+        return Loop(airflow, Store(url_of(self.checkout)), self.checkout, PATIENCE)
 
     def land(self, month: str) -> None:
         """The airline drops a month, as docs/containers.md says."""
         mount = f"{landing.source().resolve()}:/source.tar.gz:ro"
         within = ["--volume", mount, "--env", "AIRLOOP_SOURCE=/source.tar.gz", "airflow-cli"]
-        self.compose("run", "--rm", "--no-TTY", *within, "python", "tasks/flights/landing.py", "--month", month)
+        self.compose("run", "--rm", "--no-TTY", *within, "python", "models/flights/landing.py", "--month", month)
 
     def services(self, *profiles: str) -> list[str]:
         """All services of these profiles that are to run."""
@@ -133,7 +139,16 @@ class Stack:
     def ask(self, count: int) -> Counter[int]:
         """Send predictions through the proxy, one after the other; returns how many answers had which status."""
         with httpx.Client(base_url=self.url("ONLINE"), timeout=30) as client:
-            return Counter(client.post("/predict", json=FLIGHT).status_code for _ in range(count))
+            return Counter(client.post("/models/flights/predict", json=FLIGHT).status_code for _ in range(count))
+
+    def balance(self, balance: str) -> None:
+        """Change how the proxy spreads requests, as docs/containers.md says."""
+        assert self.compose("exec", "--no-TTY", "proxy", "balance", balance) == f"balance: {balance}\n"
+
+    def ids(self) -> dict[str, str]:
+        """Container by service, of those that run."""
+        listed = [json.loads(line) for line in self.compose("ps", "--format", "json").splitlines()]
+        return {entry["Service"]: entry["ID"] for entry in listed}
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """What Prometheus answers at this moment; fails with its reason."""
@@ -171,13 +186,28 @@ class Stack:
 
 
 def copy_checkout(target: Path) -> Path:
-    """The files that git has or would take, as a clone would have them: no .env, no data."""
+    """The files that git has or would take, as a clone under umask 077 would have them: no .env, no data."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     for name in filter(lambda name: (ROOT / name).is_file(), listed):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target / name)
+    for path in (target, *target.rglob("*")):
+        path.chmod(path.stat().st_mode & 0o700)
     return target
+
+
+def client_with_proxies(folder: Path) -> Path:
+    """A folder for DOCKER_CONFIG: this client's settings, and a proxy for all containers that nobody reaches anything by."""
+    own = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    folder.mkdir()
+    for entry in own.iterdir() if own.is_dir() else ():
+        if entry.name != "config.json":
+            (folder / entry.name).symlink_to(entry)
+    kept = json.loads((own / "config.json").read_text()) if (own / "config.json").exists() else {}
+    nowhere = dict.fromkeys(("httpProxy", "httpsProxy"), "http://127.0.0.1:9")
+    (folder / "config.json").write_text(json.dumps(kept | {"proxies": {"default": nowhere}}))
+    return folder
 
 
 def environment() -> dict[str, str]:

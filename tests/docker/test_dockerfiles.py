@@ -12,7 +12,12 @@ from local.paths import ROOT
 from tests.docker.roles import ROLES, needs, pins, stages, steps
 
 SCRIPTS = ("install.sh", "prepare.sh")
-pytestmark = pytest.mark.parametrize("role", ROLES)
+
+
+@pytest.fixture(params=ROLES)
+def role(request):
+    """Every image, except where a test names its own."""
+    return request.param
 
 
 def last(role):
@@ -96,20 +101,23 @@ def test_it_says_which_code_it_is(role):
 def test_it_holds_the_code_that_it_runs_and_what_that_reads(role):
     copied = {source for word, rest in steps(role) if word == "COPY" for source in rest.split()[:-1]}
     wanted = {name.split("/")[0] for name in ROLES[role]["runs"]}
-    wanted |= {"tasks", "params.yaml"} if wanted & {"tasks", "serving"} else set()
-    wanted |= {"dvc.yaml"} if "tasks" in "".join(ROLES[role]["runs"]) else set()
+    wanted |= {"models", "tasks", "params.yaml"} if wanted & {"tasks", "serving"} else set()
+    wanted |= {"dvc.yaml", "jobs.yaml"} if "tasks" in "".join(ROLES[role]["runs"]) else set()
     assert wanted <= copied
     assert [name for name in wanted if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.parametrize("engine", ["python", "spark"])
-def test_a_stage_of_dvc_yaml_runs_where_its_engine_is(role, engine):
-    found = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
-    scripts = {
-        s["cmd"].split()[1] for s in (stage.get("do", stage) for stage in found) if s["meta"]["engine"] == engine
-    }
-    if role == {"python": "train", "spark": "spark"}[engine]:
-        assert scripts <= set(ROLES[role]["runs"]), f"docker/images.toml, {role}.runs: add what dvc.yaml gained"
+@pytest.mark.parametrize(("engine", "role"), [("python", "train"), ("spark", "spark")])
+def test_a_stage_of_dvc_yaml_runs_where_its_engine_is(engine, role):
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    jobs = yaml.safe_load((ROOT / "jobs.yaml").read_text())["jobs"].values()
+    # A Python job in a pod runs in the image `airflow`, which has all of tasks/ (plugins/airloop/pod_spec.py).
+    found = [stage.get("do", stage) for stage in stages] + [job for job in jobs if job["meta"]["engine"] == "spark"]
+    scripts = {work["cmd"].split()[1] for work in found if work["meta"]["engine"] == engine}
+    assert scripts
+    assert {*scripts, "tasks/running/__main__.py"} <= set(ROLES[role]["runs"]), (
+        f"docker/images.toml, {role}.runs: add what dvc.yaml or jobs.yaml gained"
+    )
 
 
 def test_a_build_sees_what_is_copied_and_nothing_else(role):
@@ -128,14 +136,26 @@ def test_a_build_sees_what_is_copied_and_nothing_else(role):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_scripts_stop_at_the_first_failure_and_install_by_hash(role, script):
-    text = (ROOT / "docker" / script).read_text()
-    assert "\nset -eu\n" in text
-    for command in re.findall(r"^.*\b(?:pip install|pip sync)\b.*$", text, re.MULTILINE):
+def test_scripts_stop_at_the_first_failure(script):
+    assert "\nset -eu\n" in (ROOT / "docker" / script).read_text()
+
+
+def test_packages_are_installed_by_hash():
+    commands = [line for script in SCRIPTS for line in installs((ROOT / "docker" / script).read_text())]
+    assert commands
+    for command in commands:
         # PyTorch's builds differ by machine, so that only its version is pinned.
         assert "--require-hashes" in command or command.endswith('"torch==$(cat torch.version)"')
-    if "apt-get install" in text and script == "prepare.sh":
-        assert "--no-install-recommends" in text and "rm -rf /var/lib/apt/lists/*" in text
+
+
+def installs(text):
+    return re.findall(r"^.*\b(?:pip install|pip sync)\b.*$", text, re.MULTILINE)
+
+
+def test_debians_packages_bring_nothing_along_and_leave_no_lists():
+    text = (ROOT / "docker/prepare.sh").read_text()
+    assert text.count("apt-get install") == text.count("--no-install-recommends") >= 1
+    assert "rm -rf /var/lib/apt/lists/*" in text
 
 
 def test_onnx_runtime_reports_to_nobody(role):

@@ -29,11 +29,12 @@ LOCKED = [
     "--tmpfs=/tmp:exec", f"--tmpfs=/scratch:{OWNER}", f"--tmpfs=/var/lib/airloop:{OWNER}",
 ]  # fmt: skip
 TOOLS = ("gcc", "cc", "g++", "c++", "cpp", "ld", "as", "make", "cmake", "uv", "conda", "pip", "pip3", "easy_install")
+# Paths in these are the container's own: its temporary folder, a tmpfs that ends with it.
 SERVERS = {
     "serve": [],
     "mlflow": [
         "--env=MLFLOW_BACKEND_STORE_URI=sqlite:////tmp/mlflow.db",
-        "--env=MLFLOW_ARTIFACTS_DESTINATION=/tmp/artifacts",
+        "--env=MLFLOW_ARTIFACTS_DESTINATION=/scratch/artifacts",
     ],
     "airflow": [
         f"--tmpfs=/var/lib/airflow:{OWNER}",
@@ -149,11 +150,11 @@ def test_the_dag_processor_parses_every_dag_with_a_read_only_root(image):
     script = "airflow db migrate && airflow dag-processor --num-runs=1 && airflow dags list --output=json"
     said = docker("run", "--rm", *LOCKED, *SERVERS["airflow"], image("airflow"), "sh", "-c", script)
     assert {dag["dag_id"] for dag in json.loads(said.splitlines()[-1])} >= {
-        "ingest",
-        "train",
-        "deploy",
-        "score",
-        "monitor",
+        "flights.ingest",
+        "flights.train",
+        "flights.deploy",
+        "flights.score",
+        "flights.monitor",
     }
 
 

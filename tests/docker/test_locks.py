@@ -46,7 +46,7 @@ def test_everything_that_a_role_imports_is_in_its_lock(role):
 
 @pytest.mark.parametrize("role", ROLES)
 def test_code_that_a_role_does_not_run_is_there(role):
-    assert [name for name in ROLES[role].get("not_run", ()) if not (ROOT / name).exists()] == []
+    assert [name for name in ROLES[role].get("not_run", ()) if not list(ROOT.glob(name))] == []
 
 
 @pytest.mark.parametrize("role", ROLES)

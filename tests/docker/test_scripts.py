@@ -13,13 +13,28 @@ import pytest
 from local.paths import ROOT
 
 BODY = {"scheduler": {"status": "healthy"}, "triggerer": {"status": "unhealthy"}, "dag_processor": {"status": None}}
+AWAY = {"store": "Connection refused"}
+ANSWERS = {
+    "/health": (200, "application/json", BODY),
+    "/loaded": (200, "application/json", {"ready": True, "models": {"a": {"problems": {}}}}),
+    "/no-model-yet": (503, "application/json", {"ready": False, "models": {"a": {"problems": {}}}}),
+    "/no-store": (503, "application/json", {"ready": False, "models": {"a": {"problems": AWAY}}}),
+    "/stale": (200, "application/json", {"ready": True, "models": {"a": {"problems": AWAY}, "b": {"problems": AWAY}}}),
+    "/one-away": (200, "application/json", {"ready": True, "models": {"a": {"problems": AWAY}, "b": {"problems": {}}}}),
+    "/no-replica": (503, "application/json", {"error": "no replica answers", "problems": []}),
+    "/s3/airloop?list-type=2&max-keys=1": (403, "application/xml", {}),
+    "/squid/airloop?list-type=2&max-keys=1": (403, "text/html", {}),
+    "/ill/airloop?list-type=2&max-keys=1": (503, "application/xml", {}),
+}
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200 if self.path == "/health" else 503)
+        status, kind, body = ANSWERS.get(self.path, (404, "text/plain", {}))
+        self.send_response(status)
+        self.send_header("content-type", kind)
         self.end_headers()
-        self.wfile.write(json.dumps(BODY).encode())
+        self.wfile.write(json.dumps(body).encode())
 
     def log_message(self, *_):
         pass
@@ -35,28 +50,62 @@ def server():
 
 def test_a_service_that_answers_is_well(health, server):
     assert health.problem(f"{server}/health") is None
-    assert health.problem(f"{server}/health", "scheduler") is None
+    assert health.problem(f"{server}/health#scheduler") is None
 
 
 @pytest.mark.parametrize("part", ["triggerer", "dag_processor", "worker"])
 def test_a_part_that_is_not_healthy_or_not_there_is_not_well(health, server, part):
-    assert part in health.problem(f"{server}/health", part)
+    assert part in health.problem(f"{server}/health#{part}")
 
 
 def test_an_error_answer_and_a_closed_port_are_not_well(health, server):
-    assert "503" in health.problem(f"{server}/elsewhere")
+    assert "404" in health.problem(f"{server}/elsewhere")
     assert health.problem("http://127.0.0.1:9/health")
 
 
-def test_a_proxy_is_not_asked(health, server, monkeypatch):
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [("loaded", None), ("no-model-yet", None), ("no-store", "refused"), ("stale", "refused"), ("one-away", None),
+     ("no-replica", "no replica answers"), ("health", "models"), ("elsewhere", "404")],
+)  # fmt: skip
+def test_a_replica_is_well_that_reads_its_store(health, server, path, says):
+    found = health.problem(f"replica={server}/{path}")
+    assert found is None if says is None else says in found
+
+
+@pytest.mark.parametrize(
+    ("path", "says"), [("s3", None), ("s3/", None), ("squid", "NO_PROXY"), ("ill", "503"), ("away", "404")]
+)
+def test_the_store_is_well_where_an_s3_answers(health, server, monkeypatch, path, says):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"{server}/{path}")
+    found = health.problem("store")
+    assert found is None if says is None else says in found
+
+
+def test_without_an_address_the_store_is_not_well(health, monkeypatch):
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    assert "AWS_ENDPOINT_URL" in health.problem("store")
+
+
+def test_a_neighbour_is_asked_the_way_that_the_service_would(health, server, monkeypatch):
+    """A proxy that takes the stack's names makes the stack unwell; this container's own address never goes there."""
+    for variable in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
     assert health.problem(f"{server}/health") is None
+    found = health.problem("http://api-server.invalid:8080/health")
+    assert "by the proxy http://127.0.0.1:9" in found and "refused" in found
+    monkeypatch.setenv("no_proxy", "api-server.invalid")
+    assert "proxy" not in health.problem("http://api-server.invalid:8080/health")
 
 
 def test_the_exit_code_says_it_and_the_start_is_light(server):
     command = [sys.executable, "-IS", str(ROOT / "docker/health.py")]
-    assert subprocess.run([*command, f"{server}/health", "scheduler"], check=False).returncode == 0
-    done = subprocess.run([*command, f"{server}/health", "triggerer"], check=False, capture_output=True, text=True)
+    assert subprocess.run([*command, f"{server}/health#scheduler", f"{server}/health"], check=False).returncode == 0
+    done = subprocess.run(
+        [*command, f"{server}/health", f"{server}/health#triggerer"], check=False, capture_output=True, text=True
+    )
     assert done.returncode == 1
     assert "triggerer: unhealthy" in done.stderr
 
@@ -86,6 +135,8 @@ def test_values_are_random_and_fit_into_an_address(make_env):
     for name in make_env.SECRETS:
         one, other = make_env.new(name), make_env.new(name)
         assert one != other and len(one) >= 16
+        # Airflow signs its tokens with HS512, whose keys have 64 bytes or more (RFC 7518, 3.2).
+        assert len(one) >= 64 or name not in ("AIRLOOP_JWT_SECRET", "AIRLOOP_SECRET_KEY")
         assert set(one.removesuffix("=")) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
     assert len(base64.urlsafe_b64decode(make_env.new("AIRLOOP_FERNET_KEY"))) == 32
 
@@ -100,6 +151,16 @@ def test_make_env_never_shows_a_value(tmp_path):
     )
     values = [line.split("=", 1)[1] for line in file.read_text().splitlines() if "=" in line]
     assert "AIRLOOP_FERNET_KEY" in done.stdout and not any(value in done.stdout for value in values)
+
+
+def test_make_env_says_which_kept_secret_is_too_short(tmp_path):
+    file = tmp_path / ".env"
+    file.write_text(f"AIRLOOP_JWT_SECRET={'k' * 43}\n")
+    command = [sys.executable, str(ROOT / "docker/make_env.py"), "--file", str(file)]
+    said = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert all("AIRLOOP_JWT_SECRET has fewer than 64" in text and "k" * 43 not in text for text in said)
+    file.write_text(file.read_text().partition("\n")[2])
+    assert "fewer" not in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_the_login_is_written_for_its_owner_only_and_replaced(init, tmp_path):

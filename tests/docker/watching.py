@@ -11,7 +11,7 @@ from functools import cache
 import yaml
 
 from local.paths import ROOT
-from serving.metrics import Metrics
+from serving.metrics import Families, Metrics
 
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in (ROOT / "docker/grafana/dashboards").glob("*.json")}
 RULES = {
@@ -69,9 +69,11 @@ def _without_strings(expression: str) -> str:
 
 
 def _of_service() -> Labels:
-    registry = Metrics().registry
+    families = Families()
+    Metrics(families, "a_model", lambda: 0, lambda: 0)  # what has no model has no sample yet
+    registry = families.registry
     found = {sample.name: {*sample.labels, *TARGET} for family in registry.collect() for sample in family.samples}
-    for collector, names in registry._collector_to_names.items():  # those with labels have no sample yet
+    for collector, names in registry._collector_to_names.items():  # those with further labels have no sample yet
         for name in names:
             found.setdefault(name, set(TARGET)).update(getattr(collector, "_labelnames", ()))
     return found
@@ -92,7 +94,9 @@ def _of_pipeline() -> Labels:
 def _labels_of(call: ast.Call) -> set[str]:
     named = {word.arg for word in call.keywords if word.arg and word.arg != "labels"}
     spread = (
-        {"dag_id", "task_id", "month", "run", "verdict"} if any(word.arg is None for word in call.keywords) else set()
+        {"model", "dag_id", "task_id", "month", "run", "verdict"}
+        if any(word.arg is None for word in call.keywords)
+        else set()
     )
     told = [word.value for word in call.keywords if word.arg == "labels"]
     return (

@@ -16,7 +16,6 @@ import pytest
 from local import paths
 from local.airflow_api import Airflow
 from tasks.common import environment as tasks_environment
-from tasks.common.artefacts import Store
 
 from .loop import Loop
 
@@ -48,10 +47,10 @@ def started(home: Path, more: Mapping[str, str] | None = None) -> Iterator[Loop]
             for name, value in environment().items():
                 patch.setenv(name, value)
             tasks_environment.environment.cache_clear()
-            yield Loop(Airflow(), Store(tasks_environment.environment().store_url), home)
+            yield Loop(Airflow(), tasks_environment.store(), home)
         finally:
             _keep_logs(home)
-            _local("down")
+            _local("delete", "--yes")
             tasks_environment.environment.cache_clear()
 
 
@@ -60,9 +59,9 @@ def _source() -> dict[str, str]:
     return {"AIRLOOP_SOURCE": SOURCE} if SOURCE else {}
 
 
-def _local(command: str) -> None:
+def _local(*words: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "local", command], cwd=paths.ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "local", *words], cwd=paths.ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

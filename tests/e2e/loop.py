@@ -18,12 +18,13 @@ import pandas as pd
 import pytest
 
 from local.airflow_api import Airflow
+from models.flights.landing import land, read_tables, source
 from tasks.common import landed, registry
 from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.dvc_repo import read_lock
-from tasks.common.environment import environment
+from tasks.common.environment import environment, landing
 from tasks.common.ledger import Entry, Ledger
-from tasks.flights import landing
+from tasks.common.urls import url_of
 
 INGEST = ("manifest", "ingest", "validate", "features")
 """Stages of the DAG `ingest`."""
@@ -33,7 +34,7 @@ Change = Callable[[pd.DataFrame], pd.DataFrame]
 @cache
 def feed() -> dict[str, tuple[list[str], list[list[str]]]]:
     """The year, read once."""
-    return landing.read_tables(landing.source())
+    return read_tables(source())
 
 
 @dataclass
@@ -48,8 +49,8 @@ class Loop:
 
     def land(self, month: str, change: Change | None = None) -> None:
         """Land a real month; ``change`` makes another April of its flights (all cells are text)."""
-        zone = Store(environment().landing_url)
-        landing.land(month, feed(), zone)
+        zone = landing()
+        land(month, feed(), zone)
         if change is None:
             return
         table = pd.read_csv(
@@ -108,11 +109,11 @@ class Loop:
 
     def aliases(self) -> dict[str, str]:
         """MLflow's aliases."""
-        return dict(registry.client().get_registered_model(registry.MODEL).aliases)
+        return dict(registry.client().get_registered_model("flights").aliases)
 
     def online(self) -> dict[str, Any]:
         """What the online service says of itself."""
-        return dict(httpx.get(f"{environment().online_url}/readyz", timeout=30).json())
+        return dict(httpx.get(f"{environment().online_url}/models/flights/ready", timeout=30).json())
 
 
 def in_processes(folder: Path, landing_url: str, month: str) -> dict[str, object]:
@@ -120,11 +121,11 @@ def in_processes(folder: Path, landing_url: str, month: str) -> dict[str, object
     env = {
         "AIRLOOP_HOME": str(folder / "home"),
         "AIRLOOP_LANDING": landing_url,
-        "AIRLOOP_STORE": (folder / "store").as_uri(),
+        "AIRLOOP_STORE": url_of(folder / "store"),
         "AIRLOOP_DVC_REMOTE": str(folder / "remote"),
         "AIRLOOP_DVC_CACHE": str(folder / "cache"),
     }
-    argv = ["-m", "tasks.common.workspace", "stage", *INGEST, "--dag", "ingest", "--run", "here", "--month", month]
+    argv = ["-m", "tasks.running", "stage", *INGEST, "--run", "here", "--first", month]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in env.items():
             patch.setenv(name, value)

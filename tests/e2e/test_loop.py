@@ -17,11 +17,13 @@ import pandas as pd
 import psutil
 import pytest
 
+from tasks.common import online_log
 from tasks.common.environment import environment
+from tests.waiting import until
 
 from .loop import Loop
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]  # a busy machine takes its time
+pytestmark = [pytest.mark.e2e, pytest.mark.story, pytest.mark.timeout(1800)]  # a busy machine takes its time
 
 WARM_UP = ("2013-01", "2013-02", "2013-03")
 AGAIN = WARM_UP[:2]
@@ -39,15 +41,15 @@ def later_afternoons(flights: pd.DataFrame) -> pd.DataFrame:
 def test_a_backfill_of_the_warm_up_makes_the_first_champion(loop: Loop) -> None:
     for month in WARM_UP:
         loop.land(month)
-    loop.airflow.backfill("ingest", "2013-01-01", "2013-03-31")
+    loop.airflow.backfill("flights.ingest", "2013-01-01", "2013-03-31")
     for month in WARM_UP:
-        loop.follow("score", loop.started("score", month, seconds=900))
-        tasks = loop.follow("monitor", loop.started("monitor", month))
+        loop.follow("flights.score", loop.started("flights.score", month, seconds=900))
+        tasks = loop.follow("flights.monitor", loop.started("flights.monitor", month))
         wants = "success" if month == WARM_UP[-1] else "skipped"
         assert tasks["request_retrain"]["state"] == wants, month
-    tasks = loop.follow("train", loop.started("train", "2013-03"))
+    tasks = loop.follow("flights.train", loop.started("flights.train", "2013-03"))
     assert tasks["register"]["state"] == "success"
-    loop.follow("deploy", loop.started("deploy", "2013-03"))
+    loop.follow("flights.deploy", loop.started("flights.deploy", "2013-03"))
 
     (entry,) = loop.ledger()
     assert (entry.action, entry.to_version, entry.effective_from) == ("promote", 1, "2013-04")
@@ -58,31 +60,31 @@ def test_a_backfill_of_the_warm_up_makes_the_first_champion(loop: Loop) -> None:
 def test_the_same_backfill_again_leaves_the_same_digests_and_asks_for_nothing(loop: Loop) -> None:
     """Manifest, every stage's entry in dvc.lock, state: made anew, since workspaces and cache are gone."""
     before = [loop.landed(month) for month in AGAIN]
-    done = {dag: len(loop.airflow.runs(dag)) for dag in ("monitor", "train")}
+    done = {dag: len(loop.airflow.runs(dag)) for dag in ("flights.monitor", "flights.train")}
     for folder in ("runs", "cache"):
         shutil.rmtree(loop.home / folder)
-    loop.airflow.backfill("ingest", "2013-01-01", "2013-02-28")
+    loop.airflow.backfill("flights.ingest", "2013-01-01", "2013-02-28")
     for month in AGAIN:
-        loop.follow("score", loop.started("score", month, nth=2, seconds=900))
-        loop.follow("monitor", loop.started("monitor", month, nth=2))
+        loop.follow("flights.score", loop.started("flights.score", month, nth=2, seconds=900))
+        loop.follow("flights.monitor", loop.started("flights.monitor", month, nth=2))
     after = [loop.landed(month) for month in AGAIN]
     for old, new in zip(before, after, strict=True):
         assert (new.manifest, new.lock, new.state) == (old.manifest, old.lock, old.state)
-    assert len(loop.airflow.runs("monitor")) == done["monitor"] + len(AGAIN)
-    assert len(loop.airflow.runs("train")) == done["train"]
+    assert len(loop.airflow.runs("flights.monitor")) == done["flights.monitor"] + len(AGAIN)
+    assert len(loop.airflow.runs("flights.train")) == done["flights.train"]
 
 
 def test_a_month_that_goes_wrong_triggers_and_its_challenger_is_promoted(loop: Loop) -> None:
     loop.land("2013-04", later_afternoons)
-    loop.run("ingest", {"month": "2013-04"})
-    loop.follow("score", loop.started("score", "2013-04"))
-    tasks = loop.follow("monitor", loop.started("monitor", "2013-04"))
+    loop.run("flights.ingest", {"month": "2013-04"})
+    loop.follow("flights.score", loop.started("flights.score", "2013-04"))
+    tasks = loop.follow("flights.monitor", loop.started("flights.monitor", "2013-04"))
     assert tasks["request_retrain"]["state"] == "success"
     scored = loop.store.read_json("predictions/2013-04/scored.json")
     assert scored["champion"] == 1
-    tasks = loop.follow("train", loop.started("train", "2013-04"))
+    tasks = loop.follow("flights.train", loop.started("flights.train", "2013-04"))
     assert tasks["register"]["state"] == "success"
-    loop.follow("deploy", loop.started("deploy", "2013-04"))
+    loop.follow("flights.deploy", loop.started("flights.deploy", "2013-04"))
 
     assert [(e.to_version, e.effective_from) for e in loop.ledger()] == [(1, "2013-04"), (2, "2013-05")]
     assert loop.aliases() == {"champion": "2", "previous": "1"}
@@ -91,39 +93,39 @@ def test_a_month_that_goes_wrong_triggers_and_its_challenger_is_promoted(loop: L
 
 def test_a_worse_challenger_is_refused_and_the_champion_stays(loop: Loop) -> None:
     before = (loop.ledger(), loop.aliases(), loop.online()["model_version"])
-    tasks = loop.run("train", {"month": "2013-04", "overrides": {"train.xgboost.rounds": 3}})
+    tasks = loop.run("flights.train", {"month": "2013-04", "overrides": {"train.xgboost.rounds": 3}})
     assert tasks["register"]["state"] == "skipped"
-    run_id = loop.airflow.runs("train")[-1]["dag_run_id"]
-    assert "gate says" in loop.airflow.log("train", run_id, "register", 1)
+    run_id = loop.airflow.runs("flights.train")[-1]["dag_run_id"]
+    assert "gate says" in loop.airflow.log("flights.train", run_id, "register", 1)
     assert (loop.ledger(), loop.aliases(), loop.online()["model_version"]) == before
 
 
 def test_the_same_month_again_changes_no_digest_and_asks_for_nothing(loop: Loop) -> None:
     before = loop.landed("2013-04")
     predictions = {name: loop.store.read(name) for name in loop.store.names("predictions/2013-04")}
-    trainings = len(loop.airflow.runs("train"))
-    loop.run("ingest", {"month": "2013-04"})
-    loop.follow("score", loop.started("score", "2013-04", nth=2))
-    tasks = loop.follow("monitor", loop.started("monitor", "2013-04", nth=2))
+    trainings = len(loop.airflow.runs("flights.train"))
+    loop.run("flights.ingest", {"month": "2013-04"})
+    loop.follow("flights.score", loop.started("flights.score", "2013-04", nth=2))
+    tasks = loop.follow("flights.monitor", loop.started("flights.monitor", "2013-04", nth=2))
 
     after = loop.landed("2013-04")
     assert (after.features, after.manifest, after.state) == (before.features, before.manifest, before.state)
     assert {name: loop.store.read(name) for name in loop.store.names("predictions/2013-04")} == predictions
     assert tasks["request_retrain"]["state"] == "skipped"
-    assert len(loop.airflow.runs("train")) == trainings
+    assert len(loop.airflow.runs("flights.train")) == trainings
 
 
 def test_a_killed_training_is_tried_again_and_goes_on_from_its_checkpoint(loop: Loop) -> None:
     """SIGKILL to the process that trains, while Airflow runs; the rounds make the run one that no cache knows."""
     often = {"train.xgboost.rounds": 399, "train.xgboost.segment_rounds": 10, "train.checkpoint.steps": 10}
-    run_id = loop.airflow.trigger("train", {"month": "2013-04", "overrides": often})
+    run_id = loop.airflow.trigger("flights.train", {"month": "2013-04", "overrides": often})
     victim = wait_for_process("tasks/train.py")
     while victim.is_running() and not loop.store.names("checkpoints"):
         time.sleep(0.01)
     os.kill(victim.pid, signal.SIGKILL)
-    tasks = loop.follow("train", run_id)
+    tasks = loop.follow("flights.train", run_id)
     assert max(task["try_number"] for task in tasks.values()) == 2
-    assert "train: xgboost goes on after round " in loop.airflow.log("train", run_id, "train", 2)
+    assert "train: xgboost goes on after round " in loop.airflow.log("flights.train", run_id, "train", 2)
     assert not loop.store.names("checkpoints"), "they go when the model is written"
 
 
@@ -140,7 +142,7 @@ def wait_for_process(script: str, seconds: float = 600) -> psutil.Process:
 
 def test_a_rollback_is_one_dag_trigger(loop: Loop) -> None:
     version = loop.ledger()[-1].to_version
-    loop.run("deploy", {"version": 1, "reason": "the e2e test says so"})
+    loop.run("flights.deploy", {"version": 1, "reason": "the e2e test says so"})
     entry = loop.ledger()[-1]
     assert (entry.action, entry.from_version, entry.to_version) == ("rollback", version, 1)
     assert "the e2e test says so" in entry.why
@@ -152,7 +154,7 @@ def test_a_rollback_is_one_dag_trigger(loop: Loop) -> None:
 
 def test_of_a_prediction_everything_can_be_asked(loop: Loop) -> None:
     answer = httpx.post(
-        f"{environment().online_url}/predict",
+        f"{environment().online_url}/models/flights/predict",
         json={
             "carrier": "UA",
             "flight": 1545,
@@ -162,7 +164,7 @@ def test_of_a_prediction_everything_can_be_asked(loop: Loop) -> None:
         },
         timeout=30,
     ).json()["predictions"][0]
-    time.sleep(2)  # the log is written once a second
+    until(lambda: online_log.find(loop.store, answer["prediction_id"]), "the log is written")
     said = subprocess.run(
         ["python", "-m", "tasks.lineage", answer["prediction_id"]], capture_output=True, text=True, check=False
     )

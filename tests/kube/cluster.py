@@ -188,6 +188,21 @@ class Cluster:
         """SIGKILL to its process."""
         _signal(pod, signal.SIGKILL)
 
+    def restart_node(self, pod: Pod) -> None:
+        """As when its node, or the node's container runtime, starts again: the real end of the container is not known."""
+        pod.state["terminated"] = {"exitCode": 255, "reason": "Unknown"}
+        _signal(pod, signal.SIGKILL)
+
+    def start_late(self, pod: Pod, seconds: float, reason: str, message: str) -> None:
+        """Let the container wait with ``reason`` first, and start it after ``seconds``."""
+
+        async def start() -> None:
+            await asyncio.sleep(seconds)
+            await self._run(pod)
+
+        pod.state = {"waiting": {"reason": reason, "message": message}}
+        self.in_background(start())
+
     def vanish(self, pod: Pod) -> None:
         """As when its node is taken away and the garbage collector has passed: no trace is left."""
         _signal(pod, signal.SIGKILL)

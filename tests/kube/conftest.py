@@ -22,14 +22,15 @@ from airloop.pod_end import Patience
 from airloop.stage import stage
 
 from tasks.common.artefacts import Store
+from tasks.common.urls import url_of
 from tests.airflow_home import use
 from tests.kube.cluster import Cluster
-from tests.plugins.conftest import make_context
+from tests.plugins.conftest import FLIGHTS, make_context
 
 use()
 ROOT = Path(__file__).parents[2]
 MONTH = "2013-01"
-META = {"engine": "python", "cpu": 1, "memory": "1Gi", "spot": True, "timeout_minutes": 5}
+META = {"window": "lookback", "engine": "python", "cpu": 1, "memory": "1Gi", "spot": True, "timeout_minutes": 5}
 
 
 @dataclass
@@ -49,6 +50,12 @@ class Project:
         """Let all that waits go on."""
         (self.root / "go").touch()
 
+    def outputs(self) -> dict[str, str]:
+        """Path to md5 of what was recorded of the stage, in the run's dvc.lock."""
+        (name,) = [name for name in self.store.names("runs") if name.endswith("/dvc.lock")]
+        entry = yaml.safe_load(self.store.read(name))["stages"]["toy"]
+        return {out["path"]: out["md5"] for out in entry["outs"]}
+
     def usage(self) -> list[dict[str, Any]]:
         """What the pods used, in order."""
         return [self.store.read_json(name) for name in self.store.names("runs") if "/usage/" in name]
@@ -63,18 +70,20 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> Project:
     root = tmp_path / "checkout"
-    shutil.copytree(ROOT / "tasks", root / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("models", "tasks"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     toy = {"cmd": "python tasks/toy.py", "deps": ["tasks/toy.py"], "outs": ["toy.txt"], "meta": META}
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"toy": toy}}))
-    shutil.copy(ROOT / "params.yaml", root)
-    made = Project(root, Store((tmp_path / "store").as_uri()))
+    for name in ("params.yaml", "jobs.yaml"):
+        shutil.copy(ROOT / name, root)
+    made = Project(root, Store(url_of(tmp_path / "store")).part("flights"))
     environ = {
         "AIRLOOP_PLACE": "cluster",
         "AIRLOOP_IMAGE": "registry.example/airloop-{role}:1",
         "AIRLOOP_NAMESPACE": "ml",
         "AIRLOOP_CODE": str(root),
         "AIRLOOP_HOME": str(tmp_path / "home"),
-        "AIRLOOP_STORE": made.store.url,
+        "AIRLOOP_STORE": made.store.shared.url,
         "AIRLOOP_DVC_REMOTE": str(tmp_path / "remote"),
         "PYTHONPATH": str(root),
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": cluster.connection,
@@ -92,17 +101,31 @@ class Task:
     def __init__(self, *, deferrable: bool) -> None:
         self.deferrable = deferrable
         self.deferred = 0
+        self.state: str | None = "running"
+        """As Airflow's database has it; None when the run was deleted."""
         ti = SimpleNamespace(
-            dag_id="ingest",
+            dag_id="flights.ingest",
             task_id="toy",
             run_id="manual__1",
             map_index=-1,
             try_number=1,
             start_date=None,
             xcom_push=lambda **_: None,
+            get_task_states=self._states,
         )
-        self.context = {**make_context("ingest", partition_key=MONTH), "ti": ti}
+        self.context = {
+            **make_context("flights.ingest", partition_key=MONTH),
+            "ti": ti,
+            "task": SimpleNamespace(task_id="toy"),
+        }
         self.operator: Any = None
+
+    def _states(self, *, dag_id: str, task_ids: list[str], run_ids: list[str]) -> dict[str, dict[str, str]]:
+        """As Airflow's API server answers; ConnectionError while `state` is "no answer"."""
+        assert dag_id == "flights.ingest"
+        if self.state == "no answer":
+            raise ConnectionError("the API server is away")
+        return {run: dict.fromkeys(task_ids, self.state) for run in run_ids} if self.state else {}
 
     def run(self, patience: Patience | None = None) -> dict[str, Any]:
         """A try; returns its result or raises as it does. Deferred, it goes on as often as its trigger fires."""
@@ -120,13 +143,15 @@ class Task:
 
     def new(self, patience: Patience | None = None) -> Any:
         """The operator as a worker's process makes it."""
-        operator: Any = stage("toy", deferrable=self.deferrable, poll_interval=0.1, startup_check_interval_seconds=0.1)
+        operator: Any = stage(
+            FLIGHTS, "toy", deferrable=self.deferrable, poll_interval=0.1, startup_check_interval_seconds=0.1
+        )
         if patience is not None:
             operator.patience = patience
             operator.startup_timeout_seconds = 1
         operator.log_events_on_startup = False
         operator._get_ti_pod_labels = lambda *_, **__: {
-            "dag_id": "ingest",
+            "dag_id": "flights.ingest",
             "task_id": "toy",
             "run_id": "manual__1",
             "kubernetes_pod_operator": "True",

@@ -1,7 +1,7 @@
 """A small Kubernetes API server with one Deployment, server-side apply with owners of fields, and a controller to order.
 
 The controller makes one step each time the Deployment is read: no test has to wait, and each run is the same. Its Service
-answers /predict from pods that are ready, in turn.
+answers /models/flights/predict from pods that are ready, in turn.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{NAME}"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 MANIFEST = Path(__file__).parents[2] / "kubernetes/base/online.yaml"
 DEADLINE_STEPS = 8
-VERSION = "AIRLOOP_ONLINE_VERSION"
+VERSION = "AIRLOOP_ONLINE_VERSION__FLIGHTS"
 
 Field = tuple[Any, ...]
 
@@ -219,7 +219,7 @@ class Deployments:
             def _serve(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 path, _, query = self.path.partition("?")
-                if time.monotonic() < cluster.away_until and path != "/predict":
+                if time.monotonic() < cluster.away_until and path != "/models/flights/predict":
                     self.close_connection = True
                     return
                 with cluster._lock:
@@ -237,7 +237,7 @@ class Deployments:
         return Handler
 
     def _answer(self, method: str, path: str, query: str, kind: str, body: bytes) -> tuple[int, dict[str, Any]]:
-        if path == "/predict":
+        if path == "/models/flights/predict":
             return self._predict(json.loads(body)["flights"])
         if self.refuse is not None:
             return _problem(self.refuse, "Refused")

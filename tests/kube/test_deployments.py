@@ -13,9 +13,11 @@ import pytest
 
 from tasks import deploy
 from tasks.common import environment as environment_module
-from tasks.common import registry
+from tasks.common import online, registry
 from tasks.common.errors import AirloopError, ConfigError
 from tasks.common.online import REFUSED, deployment, rollout
+from tasks.common.online.deployment import Deployment
+from tasks.common.urls import url_of
 from tests.kube.deployments import DEPLOYMENT, NAME, NAMESPACE, VERSION, Deployments, Pod
 from tests.tasks.test_deploy import Place
 
@@ -35,7 +37,7 @@ def fake(tmp_path: Path) -> Iterator[Deployments]:
 def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry's database with no version in it, which takes seconds to make."""
     path = tmp_path_factory.mktemp("registry") / "registry.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").create_registered_model(registry.MODEL)
+    mlflow.MlflowClient(f"sqlite:///{path}").create_registered_model("flights")
     return path
 
 
@@ -43,7 +45,7 @@ def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(fake: Deployments, empty_registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     shutil.copy(empty_registry, tmp_path / "registry.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'registry.db'}")
-    monkeypatch.setenv("AIRLOOP_STORE", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("AIRLOOP_STORE", url_of(tmp_path / "store"))
     monkeypatch.setenv("AIRLOOP_ONLINE_URL", fake.url)
     monkeypatch.setenv("AIRLOOP_ONLINE_DEPLOYMENT", f"{NAMESPACE}/{NAME}")
     monkeypatch.setenv("KUBECONFIG", str(fake.kubeconfig))
@@ -58,7 +60,7 @@ def release(place: Place, version: int) -> None:
     """Register and promote ``version``, whose evaluation has what the cluster's Service answers."""
     month = f"2013-0{version + 1}"
     assert place.register(version / 10, month, smoke=ANSWERS[version]) == version
-    deploy.promote(month, "test", place.book)
+    deploy.promote(month, "test", place.book, place.store)
     deploy.deploy(place.book, place.store)
 
 
@@ -73,12 +75,12 @@ def versions(fake: Deployments) -> list[str | None]:
 def test_a_promotion_is_a_rollout_and_repeating_it_is_none(place: Place, fake: Deployments) -> None:
     release(place, 1)
     assert versions(fake) == ["1"] * 3
-    assert fake.owned("airloop-deploy") == {
-        "metadata.annotations.airloop.io/ledger-entry", ENV, f"{MARKS}/model-version", f"{MARKS}/model-digest"
+    assert fake.owned("airloop-deploy-flights") == {
+        "metadata.annotations.airloop.io/ledger-entry-of-flights", ENV, f"{MARKS}/version-of-flights", f"{MARKS}/digest-of-flights"
     }, "replicas and all else are others'"  # fmt: skip
     entry = place.book.latest()
     assert entry is not None and entry.evidence is not None
-    assert fake.template["metadata"]["annotations"]["airloop.io/model-digest"] == entry.evidence.model
+    assert fake.template["metadata"]["annotations"]["airloop.io/digest-of-flights"] == entry.evidence.model
 
     generation, pods = fake.generation, list(fake.pods)
     deploy.deploy(place.book, place.store)
@@ -113,7 +115,7 @@ def refuses(pod: Pod) -> None:
             image_is_not_there,
             r"stands at '1 of 3 replicas are new' \(airloop-online-.*: ImagePullBackOff \(Back-off pulling image",
         ),
-        (never_ready, "does not become ready; /readyz and its log say why"),
+        (never_ready, "does not become ready; its /readyz and its log say why"),
         (refuses, "ended: v2 is refused: the model answers 0.1 for flight 7"),
     ],
 )
@@ -127,7 +129,7 @@ def test_a_rollout_that_fails_is_undone(place: Place, fake: Deployments, fault, 
     assert history(place) == [("promote", 1), ("promote", 2), ("revert", 1)]
     assert fake.pods == first, "the pods of v1 were there all the time, and none was started for the way back"
     assert fake.least_ready == 3
-    assert str(registry.client().get_registered_model(registry.MODEL).aliases["champion"]) == "1"
+    assert str(registry.client().get_registered_model("flights").aliases["champion"]) == "1"
     last = place.book.latest()
     assert last is not None and "v2" in last.why
 
@@ -260,6 +262,22 @@ def test_settings_that_do_not_fit_are_named(
         release(place, 1)
 
 
+@pytest.mark.usefixtures("place")
+def test_each_model_may_have_a_deployment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRLOOP_MODEL", "card_payments")
+    monkeypatch.setenv("AIRLOOP_ONLINE_DEPLOYMENT", "ml/online-{model}")
+    monkeypatch.setenv("AIRLOOP_ONLINE_URL", "http://online-{model}:8000/")
+    environment_module.environment.cache_clear()
+    found = online.service()
+    assert isinstance(found, Deployment)
+    assert (found._namespace, found._name, found._model) == ("ml", "online-card-payments", "card_payments")
+    assert found.urls == ["http://online-card-payments:8000"]
+
+
 def test_the_deployment_is_asked_for_by_name_alone(place: Place, fake: Deployments) -> None:
     release(place, 1)
-    assert {path for _, path in fake.requests} == {DEPLOYMENT, f"/api/v1/namespaces/{NAMESPACE}/pods", "/predict"}
+    assert {path for _, path in fake.requests} == {
+        DEPLOYMENT,
+        f"/api/v1/namespaces/{NAMESPACE}/pods",
+        "/models/flights/predict",
+    }

@@ -13,7 +13,7 @@ from airloop.process import CommandError
 from tests.kube.cluster import Cluster
 from tests.kube.conftest import Project, Task
 from tests.kube.jobs import INDEX
-from tests.kube.test_pods import _die, _until_killed, meanwhile
+from tests.kube.test_pods import _die, _until_killed, meanwhile, stop
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -42,14 +42,14 @@ def test_rank_0_records_the_result_and_all_is_deleted(
 ) -> None:
     together.release()
     result = task.run()
-    assert list(result["outs"]) == ["toy.txt"]
+    assert result["stages"] == ["toy"] and list(together.outputs()) == ["toy.txt"]
     assert [pod.metadata["labels"][INDEX] for pod in cluster.created] == ["0", "1"]
     assert cluster.left() == []
     job = cluster.created[0].metadata["labels"]["batch.kubernetes.io/job-name"]
     assert f"rank 0 of 2, by {job}-0.{job}" in capsys.readouterr().out
     assert f"rank 1 of 2, by {job}-0.{job}" in "".join(cluster.created[1].log)
     (used,) = together.usage()
-    assert (used["pod"], used["outcome"]) == (job, "ended")
+    assert (used["pod"], used["outcome"]) == (job, "completed")
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -63,10 +63,10 @@ def test_when_one_is_lost_all_begin_again_and_it_is_no_error(
         together.release()
 
     losing = meanwhile(lose)
-    assert task.run()["outs"]
+    assert task.run()["stages"] == ["toy"]
     losing.join()
     assert [pod.metadata["labels"][EVICTIONS] for pod in cluster.created] == ["0", "0", "1", "1"]
-    assert sorted(use["outcome"] for use in together.usage()) == ["ended", "lost"]
+    assert sorted(use["outcome"] for use in together.usage()) == ["completed", "disrupted"]
     assert cluster.left() == []
 
 
@@ -77,16 +77,20 @@ def test_an_error_of_any_is_the_group_s_and_says_its_reason(cluster: Cluster, to
     assert len(cluster.created) == 2 and cluster.left() == []
 
 
-def test_killing_the_task_ends_them_all(cluster: Cluster, together: Project) -> None:
+def test_a_person_who_ends_the_task_ends_them_all(cluster: Cluster, together: Project) -> None:
     task = Task(deferrable=True)  # which a group never is
-    operator = task.new()
-    working = threading.Thread(target=_until_killed, args=(operator, task.context), daemon=True)
-    working.start()
-    pods = [cluster.wait_for("toy", nth=nth) for nth in (1, 2)]
-    operator.on_kill()
-    working.join(30)
-    assert not working.is_alive() and cluster.left() == []
-    assert all(pod.process is not None and pod.process.returncode not in {None, 0} for pod in pods)
+    working = stop(task, lambda: [cluster.wait_for("toy", nth=nth) for nth in (1, 2)], state="failed")
+    assert isinstance(working.error, CommandError) and cluster.left() == []
+    assert all(pod.process is not None and pod.process.returncode not in {None, 0} for pod in cluster.created)
+
+
+def test_a_drained_worker_leaves_its_group_and_the_next_try_finds_it(
+    cluster: Cluster, together: Project, task: Task
+) -> None:
+    stop(task, lambda: [cluster.wait_for("toy", nth=nth) for nth in (1, 2)])
+    together.release()
+    assert task.run()["stages"] == ["toy"]
+    assert len(cluster.created) == 2 and cluster.left() == []
 
 
 def test_a_restarted_worker_finds_its_group_again(cluster: Cluster, together: Project, task: Task) -> None:
@@ -98,6 +102,6 @@ def test_a_restarted_worker_finds_its_group_again(cluster: Cluster, together: Pr
     worker.join(20)
     releasing = threading.Timer(1, together.release)
     releasing.start()
-    assert task.run()["outs"]
+    assert task.run()["stages"] == ["toy"]
     releasing.join()
     assert len(cluster.created) == 2 and cluster.left() == []

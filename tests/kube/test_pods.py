@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import datetime as dt
 import hashlib
 import threading
 import time
@@ -10,10 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+import yaml
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 from airloop.pod_end import Patience
 from airloop.pod_spec import EVICTIONS
-from airloop.process import CommandError
+from airloop.process import CommandError, WaitError
 
 from tests.kube.cluster import Cluster, Pod
 from tests.kube.conftest import Project, Task
@@ -43,14 +46,15 @@ def test_a_pod_that_records_its_result_is_a_success_and_is_deleted(
 ) -> None:
     project.write("print('epoch 1 loss 0.5'); Path('toy.txt').write_text('made')")
     result = either.run()
-    assert result["outs"] == {"toy.txt": hashlib.md5(b"made", usedforsecurity=False).hexdigest()}
+    assert result["stages"] == ["toy"]
+    assert project.outputs() == {"toy.txt": hashlib.md5(b"made", usedforsecurity=False).hexdigest()}
     assert len(result["digest"]) == 64
     assert cluster.left() == [] and len(cluster.created) == 1
     assert "epoch 1 loss 0.5" in capsys.readouterr().out
     (used,) = project.usage()
     assert (used["stage"], used["outcome"], used["cpu"], used["memory_gib"], used["spot"]) == (
         "toy",
-        "ended",
+        "completed",
         1,
         1.0,
         True,
@@ -59,16 +63,21 @@ def test_a_pod_that_records_its_result_is_a_success_and_is_deleted(
 
 
 def test_a_known_result_starts_no_pod(cluster: Cluster, project: Project, task: Task) -> None:
-    first = task.run()
+    task.run()
+    made = project.outputs()
     second = Task(deferrable=False)
     second.context["dag_run"].run_id = "another"
-    assert second.run()["cached"] is True
+    assert second.run()["known"] is True
     assert len(cluster.created) == 1
-    lock = project.store.read(next(n for n in project.store.names("runs") if n.endswith("dvc.lock"))).decode()
-    assert first["outs"]["toy.txt"] in lock
+    locks = [yaml.safe_load(project.store.read(n)) for n in project.store.names("runs") if n.endswith("dvc.lock")]
+    assert [lock["stages"]["toy"]["outs"][0]["md5"] for lock in locks] == [made["toy.txt"]] * 2
 
 
-@pytest.mark.parametrize("fault", [Cluster.evict, Cluster.vanish], ids=["evicted", "vanished"])
+@pytest.mark.parametrize(
+    "fault",
+    [Cluster.evict, Cluster.vanish, Cluster.restart_node],
+    ids=["evicted", "vanished", "restarted"],
+)
 def test_a_lost_pod_is_followed_by_another_and_is_no_error(
     cluster: Cluster, project: Project, either: Task, fault: Callable[[Cluster, Pod], None]
 ) -> None:
@@ -80,11 +89,15 @@ def test_a_lost_pod_is_followed_by_another_and_is_no_error(
         project.release()
 
     losing = meanwhile(lose)
-    assert either.run()["outs"]
+    assert either.run()["stages"] == ["toy"]
     losing.join()
     assert [spot(pod) for pod in cluster.created] == [True, True, False], "on demand after two losses"
     assert [pod.metadata["labels"][EVICTIONS] for pod in cluster.created] == ["0", "1", "2"]
-    assert [use["outcome"] for use in sorted(project.usage(), key=lambda u: u["outcome"])] == ["ended", "lost", "lost"]
+    assert [use["outcome"] for use in sorted(project.usage(), key=lambda u: u["outcome"])] == [
+        "completed",
+        "disrupted",
+        "disrupted",
+    ]
     assert cluster.left() == []
 
 
@@ -101,7 +114,7 @@ def test_the_eviction_api_and_kubectl_delete_are_losses_too(cluster: Cluster, pr
         project.release()
 
     losing = meanwhile(lose)
-    assert either.run()["outs"]
+    assert either.run()["stages"] == ["toy"]
     losing.join()
     assert len(cluster.created) == 3 and cluster.left() == []
 
@@ -115,7 +128,7 @@ def test_a_pod_on_a_node_that_is_dead_is_given_up(cluster: Cluster, project: Pro
         project.release()
 
     losing = meanwhile(lose)
-    assert task.run(Patience(deletion=1))["outs"]
+    assert task.run(Patience(deletion=1))["stages"] == ["toy"]
     losing.join()
     assert len(cluster.created) == 2 and cluster.left() == []
 
@@ -157,28 +170,50 @@ def test_a_result_that_was_recorded_counts_even_if_the_pod_is_lost_then(
         cluster.vanish(cluster.created[0])
 
     losing = meanwhile(vanish_when_recorded)
-    assert either.run()["outs"]
+    assert either.run()["stages"] == ["toy"]
     losing.join()
     assert len(cluster.created) == 1
 
 
 def test_a_refusal_fails_at_once_with_its_reason(cluster: Cluster, project: Project, task: Task) -> None:
-    project.write(
-        """
-        sys.path.insert(0, os.environ["PYTHONPATH"])
-        print("error: month 2013-01 has no rows; land it again.", file=sys.stderr)
-        sys.exit(1)
-        """
-    )
-    with pytest.raises(AirflowFailException, match="month 2013-01 has no rows; land it again"):
+    project.write(ends("DataError('month 2013-01 has no rows; land it again.')"))
+    with pytest.raises(AirflowFailException, match=r"^month 2013-01 has no rows; land it again\.$"):
         task.run()
     assert len(cluster.created) == 1 and cluster.left() == []
 
 
 def test_a_skip_is_a_skip(project: Project, task: Task) -> None:
-    project.write("print('skipped: nothing new'); sys.exit(99)")
-    with pytest.raises(AirflowSkipException, match="nothing new"):
+    project.write(ends("Skip('nothing new')"))
+    with pytest.raises(AirflowSkipException, match=r"^nothing new$"):
         task.run()
+
+
+def test_what_it_waits_for_may_be_there_at_the_next_try(cluster: Cluster, project: Project, either: Task) -> None:
+    project.write(ends("Unavailable('the registry does not answer')"))
+    for _ in range(3):  # it is no error of the code, so no budget is spent on it
+        with pytest.raises(WaitError, match=r"^the registry does not answer$"):
+            either.run()
+    project.write("Path('toy.txt').write_text('made')")
+    either.context["dag_run"].run_id = "another"
+    assert either.run()["stages"] == ["toy"]
+    assert cluster.left() == []
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "print('error: 31% of the rows are bad', file=sys.stderr); sys.exit(1)",
+        "print('error: 31% of the rows are bad', file=sys.stderr); sys.exit(65)",
+        "print('error: 31% of the rows are bad', file=sys.stderr); sys.exit(99)",
+    ],
+)
+def test_what_a_stage_prints_is_no_result(cluster: Cluster, project: Project, task: Task, script: str) -> None:
+    project.write(script)
+    with pytest.raises(CommandError, match="31% of the rows are bad"):
+        task.run()
+    with pytest.raises(AirflowFailException, match=r"same error as before.*31% of the rows"):
+        task.run()
+    assert len(cluster.created) == 2 and cluster.left() == []
 
 
 def test_a_crash_is_tried_again_but_not_the_same_crash_twice(cluster: Cluster, project: Project, task: Task) -> None:
@@ -221,8 +256,33 @@ def test_an_image_that_cannot_be_pulled_is_a_loss_until_the_budget_is_spent(
             pod.state = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image: bad gateway"}}
 
     cluster.on_create = stuck
-    assert either.run(Patience(pull=0.5))["outs"]
+    assert either.run(Patience(pull=0.5))["stages"] == ["toy"]
     assert len(cluster.created) == 3 and cluster.left() == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("CreateContainerConfigError", "failed to sync secret cache: timed out waiting for the condition"),
+        ("CreateContainerError", "context deadline exceeded"),
+    ],
+)
+def test_a_node_that_is_slow_to_start_a_container_is_waited_for(
+    cluster: Cluster, project: Project, either: Task, reason: str, message: str
+) -> None:
+    cluster.on_create = lambda pod: cluster.start_late(pod, 3, reason, message)
+    assert either.run()["stages"] == ["toy"]
+    assert len(cluster.created) == 1 and cluster.left() == []
+
+
+def test_a_secret_that_does_not_come_fails_and_says_which(cluster: Cluster, project: Project, task: Task) -> None:
+    def missing(pod: Pod) -> None:
+        pod.state = {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "keys" not found'}}
+
+    cluster.on_create = missing
+    with pytest.raises(AirflowFailException, match='cannot start: CreateContainerConfigError: secret "keys" not found'):
+        task.run(Patience(mistake=1))
+    assert len(cluster.created) == 1 and cluster.left() == []
 
 
 def test_a_wrong_image_name_fails_at_once(cluster: Cluster, project: Project, task: Task) -> None:
@@ -245,7 +305,7 @@ def test_an_api_server_that_is_away_is_waited_for(cluster: Cluster, project: Pro
         project.release()
 
     leaving = meanwhile(away)
-    assert either.run()["outs"]
+    assert either.run()["stages"] == ["toy"]
     leaving.join()
     assert len(cluster.created) == 1 and cluster.left() == []
 
@@ -262,22 +322,88 @@ def test_a_restarted_worker_finds_its_pod_again(cluster: Cluster, project: Proje
     worker.join(20)
     releasing = threading.Timer(1, project.release)
     releasing.start()
-    assert either.run()["outs"]
+    assert either.run()["stages"] == ["toy"]
     releasing.join()
     assert len(cluster.created) == 1 and cluster.left() == []
 
 
-def test_killing_the_task_ends_its_pod(cluster: Cluster, project: Project) -> None:
+@pytest.mark.parametrize("state", ["running", "up_for_retry", "queued", "no answer"])
+def test_a_drained_worker_leaves_its_pod_and_the_next_try_finds_it(
+    cluster: Cluster, project: Project, task: Task, state: str
+) -> None:
+    """As a worker whose node is drained, or whose heartbeats were late: SIGTERM says nothing of who wants the pod."""
     project.write(HELD)
-    task = Task(deferrable=False)
-    operator = task.new()
-    working = threading.Thread(target=_until_killed, args=(operator, task.context), daemon=True)
-    working.start()
-    pod = cluster.wait_for("toy")
-    operator.on_kill()
-    working.join(30)
-    assert not working.is_alive() and cluster.left() == []
+    stopped = stop(task, lambda: cluster.wait_for("toy"), state=state)
+    assert isinstance(stopped.error, CommandError), "Airflow tries again"
+    (pod,) = cluster.created
+    assert pod.phase == "Running"
+    task.state = "running"
+    project.release()
+    assert task.run()["stages"] == ["toy"]
+    assert cluster.created == [pod] and cluster.left() == []
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "restarting", "skipped", None])
+def test_a_person_who_ends_clears_or_deletes_the_task_ends_its_pod(
+    cluster: Cluster, project: Project, task: Task, state: str | None
+) -> None:
+    project.write(HELD)
+    stopped = stop(task, lambda: cluster.wait_for("toy"), state=state)
+    assert isinstance(stopped.error, CommandError) and cluster.left() == []
+    (pod,) = cluster.created
     assert pod.process is not None and pod.process.returncode not in {None, 0}
+
+
+def test_killing_a_deferred_task_ends_its_pod(cluster: Cluster, project: Project) -> None:
+    """Airflow's triggerer calls on_kill of the trigger when a person ends a deferred task, and not when it stops itself."""
+    project.write(HELD)
+    task = Task(deferrable=True)
+    task.context["ti"].start_date = dt.datetime.now(dt.UTC)
+    with pytest.raises(TaskDeferred) as deferred:
+        task.new().execute(task.context)
+    pod = cluster.wait_for("toy")
+    asyncio.run(deferred.value.trigger.on_kill())
+    assert cluster.left() == []
+    assert pod.process is not None and pod.process.returncode not in {None, 0}
+
+
+class Stopped(threading.Thread):
+    """A try in a thread; ``error`` is what it raised."""
+
+    def __init__(self, operator: Any, context: dict[str, Any]) -> None:
+        super().__init__(daemon=True)
+        self.error: BaseException | None = None
+        self._operator, self._context = operator, context
+
+    def run(self) -> None:
+        """Do the try."""
+        try:
+            self._operator.execute(self._context)
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            self.error = error
+
+
+def stop(task: Task, ready: Callable[[], object], *, state: str | None = "running") -> Stopped:
+    """Run a try of ``task`` until ``ready`` returns, then signal it as Airflow does, which has the task in ``state``."""
+    operator = task.new()
+    working = Stopped(operator, task.context)
+    working.start()
+    ready()
+    task.state = state
+    operator.on_kill()
+    working.join(60)
+    assert not working.is_alive()
+    return working
+
+
+def ends(error: str) -> str:
+    """A stage that ends with ``error`` of tasks.common.errors, as every stage does."""
+    return f"""
+        from tasks.common.errors import DataError, Skip, Unavailable, run_main
+        def main():
+            raise {error}
+        run_main(main)
+    """
 
 
 class _Killed(BaseException):

@@ -8,8 +8,9 @@ from typing import Any
 
 import kubernetes_validate
 
-from tests.kubernetes.airflow_values import FOLDER, pod_template
+from tests.kubernetes.airflow_values import FOLDER, pod_template, values_of
 from tests.kubernetes.environment import Environment
+from tests.kubernetes.kustomize import ROOT, render
 from tests.kubernetes.restricted import problems
 
 REPOSITORY = FOLDER.parents[1]
@@ -132,3 +133,18 @@ def test_the_chart_s_version_is_said_once() -> None:
     """In the page, the values and the pipeline that checks them."""
     places = [REPOSITORY / "docs/kubernetes.md", FOLDER / "values-base.yaml", REPOSITORY / ".github/workflows/ci.yml"]
     assert len({version for place in places for version in re.findall(r"--version (\S+)", place.read_text())}) == 1
+
+
+def test_the_docs_count_the_connections_to_postgresql() -> None:
+    values = values_of("prod")
+    database, replicas = values["config"]["database"], {part: values[part].get("replicas", 1) for part in PARTS}
+    processes = sum(replicas.values()) + replicas["apiServer"] * (int(values["config"]["api"]["workers"]) - 1)
+    each = int(database["sql_alchemy_pool_size"]) + int(database["sql_alchemy_max_overflow"])
+    (mlflow,) = Environment("prod", render(ROOT / "overlays/prod")).workloads["airloop-mlflow"]["spec"]["containers"]
+    workers = next(int(word.partition("=")[2]) for word in mlflow["command"] if word.startswith("--workers="))
+    sqlalchemy = 5 + 10  # pool_size and max_overflow by default
+    page = " ".join((REPOSITORY / "docs/kubernetes.md").read_text().split())
+    assert (
+        f"Airflow has {processes} processes with at most {each} connections each and MLflow {workers} with at most "
+        f"{sqlalchemy}: {processes * each + workers * sqlalchemy} at most"
+    ) in page

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.kubernetes.environment import Environment, cluster_objects, role_rules
 from tests.kubernetes.network import selects
 from tests.kubernetes.restricted import containers
@@ -105,9 +107,9 @@ def test_scaling_is_the_autoscaler_s_alone(environment: Environment) -> None:
 
 
 def test_scaling_asks_for_metrics_that_exist(environment: Environment) -> None:
-    from serving.metrics import Metrics
+    from serving.metrics import Families
 
-    published = {family.name for family in Metrics().registry.collect()}
+    published = {family.name for family in Families().registry.collect()}
     metrics = environment.all("HorizontalPodAutoscaler")["airloop-online"]["spec"]["metrics"]
     named = {metric["pods"]["metric"]["name"] for metric in metrics if metric["type"] == "Pods"}
     assert {metric["type"] for metric in metrics} - {"Pods"} == {"Resource"}
@@ -123,6 +125,7 @@ def test_the_adapter_serves_that_metric() -> None:
     (rule,) = yaml.safe_load((ROOT / "monitoring/prometheus-adapter.yaml").read_text())["rules"]["custom"]
     assert rule["name"]["as"] == "airloop_online_in_flight"
     assert rule["seriesQuery"].startswith("airloop_online_in_flight{")
+    assert rule["metricsQuery"].startswith("sum by (<<.GroupBy>>) ("), "a pod has a series for each model"
 
 
 def test_serving_comes_first_and_spot_training_last() -> None:
@@ -147,3 +150,32 @@ def labels(environment: Environment, name: str) -> dict[str, str]:
 
 def first(environment: Environment, name: str) -> dict[str, Any]:
     return next(containers(environment.workloads[name]["spec"]))
+
+
+def test_an_idle_connection_is_closed_by_the_ingress_and_not_under_it(environment: Environment) -> None:
+    """nginx keeps one for 60 s, Envoy and the clouds' balancers for up to 60 s by default."""
+    (container,) = environment.workloads["airloop-online"]["spec"]["containers"]
+    options = dict(word.removeprefix("--").split("=") for word in container["command"] if "=" in word)
+    assert int(options["timeout-keep-alive"]) > 60
+    assert options["host"] == "", "0.0.0.0 has no IPv6, :: has no IPv4"
+
+
+@pytest.mark.parametrize(
+    ("host", "answered"),
+    [
+        ("airloop-mlflow:5000", True),
+        ("airloop-mlflow.airloop.svc:5000", True),
+        ("airloop-mlflow.airloop-dev.svc.cluster.local:5000", True),
+        ("127.0.0.1:5001", True),
+        ("localhost:15000", True),
+        ("airloop-mlflow.evil.example:5000", False),
+        ("localhost.evil.example:5000", False),
+        ("evil.example:5000", False),
+    ],
+)
+def test_mlflow_answers_by_its_own_names_only(environment: Environment, host: str, *, answered: bool) -> None:
+    from mlflow.server.security_utils import is_allowed_host_header
+
+    (container,) = environment.workloads["airloop-mlflow"]["spec"]["containers"]
+    (option,) = [word for word in container["command"] if word.startswith("--allowed-hosts=")]
+    assert is_allowed_host_header(option.partition("=")[2].split(","), host) is answered

@@ -15,7 +15,10 @@ PROMETHEUS = Pod({}, {"kubernetes.io/metadata.name": "monitoring"})
 INGRESS = Pod({}, {"airloop.io/ingress": "true"})
 CUSTOMER = Pod({}, {"airloop.io/online-client": "true"})
 STRANGER = Pod({"tier": "airflow", "component": "worker"}, {"kubernetes.io/metadata.name": "default"})
+OPENSHIFT_DNS = Pod({}, {"kubernetes.io/metadata.name": "openshift-dns"})
 INTERNET = Outside("203.0.113.7")
+INTERNET6 = Outside("2001:db8::7")
+METADATA6 = [Outside("fd00:ec2::254"), Outside("fd20:ce::254"), Outside("fe80::1")]
 METADATA = Outside("169.254.169.254")
 
 
@@ -30,6 +33,10 @@ def app(name: str) -> Pod:
 WORKER, API = part("worker"), part("api-server")
 NEEDED = [
     *((pod, INTERNET, 443) for pod in (STAGE, EXECUTOR, WORKER, API, part("triggerer"), app("online"), app("mlflow"))),
+    *((pod, INTERNET6, 443) for pod in (STAGE, WORKER, app("online"))),
+    (WORKER, INTERNET6, 6443),
+    (part("scheduler"), INTERNET6, 5432),
+    (WORKER, INTERNET, 8443),
     (STAGE, app("mlflow"), 5000),
     (TOGETHER, app("mlflow"), 5000),
     (TOGETHER, TOGETHER, 29500),
@@ -52,8 +59,11 @@ NEEDED = [
     (Pod({"airloop.io/online-client": "true"}), app("online"), 8000),
     (PROMETHEUS, app("online"), 8000),
     (PROMETHEUS, part("statsd"), 9102),
+    (PROMETHEUS, API, 8080),
 ]  # fmt: skip
 REFUSED = [
+    *((STAGE, address, port) for address in METADATA6 for port in (80, 443)),
+    (STAGE, INTERNET, 8443),
     *((pod, METADATA, port) for pod in (STAGE, WORKER, app("online")) for port in (80, 443)),
     (STAGE, app("online"), 8000),
     (STAGE, API, 8080),
@@ -72,7 +82,7 @@ REFUSED = [
     (STRANGER, API, 8080),
     (STRANGER, STAGE, 8080),
     (INGRESS, app("mlflow"), 5000),
-    (PROMETHEUS, API, 8080),
+    (PROMETHEUS, app("mlflow"), 5000),
     (Pod({}), app("mlflow"), 5000),
 ]
 
@@ -92,6 +102,8 @@ def test_names_are_looked_up_by_all(environment: Environment) -> None:
         pod = Pod(template["metadata"]["labels"])
         assert environment.network.allows(pod, DNS, 53, "UDP") and environment.network.allows(pod, DNS, 53)
         assert not environment.network.allows(pod, DNS, 443)
+        assert environment.network.allows(pod, OPENSHIFT_DNS, 5353, "UDP")
+        assert not environment.network.allows(pod, OPENSHIFT_DNS, 443)
 
 
 def test_dev_reaches_its_own_store_and_database(environment: Environment) -> None:

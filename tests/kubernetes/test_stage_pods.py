@@ -7,6 +7,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from airloop.settings import LinkSettings, PlaceSettings, PodSettings, load
 from kubernetes.utils.quantity import parse_quantity
 
 from tests.kubernetes.environment import Environment, cluster_objects, role_rules
@@ -20,7 +21,7 @@ STAGES = sorted(yaml.safe_load((ROOT.parent / "dvc.yaml").read_text())["stages"]
 @pytest.fixture
 def pods(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """One pod a stage, as Airflow sends it: made with the settings that this environment gives to Airflow."""
-    from tests.plugins.conftest import make_context
+    from tests.plugins.conftest import FLIGHTS, make_context
 
     for name, value in environment.settings.items():
         monkeypatch.setenv(name, value)
@@ -31,9 +32,9 @@ def pods(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     made = {}
     for name in STAGES:
         monkeypatch.setenv(f"AIRLOOP_PLACE_{name.upper()}", "pod")  # Spark's too
-        task = stage(name)
+        task = stage(FLIGHTS, name)
         # The labels that identify a task's pod come from its task instance, which is Airflow's part.
-        monkeypatch.setattr(type(task), "_get_ti_pod_labels", lambda *_, **__: {"dag_id": "train"})
+        monkeypatch.setattr(type(task), "_get_ti_pod_labels", lambda *_, **__: {"dag_id": "flights.train"})
         made[name] = ApiClient().sanitize_for_serialization(task.build_pod_request_obj(make_context(), dry_run=True))
     return made
 
@@ -71,7 +72,9 @@ def test_the_environment_takes_them(environment: Environment, pods: dict[str, di
 
 def test_every_setting_is_one_that_the_code_reads(environment: Environment) -> None:
     code = "".join(
-        file.read_text() for folder in ("plugins", "tasks", "serving") for file in (ROOT.parent / folder).rglob("*.py")
+        file.read_text()
+        for folder in ("models", "plugins", "tasks", "serving")
+        for file in (ROOT.parent / folder).rglob("*.py")
     )
     unread = {name for name in environment.settings if name.startswith("AIRLOOP_") and not _read(name, code)}
     assert unread == set()
@@ -85,7 +88,7 @@ def _read(name: str, code: str) -> bool:
 def test_a_group_is_as_kubernetes_defines_it_and_may_talk_among_itself(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.plugins.conftest import make_context
+    from tests.plugins.conftest import FLIGHTS, make_context
 
     for name, value in environment.settings.items():
         monkeypatch.setenv(name, value)
@@ -94,8 +97,8 @@ def test_a_group_is_as_kubernetes_defines_it_and_may_talk_among_itself(
     from airloop.stage import stage
     from kubernetes.client import ApiClient
 
-    task = stage("train")
-    monkeypatch.setattr(type(task), "_get_ti_pod_labels", lambda *_, **__: {"dag_id": "train"})
+    task = stage(FLIGHTS, "train")
+    monkeypatch.setattr(type(task), "_get_ti_pod_labels", lambda *_, **__: {"dag_id": "flights.train"})
     made = job_of(task.build_pod_request_obj(make_context(), dry_run=True), 4)
     made.metadata.uid = "1a2b3c4d"
     job, service = (ApiClient().sanitize_for_serialization(each) for each in (made, service_of(made)))
@@ -105,3 +108,9 @@ def test_a_group_is_as_kubernetes_defines_it_and_may_talk_among_itself(
     assert problems(template["spec"]) == []
     pod = Pod(template["metadata"]["labels"])
     assert environment.network.allows(pod, pod, 29500)
+
+
+def test_the_environment_s_settings_are_ones_that_the_code_takes(environment: Environment) -> None:
+    for group in (PlaceSettings, PodSettings, LinkSettings):
+        load(group, environment.settings)
+    assert load(PlaceSettings, environment.settings).place == "cluster"

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from local import checks, paths, processes, stack
+from local import checks, delete, paths, processes
 from local.env import environment
 from local.errors import LocalError
 from local.services import Service
+from tasks.common.urls import url_of
 
 
 @pytest.fixture
@@ -71,22 +72,25 @@ def test_a_folder_of_somebody_elses_is_no_home(tmp_path):
         checks.check_home(tmp_path)
 
 
-def test_down_deletes_nothing_in_a_folder_of_somebody_elses(tmp_path, monkeypatch):
+def test_delete_deletes_nothing_in_a_folder_of_somebody_elses(tmp_path, monkeypatch):
     """Not even what bears a name of ours: only asking for the environment would have made that."""
     for name in ("thesis.tex", *checks.UNCLAIMED):
         (tmp_path / name).touch()
     monkeypatch.setenv("AIRLOOP_HOME", str(tmp_path))
-    stack.down()
+    with pytest.raises(LocalError, match="holds files that Airloop did not make"):
+        delete.delete(sure=True)
+    delete.empty(tmp_path)
     assert {entry.name for entry in tmp_path.iterdir()} == {"thesis.tex", *checks.UNCLAIMED}
 
 
-def test_down_deletes_what_asking_for_the_environment_made_but_no_download(tmp_path, monkeypatch):
+def test_delete_deletes_what_asking_for_the_environment_made_but_no_download_and_no_demo(tmp_path, monkeypatch):
     home = tmp_path / "home"
-    (home / "jdk").mkdir(parents=True)
+    for name in ("jdk", "demo"):
+        (home / name).mkdir(parents=True)
     monkeypatch.setenv("AIRLOOP_HOME", str(home))
     environment()
-    stack.down()
-    assert [entry.name for entry in home.iterdir()] == ["jdk"]
+    delete.delete(sure=True)
+    assert {entry.name for entry in home.iterdir()} == {"jdk", "demo"}
 
 
 @pytest.mark.parametrize("name", ["jdk", *checks.UNCLAIMED, checks.MARKER])
@@ -118,3 +122,17 @@ def fake_java(home: Path, version: str, modules: str) -> None:
     settings = f"    java.home = {home}\\n    java.specification.version = {version}\\n"
     binary.write_text(f"#!/bin/sh\ncase $1 in --list-modules) echo {modules};; *) printf '{settings}' >&2;; esac\n")
     binary.chmod(0o755)
+
+
+@pytest.mark.parametrize("name", ["a,b", "a{b}", "a$PATH"])
+def test_a_home_whose_name_cannot_be_is_one_sentence(tmp_path, name):
+    with pytest.raises(LocalError, match="AIRLOOP_HOME"):
+        checks.check_home(tmp_path / name)
+
+
+def test_a_store_of_one_model_is_refused_with_the_way_out(tmp_path):
+    (tmp_path / "store/ledger").mkdir(parents=True)
+    checks.check_store(url_of(tmp_path / "store"))
+    (tmp_path / "store/ledger/000001.json").write_text("{}")
+    with pytest.raises(LocalError, match="as older versions kept it"):
+        checks.check_store(url_of(tmp_path / "store"))

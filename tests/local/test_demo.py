@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,12 +12,21 @@ from local import demo, demo_report, stack
 from tasks.common import landed
 
 
+@pytest.fixture(autouse=True)
+def environ() -> Iterator[None]:
+    """What the demo sets in its process goes with the test."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.mark.parametrize("through", ["nonsense", "2013-02", "2014-01", "2013-4", ""])
 def test_a_month_that_the_example_cannot_show_is_refused(
     through: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
 ) -> None:
     monkeypatch.setenv("AIRLOOP_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(demo, "environment", dict)
+    monkeypatch.setattr(demo, "take_on", dict)
     monkeypatch.setattr(stack, "down", lambda: pytest.fail("the demo that runs was stopped"))
     monkeypatch.setattr(sys, "argv", ["demo", "--through", through])
     assert demo.main() == 1
@@ -30,7 +41,7 @@ def test_what_airflow_says_of_a_failure_is_printed_as_it_is(
     def refused() -> None:
         raise demo.LocalError("its log ends with: [/opt/tasks] no such [bold]column[/]")
 
-    monkeypatch.setattr(demo, "environment", dict)
+    monkeypatch.setattr(demo, "take_on", dict)
     monkeypatch.setattr(stack, "down", refused)
     monkeypatch.setattr(sys, "argv", ["demo"])
     assert demo.main() == 1

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from local import env, keys, paths
+from local import env, keys, paths, postgres
 from local.errors import LocalError
+from local.place import mlflow_path
+from tasks.common.urls import path_of
 
 NAMES = {
     "AIRLOOP_HOME", "AIRLOOP_STORE", "AIRLOOP_LANDING", "AIRLOOP_DVC_REMOTE", "AIRLOOP_DVC_CACHE", "AIRLOOP_ONLINE_URL",
     "AIRLOOP_PLACE", "AIRLOOP_CODE", "AIRLOOP_APPRISE_URL", "AIRLOOP_AIRFLOW_PORT", "AIRLOOP_MLFLOW_PORT", "AIRLOOP_ONLINE_PORT",
+    "AIRLOOP_DEMO", "AIRLOOP_ADMIN_TOKEN", "AIRLOOP_STUDIES", "AIRLOOP_MODEL",
 }  # fmt: skip
 
 
@@ -28,13 +31,24 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
+def test_what_runs_here_works_for_the_default_model_whatever_run_yaml_is_about(home, monkeypatch):
+    code = home.parent / "checkout"
+    code.mkdir()
+    (code / "params.yaml").write_text("default_model: first\n")
+    (code / "run.yaml").write_text("model: second\n")
+    monkeypatch.chdir(code)
+    assert env.environment()["AIRLOOP_MODEL"] == "first"
+    monkeypatch.setenv("AIRLOOP_MODEL", "third")
+    assert env.environment()["AIRLOOP_MODEL"] == "third"
+
+
 def test_it_names_every_place_and_no_other(home):
     assert {name for name in env.environment() if name.startswith("AIRLOOP_")} == NAMES
 
 
 def test_the_example_file_names_every_variable():
     example = (paths.ROOT / ".env.example").read_text()
-    assert [name for name in NAMES - {"AIRLOOP_CODE"} if f"#{name}=" not in example] == []
+    assert [name for name in NAMES - {"AIRLOOP_CODE", "AIRLOOP_DEMO"} if f"#{name}=" not in example] == []
 
 
 def test_all_state_lies_in_the_home(home):
@@ -43,7 +57,7 @@ def test_all_state_lies_in_the_home(home):
     inside = [made[f"AIRLOOP_{name}"] for name in state] + [
         made["AIRFLOW_HOME"], made["DVC_SITE_CACHE_DIR"], made["SPARK_LOCAL_DIRS"], made["AIRFLOW__LOGGING__BASE_LOG_FOLDER"],
     ]  # fmt: skip
-    assert [value for value in inside if not value.removeprefix("file://").startswith(str(home))] == []
+    assert [value for value in inside if not str(path_of(value)).startswith(str(home))] == []
 
 
 def test_what_the_shell_says_of_places_wins(home, monkeypatch):
@@ -51,7 +65,7 @@ def test_what_the_shell_says_of_places_wins(home, monkeypatch):
     monkeypatch.setenv("AIRLOOP_MLFLOW_PORT", "5055")
     made = env.environment()
     assert made["AIRLOOP_STORE"] == "s3://bucket/store"
-    assert made["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:5055"
+    assert made["MLFLOW_TRACKING_URI"] == f"http://127.0.0.1:5055{mlflow_path(home)}"
 
 
 def test_the_file_is_read_and_the_shell_wins_over_it(home, monkeypatch, tmp_path):
@@ -72,7 +86,7 @@ def test_a_shell_set_up_for_other_work_does_not_leak_in(home, monkeypatch):
     made = env.environment()
     assert made["AIRFLOW_HOME"].startswith(str(home))
     assert made["MLFLOW_TRACKING_URI"].startswith("http://127.0.0.1:")
-    assert made["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == f"sqlite:///{home}/airflow/airflow.db?timeout=60"
+    assert made["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == postgres.url(home, "airflow")
 
 
 @pytest.mark.parametrize("port", ["web", "0", "70000"])

@@ -1,14 +1,18 @@
 """Processes are found by their mark, and only those are ended."""
 
+import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from local import processes, supervise
+from local import paths, processes, runtime, supervise
 from local.services import Service
+from tests.names import NAMES
 
 HOME = Path("/some/home of a test")
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
@@ -59,14 +63,39 @@ def test_ending_what_has_gone_is_no_error(sleeper):
     processes.end([process])
 
 
-def test_a_long_home_gets_a_short_private_socket(tmp_path):
-    long = tmp_path / ("deep" * 40)
-    assert len(str(supervise.socket_path(long))) <= supervise.MAX_SOCKET
-    assert supervise.socket_path(long) != supervise.socket_path(long / "other")
-    assert supervise.socket_path(Path("/short")) == Path("/short/run/supervisor.sock")
+def wait_until(true) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
-def test_a_percent_sign_in_a_path_survives_supervisords_substitution():
-    text = supervise.configuration(Path("/a%b"), [Service("one", "One", ("/bin/x y", "50%"), "http://127.0.0.1/")])
-    assert 'command="/bin/x y" "50%%"' in text
-    assert "/a%%b/logs" in text
+def test_what_a_marked_process_started_is_ours_though_it_hides_its_mark(sleeper):
+    """PostgreSQL's processes do."""
+    code = (
+        "import subprocess, sys, time; "
+        "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], env={}).pid, flush=True); time.sleep(60)"
+    )
+    above = sleeper(code, **{processes.MARK: str(HOME)})
+    found = processes.ours(HOME)
+    assert found[0].pid == above.pid and len(found) == 2
+    processes.end(found)
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_supervisord_runs_in_a_folder_of_any_name(tmp_path, name):
+    home = tmp_path / name
+    home.mkdir()
+    program = "import sys, time; print(sys.argv[1:], flush=True); time.sleep(60)"
+    words = (str(home / "x;y"), "50%", "a ;b", " #1", "")
+    one = Service("one", "One", (sys.executable, "-c", program, *words), "http://127.0.0.1/", first=True)
+    supervise.start(home, supervise.configuration(home, [one]), [one], dict(os.environ))
+    try:
+        log = home / "logs/one.log"
+        wait_until(lambda: log.exists() and log.read_text() == f"{list(words)}\n")
+        assert Path(psutil.Process(supervise.states(home)["one"]["pid"]).cwd()) == paths.ROOT
+    finally:
+        supervise.shut_down(home)
+        if (sockets := runtime.folder(home)) != home / "run":
+            shutil.rmtree(sockets)
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -8,8 +8,8 @@ import pytest
 
 from local import bootstrap, paths, pytorch
 
-BARE = {"PIP_CONFIG_FILE": os.devnull}
-"""An environment in which pip has no settings of this machine."""
+BARE = {"PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1"}
+"""An environment in which pip and uv have no settings of this machine."""
 
 
 class Recorder:
@@ -35,16 +35,16 @@ def stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_folder_of_wheels_is_asked_first_for_just_this_build(stamp: Path) -> None:
-    run = Recorder()
-    assert pytorch.install(run, Path("python"), "digest", BARE | {"PIP_FIND_LINKS": "/wheels"})
-    assert run.commands[1:] == ["--no-index --find-links /wheels torch==2.13.0+cpu"]
+    run, wheels = Recorder(), stamp.parent
+    assert pytorch.install(run, Path("python"), "digest", BARE | {"PIP_FIND_LINKS": str(wheels)})
+    assert run.commands[1:] == [f"--no-index --find-links {wheels} torch==2.13.0+cpu"]
     assert "--require-hashes" in run.commands[0]
 
 
 def test_where_it_holds_none_the_builds_own_index_is_asked(stamp: Path) -> None:
-    run = Recorder("--no-index")
-    assert pytorch.install(run, Path("python"), "digest", BARE | {"UV_FIND_LINKS": "/a,/b"})
-    assert run.commands[-1] == "--find-links /a --find-links /b --torch-backend cpu torch==2.13.0"
+    run, (one, other) = Recorder("--no-index"), (stamp.parent, stamp.parent / "lib")
+    assert pytorch.install(run, Path("python"), "digest", BARE | {"UV_FIND_LINKS": f"{one},{other}"})
+    assert run.commands[-1] == f"--find-links {one} --find-links {other} --torch-backend cpu torch==2.13.0"
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,6 @@ def test_a_later_setup_keeps_the_build_and_renews_what_a_sync_took_away(stamp: P
     assert not pytorch.is_current("digest", BARE | {"TORCH": "cpu"})
     next(stamp.parent.rglob("version.py")).unlink()
     assert not pytorch.is_current("digest", BARE)
-
-
-def test_pips_settings_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = tmp_path / "pip.conf"
-    settings.write_text("[global]\nfind-links = /one\n  /two\n")
-    environ = {**os.environ, "PIP_CONFIG_FILE": str(settings), "PIP_FIND_LINKS": "/three"}
-    assert set(pytorch.find_links(environ)) == {"/one", "/two", "/three"}
 
 
 def test_this_environment_has_the_version_that_is_asked_for() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from local.trickle import Trickle
 from tasks.common.artefacts import Store
+from tasks.common.urls import url_of
 from tests.serving.world import World
 
 ANSWER = b'{"predictions": [{"prediction_id": "online.1", "degraded": true}]}'
@@ -45,7 +46,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store((tmp_path / "store").as_uri())
+    return Store(url_of(tmp_path / "store")).part("flights")
 
 
 def wait_for(enough: Callable[[], bool]) -> None:

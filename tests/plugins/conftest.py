@@ -15,6 +15,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import starlette.testclient  # noqa: F401 - warns, once, of a successor of httpx that is not released for what we use
 
+from airloop.model import find  # noqa: E402 - after `use`
+
+FLIGHTS = find("flights")
+
 
 class Events:
     """One asset's outlet events, as a task sees them."""
@@ -35,7 +39,11 @@ class OutletEvents(dict[Any, Events]):
 
 
 def make_context(
-    dag_id: str = "train", *, partition_key: str | None = "2013-04", params: dict[str, Any] | None = None, **run: Any
+    dag_id: str = "flights.train",
+    *,
+    partition_key: str | None = "2013-04",
+    params: dict[str, Any] | None = None,
+    **run: Any,
 ) -> dict[str, Any]:
     """A task's context, as far as plugins/ reads it."""
     defaults = {

@@ -24,26 +24,24 @@ def test_an_interval_without_length_names_no_month(context) -> None:
 
 
 def test_a_run_about_no_month_says_how_to_name_one(context) -> None:
-    with pytest.raises(ValueError, match=r"airflow dags trigger ingest -c '\{\"month\": \"2013-04\"\}'"):
-        require_month(context("ingest", partition_key=None))
+    with pytest.raises(ValueError, match=r"airflow dags trigger flights.ingest -c '\{\"month\": \"2013-04\"\}'"):
+        require_month(context("flights.ingest", partition_key=None))
 
 
 def test_run_keys_have_no_colon_and_differ_between_runs_only(context) -> None:
     one, again = run_key(context()), run_key(context())
     assert one == again
     assert one != run_key(context(run_id="manual__2026-11-22T03:50:08+00:00"))
-    assert one.startswith("train-2013-04-") and len(one) == len("train-2013-04-") + 8
+    assert one.startswith("flights-train-2013-04-") and len(one) == len("flights-train-2013-04-") + 8
     assert ":" not in one and "/" not in one
-    assert run_key(context("deploy", partition_key=None)).startswith("deploy-by-hand-")
+    assert run_key(context("flights.deploy", partition_key=None)).startswith("flights-deploy-by-hand-")
 
 
 def test_the_ledger_learns_who_asked(context) -> None:
-    assert who(context(run_id="manual__x", triggering_user_name="ada")) == "airflow: train manual__x by ada"
-    assert who(context(run_id="manual__x")) == "airflow: train manual__x"
+    assert who(context(run_id="manual__x", triggering_user_name="ada")) == "airflow: flights.train manual__x by ada"
+    assert who(context(run_id="manual__x")) == "airflow: flights.train manual__x"
 
 
-def test_processes_and_pods_learn_what_the_run_is_about(context) -> None:
-    told = variables(context(params={"reason": "new data"}))
-    assert told["AIRLOOP_DAG"] == "train"
-    assert told["AIRLOOP_MONTH"] == "2013-04"
-    assert told["AIRLOOP_REASON"] == "new data"
+def test_a_process_knows_its_run_and_who_asked_and_the_rest_from_its_command_line(context) -> None:
+    given = context(params={"reason": "new data", "overrides": {"train.xgboost.eta": 0.2}})
+    assert variables(given) == {"AIRLOOP_RUN": run_key(given), "AIRLOOP_WHO": who(given)}

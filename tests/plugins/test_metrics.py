@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,17 +15,22 @@ from airflow.models.base import Base
 from airflow.models.dag import DagModel, DagTag
 from airflow.models.dagbundle import DagBundleModel
 from airflow.models.pool import Pool
-from airloop import metrics, metrics_of_airflow, metrics_of_store
+from airloop import metrics, metrics_of_airflow, metrics_of_store, pages
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.orm import Session
 
 from tasks.common.artefacts import Store
+from tasks.common.errors import ConfigError
 from tasks.common.ledger import Evidence, Ledger
+from tasks.common.urls import url_of
+from tests.airflow_dags import checkout
+from tests.airflow_home import ROOT
+from tests.plugins.conftest import FLIGHTS
 
 TOKEN = {"Authorization": "Bearer s3cret"}
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-EVIDENCE = Evidence(model="a" * 64, contract="b" * 64, gate=None, run="train-2013-03-x", data_through="2013-03")
+EVIDENCE = Evidence(model="a" * 64, contract="b" * 64, gate=None, run="flights-train-2013-03-x", data_through="2013-03")
 
 
 def values(gauges: metrics.Gauges) -> dict[tuple[str, ...], float]:
@@ -55,34 +62,76 @@ def test_a_source_that_cannot_be_read_says_so_and_hides_no_other(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(gauges: metrics.Gauges) -> None:
+        gauges.add("airloop_live_version", "v", 1, model="one")
         raise OSError("the store is away")
 
-    def well(gauges: metrics.Gauges) -> None:
-        gauges.add("airloop_live_version", "v", 3)
+    def well(name: str, gauges: metrics.Gauges) -> None:
+        gauges.add("airloop_live_version", "v", 3, model=name)
 
-    monkeypatch.setattr(metrics, "pipeline", metrics.Pipeline({"store": broken, "airflow": well}))
+    sources = [
+        ("store", "one", broken),
+        ("store", "two", partial(well, "two")),
+        ("store", "three", partial(well, "three")),
+    ]
+    monkeypatch.setattr(metrics, "pipeline", metrics.Pipeline(lambda: sources))
     answer = client.get("/", headers=TOKEN)
     assert answer.status_code == 200
+    assert answer.text.count("# HELP airloop_live_version") == 1, "Prometheus refuses a family that appears twice"
     samples = [s for family in text_string_to_metric_families(answer.text) for s in family.samples]
     assert {(s.name, *s.labels.values()): s.value for s in samples} == {
-        ("airloop_live_version",): 3,
-        ("airloop_source_readable", "store"): 0,
-        ("airloop_source_readable", "airflow"): 1,
+        ("airloop_live_version", "two"): 3,
+        ("airloop_live_version", "three"): 3,
+        ("airloop_source_readable", "one", "store"): 0,
+        ("airloop_source_readable", "two", "store"): 1,
+        ("airloop_source_readable", "three", "store"): 1,
     }
+
+
+def test_each_model_is_a_source_and_one_whose_spec_is_broken_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = json.loads((ROOT / "models/flights/spec.json").read_text())
+    monkeypatch.setenv("AIRLOOP_CODE", str(checkout(tmp_path, {"broken": "{", "flights": spec})))
+    sources = {(source, model): read for source, model, read in metrics._sources()}
+    assert set(sources) == {("airflow", ""), ("spec", "broken"), ("store", "flights")}
+    with pytest.raises(ConfigError, match=r"models/broken/spec\.json"):
+        sources["spec", "broken"](metrics.Gauges())
 
 
 def test_the_store_is_read_again_only_after_a_while() -> None:
     asked = []
-    kept = metrics.Kept(lambda gauges: asked.append(1) or gauges.add("n", "n", len(asked)), 60)
+    kept = metrics.CachedSource(lambda gauges: asked.append(1) or gauges.add("n", "n", len(asked)), 60)
     told = [metrics.Gauges() for _ in range(2)]
     for gauges in told:
         kept(gauges)
     assert [values(gauges) for gauges in told] == [{("n",): 1}] * 2
 
 
-def test_months_gate_drift_and_ledger(tmp_path: Path) -> None:
-    store = Store(tmp_path.as_uri())
-    counts = {"counts": {"flights": {"landed": 10, "kept": 9, "quarantined": 1}}}
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """That of flights, with nothing in it."""
+    made = Store(url_of(tmp_path))
+    for module in (pages, metrics_of_store):
+        monkeypatch.setattr(module, "store_of", {"flights": made}.__getitem__)
+    return made
+
+
+def test_of_many_candidates_the_newest_are_told(store: Store) -> None:
+    """Each is a read of the store at each scrape, and there are more every month."""
+    for year in range(2013, 2020):
+        for month in range(1, 13):
+            gate = {"passed": True, "verdict": "promote", "failures": []}
+            store.write_json(f"runs/flights-train-{year}-{month:02d}-abc/gate.json", gate)
+    gauges = metrics.Gauges()
+    metrics_of_store.collect(FLIGHTS, gauges)
+    told = sorted(key[2] for key in values(gauges) if key[0] == "airloop_gate_passed")
+    assert (len(told), told[-1]) == (metrics_of_store.GATES, "2019-12")
+
+
+def test_months_gate_drift_and_ledger(store: Store) -> None:
+    counts = {
+        "counts": {"payments": {"landed": 10, "kept": 9, "quarantined": 1}, "reasons": {"an amount is missing": 1}}
+    }
     monitored = {
         "champion": {"auc": {"value": 0.7}, "log_loss": {"value": 0.5}, "ece": {"value": 0.03}},
         "decision": {"champion": 1, "features": "f", "retrain": True, "outcome": "retrain", "reason": "ECE"},
@@ -93,36 +142,40 @@ def test_months_gate_drift_and_ledger(tmp_path: Path) -> None:
     store.write_json("predictions/2013-04/scored.json", {"status": "scored", "champion": 1, "features": "f"})
     store.write_json("reports/2013-04/monitor.json", monitored)
     gate = {"passed": False, "verdict": "keep champion", "failures": ["one", "two"], "promotion": {"d_log_loss": {"mean": 0.01, "lo": -0.01, "hi": 0.03}}}  # fmt: skip
-    store.write_json("runs/train-2013-04-abc/gate.json", gate)
+    store.write_json("runs/flights-train-2013-04-abc/gate.json", gate)
     Ledger(store).append(
         action="promote", to_version=7, effective_from="2013-04", who="w", why="y", evidence=EVIDENCE
     )  # fmt: skip
     gauges = metrics.Gauges()
-    metrics_of_store.tell(store, gauges)
+    metrics_of_store.collect(FLIGHTS, gauges)
     found = values(gauges)
-    assert found["airloop_live_version",] == 7
-    assert found["airloop_months_pending",] == 1, "May has landed and is not scored"
-    assert found["airloop_month_flights", "2013-05", "quarantined"] == 1
-    assert found["airloop_month_quality", "2013-04", "auc"] == 0.7
-    assert ("airloop_month_quality", "2013-05", "auc") not in found
-    assert found["airloop_month_drift_psi", "2013-04", "hour"] == 0.3
+    assert found["airloop_live_version", "flights"] == 7
+    assert found["airloop_months_pending", "flights"] == 1, "May has landed and is not scored"
+    assert found["airloop_month_rows", "flights", "2013-05", "payments", "quarantined"] == 1
+    assert found["airloop_month_quality", "flights", "2013-04", "auc"] == 0.7
+    assert ("airloop_month_quality", "flights", "2013-05", "auc") not in found
+    assert found["airloop_month_drift_psi", "flights", "2013-04", "hour"] == 0.3
     assert [v for k, v in found.items() if k[0] == "airloop_month_newest"] == [1]
-    assert found["airloop_month_alarms", "2013-04"] == found["airloop_month_rollback_advised", "2013-04"] == 1
-    assert found["airloop_gate_passed", "2013-04", "abc", "keep champion"] == 0
-    assert found["airloop_gate_failures", "2013-04", "abc"] == 2
-    assert found["airloop_gate_log_loss_gain", "2013-04", "abc", "lo"] == -0.01
+    assert (
+        found["airloop_month_alarms", "flights", "2013-04"]
+        == found["airloop_month_rollback_advised", "flights", "2013-04"]
+        == 1
+    )
+    assert found["airloop_gate_passed", "flights", "2013-04", "abc", "keep champion"] == 0
+    assert found["airloop_gate_failures", "flights", "2013-04", "abc"] == 2
+    assert found["airloop_gate_log_loss_gain", "flights", "2013-04", "abc", "lo"] == -0.01
 
 
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
-    """Airflow's tables, with our DAG `ingest` and somebody else's."""
+    """Airflow's tables, with our DAG `flights.ingest` and somebody else's."""
     import_all_models()  # tables refer to each other
     engine = sa.create_engine(f"sqlite:///{tmp_path}/airflow.db")
     Base.metadata.create_all(engine)
     with Session(engine) as made:
         made.add(DagBundleModel(name="b"))
         made.add(Pool(pool="default_pool", slots=8, include_deferred=False))
-        for dag, tag in (("ingest", "airloop"), ("theirs", "other")):
+        for dag, tag in (("flights.ingest", "airloop"), ("idle.ingest", "airloop"), ("theirs", "other")):
             made.add(DagModel(dag_id=dag, bundle_name="b", tags=[DagTag(name=tag, dag_id=dag)]))
         made.flush()
         yield made
@@ -153,24 +206,28 @@ def add_task(session: Session, dag: str, run_id: str, state: str, begin: datetim
 
 
 def test_runs_and_tasks_of_ours(session: Session) -> None:
-    add_run(session, "ingest", 1, "failed", 10)
-    newest = add_run(session, "ingest", 2, "success", 90)
-    add_task(session, "ingest", newest, "success", NOON, 60)
-    waits = add_run(session, "ingest", 3, "running", 0)
-    add_task(session, "ingest", waits, "queued", datetime.now(UTC), 0)
+    add_run(session, "flights.ingest", 1, "failed", 10)
+    newest = add_run(session, "flights.ingest", 2, "success", 90)
+    add_task(session, "flights.ingest", newest, "success", NOON, 60)
+    waits = add_run(session, "flights.ingest", 3, "running", 0)
+    add_task(session, "flights.ingest", waits, "queued", datetime.now(UTC), 0)
     add_run(session, "theirs", 1, "failed", 10)
     gauges = metrics.Gauges()
-    metrics_of_airflow.tell(session, gauges)
+    metrics_of_airflow.collect(session, gauges)
     found = values(gauges)
-    assert found["airloop_dag_runs", "ingest", "failed"] == 1
-    assert found["airloop_dag_last_failed", "ingest"] == 0, "the newest that ended"
-    assert found["airloop_dag_last_run_seconds", "ingest"] == 90
-    assert found["airloop_dag_last_queued_seconds", "ingest"] == 5
-    assert found["airloop_dag_last_success_timestamp_seconds", "ingest"] == NOON.timestamp() + 2 * 3600 + 90
-    assert found["airloop_task_last_run_seconds", "ingest", "features"] == 60
-    assert found["airloop_task_last_queued_seconds", "ingest", "features"] == 7
-    assert found["airloop_task_last_tries", "ingest", "features"] == 2
-    assert found["airloop_tasks_waiting",] == 1
-    assert 7 <= found["airloop_tasks_waiting_seconds",] < 60
+    assert found["airloop_dag_runs", "flights", "flights.ingest", "failed"] == 1
+    assert found["airloop_dag_last_failed", "flights", "flights.ingest"] == 0, "the newest that ended"
+    assert found["airloop_dag_last_run_seconds", "flights", "flights.ingest"] == 90
+    assert found["airloop_dag_last_queued_seconds", "flights", "flights.ingest"] == 5
+    assert (
+        found["airloop_dag_last_success_timestamp_seconds", "flights", "flights.ingest"]
+        == NOON.timestamp() + 2 * 3600 + 90
+    )
+    assert found["airloop_task_last_run_seconds", "flights", "flights.ingest", "features"] == 60
+    assert found["airloop_task_last_queued_seconds", "flights", "flights.ingest", "features"] == 7
+    assert found["airloop_task_last_tries", "flights", "flights.ingest", "features"] == 2
+    assert found["airloop_tasks_waiting", "flights"] == 1
+    assert found["airloop_tasks_waiting", "idle"] == found["airloop_tasks_waiting_seconds", "idle"] == 0
+    assert 7 <= found["airloop_tasks_waiting_seconds", "flights"] < 60
     assert found["airloop_pool_open_slots", "default_pool"] == 7
     assert not [key for key in found if "theirs" in key]

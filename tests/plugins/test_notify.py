@@ -10,14 +10,14 @@ from airloop.notify import describe, report_failure
 @pytest.fixture
 def failed(context):
     given = context()
-    given["ti"] = SimpleNamespace(dag_id="train", task_id="gate", log_url="http://127.0.0.1:8080/dags/train")
+    given["ti"] = SimpleNamespace(dag_id="flights.train", task_id="gate", log_url="http://127.0.0.1:8080/dags/train")
     given["exception"] = ValueError("the golden set\nis empty")
     return given
 
 
 def test_one_readable_line(failed) -> None:
     assert describe(failed) == (
-        "Airloop: train.gate failed for 2013-04: the golden set is empty (log: http://127.0.0.1:8080/dags/train)"
+        "Airloop: flights.train.gate failed for 2013-04: the golden set is empty (log: http://127.0.0.1:8080/dags/train)"
     )
 
 

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from airloop import pages
 from fastapi.testclient import TestClient
 
+from tasks.common import notices
 from tasks.common.artefacts import Store
 from tasks.common.ledger import Evidence, Ledger
+from tasks.common.urls import url_of
+from tests.airflow_dags import checkout
+from tests.airflow_home import ROOT
+from tests.plugins.conftest import FLIGHTS
 
-EVIDENCE = Evidence(model="a" * 64, contract="b" * 64, gate=None, run="train-2013-03-x", data_through="2013-03")
+EVIDENCE = Evidence(model="a" * 64, contract="b" * 64, gate=None, run="flights-train-2013-03-x", data_through="2013-03")
 
 
 def monitored(
@@ -31,7 +37,7 @@ def monitored(
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Landed months: warming up, watched, scored, only landed, and scored again since it was watched."""
-    made = Store(tmp_path.as_uri())
+    made = Store(url_of(tmp_path))
     for month in ("2013-03", "2013-04", "2013-05", "2013-06", "2013-07"):
         counts = {
             "month": month,
@@ -51,11 +57,11 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         action="promote",
         to_version=2,
         effective_from="2013-04",
-        who="airflow: deploy x",
+        who="airflow: flights.deploy x",
         why="gate: passed",
         evidence=EVIDENCE,
     )
-    monkeypatch.setattr(pages, "store", lambda: made)
+    monkeypatch.setattr(pages, "store_of", {"flights": made}.__getitem__)
     return made
 
 
@@ -69,7 +75,14 @@ def client() -> TestClient:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/overview.json", "/reports/2013-04/drift.html", "/reports/2013-04/monitor.json"]
+    "path",
+    [
+        "/",
+        "/flights/",
+        "/flights/overview.json",
+        "/flights/reports/2013-04/drift.html",
+        "/flights/reports/2013-04/monitor.json",
+    ],
 )
 def test_nobody_gets_anything_without_a_login(store: Store, path: str) -> None:
     assert TestClient(pages.app).get(path).status_code == 401
@@ -81,10 +94,10 @@ def test_no_page_of_the_application_is_without_the_guard() -> None:
 
 
 def test_the_overview_joins_what_the_stages_recorded(store: Store) -> None:
-    found = pages.overview(store)
+    found = pages.overview(FLIGHTS)
     march, april, may, _, july = found["months"]
     assert found["live"]["to_version"] == 2
-    assert (march["landed"], march["kept"], march["quarantined"]) == (28330, 28329, 3), "set aside from both tables"
+    assert (march["landed"], march["kept"], march["quarantined"]) == (30340, 30337, 3), "of both tables"
     assert (march["status"], march["retrain"]) == ("warming up", True)
     assert (april["champion"], april["ece"], april["outcome"]) == (2, 0.041, "keep")
     assert found["pending"] == [
@@ -97,17 +110,63 @@ def test_the_overview_joins_what_the_stages_recorded(store: Store) -> None:
 
 
 def test_the_page_shows_it_and_runs_nothing_of_it(store: Store, client: TestClient) -> None:
-    answer = client.get("/")
+    answer = client.get("/flights/")
     assert answer.status_code == 200
-    assert "v2 is live" in answer.text and "28,330" in answer.text and "0.0410" in answer.text
+    assert "v2 is live" in answer.text and "30,340" in answer.text and "0.0410" in answer.text
     assert "<script>" not in answer.text and "&lt;script&gt;" in answer.text
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
+def test_the_list_has_every_model_and_leads_to_its_page(store: Store, client: TestClient) -> None:
+    text = client.get("/").text
+    assert '<a href="/airloop/flights/">flights</a>' in text and "monthly" in text
+    assert "v2" in text and "2013-07" in text
+    page = client.get("/flights/").text
+    assert '<a href="/airloop/">Airloop</a>' in page
+    assert 'href="/airloop/flights/reports/2013-04/drift.html"' in page
+
+
+@pytest.fixture
+def three(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flights, a model whose spec is broken, and one whose store cannot be read."""
+    spec = json.loads((ROOT / "models/flights/spec.json").read_text())
+    checkout(tmp_path / "checkout", {"broken": "{", "flights": spec, "lost": {**spec, "name": "lost"}})
+    monkeypatch.setenv("AIRLOOP_CODE", str(tmp_path / "checkout"))
+
+    def store_of(model: str) -> Store:
+        if model == "lost":
+            raise OSError("the bucket is gone")
+        return store
+
+    monkeypatch.setattr(pages, "store_of", store_of)
+
+
+def test_a_model_that_cannot_be_read_takes_no_other_from_the_list(three: None, client: TestClient) -> None:
+    text = client.get("/").text
+    assert "models/broken/spec.json cannot be read" in text and 'href="/airloop/broken/"' not in text
+    assert "The artefact store cannot be read: the bucket is gone" in text
+    assert "v2" in text
+    assert "the bucket is gone" in client.get("/lost/").text
+    assert "v2 is live" in client.get("/flights/").text
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/unknown/", "There is no model 'unknown' in models/; there are broken, flights, lost."),
+        ("/broken/overview.json", "models/broken/spec.json cannot be read"),
+        ("/unknown/reports/2013-04/drift.html", "There is no model 'unknown'"),
+    ],
+)
+def test_a_model_that_is_not_there_is_not_found(three: None, client: TestClient, path: str, said: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404 and said in answer.json()["detail"]
+
+
 def test_links_are_where_they_work(store: Store, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    alone, framed = client.get("/").text, client.get("/", headers={"sec-fetch-dest": "iframe"}).text
-    assert '<a href="http://127.0.0.1:5000">' in alone and '<a href="/dags/deploy/runs/x"' in alone
+    alone, framed = client.get("/flights/").text, client.get("/flights/", headers={"sec-fetch-dest": "iframe"}).text
+    assert '<a href="http://127.0.0.1:5000">' in alone and '<a href="/dags/flights.deploy/runs/x"' in alone
     assert "http://127.0.0.1:5000" in framed and '<a href="http' not in framed and '<a href="/dags' not in framed
 
 
@@ -117,25 +176,39 @@ def test_links_that_are_told_are_shown_in_place_of_the_servers_own(
     """In containers the api-server knows MLflow by a name that no browser does."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
     monkeypatch.setenv("AIRLOOP_LINKS", '{"MLflow": "http://127.0.0.1:5000", "Trap": "javascript:alert(1)"}')
-    text = client.get("/").text
+    text = client.get("/flights/").text
     assert '<a href="http://127.0.0.1:5000">MLflow</a>' in text
     assert "mlflow:5000" not in text and "javascript" not in text
 
 
 def test_a_report_is_served_in_a_sandbox(store: Store, client: TestClient) -> None:
-    answer = client.get("/reports/2013-04/drift.html")
+    answer = client.get("/flights/reports/2013-04/drift.html")
     assert "draw()" in answer.text
     assert answer.headers["content-security-policy"] == "sandbox allow-scripts"
-    assert client.get("/reports/2013-06/drift.html").status_code == 404
-    assert client.get("/reports/2013-04/..%2f..%2fledger").status_code in (404, 422)
+    assert client.get("/flights/reports/2013-06/drift.html").status_code == 404
+    assert client.get("/flights/reports/2013-04/..%2f..%2fledger").status_code in (404, 422)
 
 
 def test_a_broken_ledger_is_said_and_not_hidden(store: Store, client: TestClient) -> None:
     store.write("ledger/000001.json", b"{}")
-    answer = client.get("/")
+    answer = client.get("/flights/")
     assert answer.status_code == 200 and "is not a ledger entry" in answer.text
 
 
 def test_an_empty_store_is_no_error(tmp_path: Path, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "store", lambda: Store((tmp_path / "none").as_uri()))
-    assert "No month has landed yet" in client.get("/").text
+    monkeypatch.setattr(pages, "store_of", lambda _: Store(url_of(tmp_path / "none")))
+    assert "No month has landed yet" in client.get("/flights/").text
+
+
+def test_links_that_cannot_be_read_are_said_in_the_page(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRLOOP_LINKS", "MLflow=http://127.0.0.1:5000")
+    answer = client.get("/flights/")
+    assert answer.status_code == 200
+    assert "AIRLOOP_LINKS=" in answer.text and "is not JSON of names and addresses" in answer.text
+
+
+def test_what_mlflow_lacks_is_shown_while_it_lasts(store: Store) -> None:
+    notices.say_once(store, 1, [2], {"gone 2": "v2 was deleted in MLflow"})
+    assert "v2 was deleted in MLflow" in pages.templates.get_template("page.html").render(pages.overview(FLIGHTS))
+    notices.say_once(store, 1, [], {})
+    assert "MLflow differs" not in pages.templates.get_template("page.html").render(pages.overview(FLIGHTS))

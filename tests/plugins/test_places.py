@@ -1,25 +1,27 @@
 from __future__ import annotations
 
 import pytest
-from airloop.places import ConfigError, Engine, Place, place_of
+from airloop.places import Place, place_of
+
+from tasks.common.errors import ConfigError
 
 
 @pytest.mark.parametrize(
     ("engine", "environ", "place"),
     [
-        (Engine.PYTHON, {}, Place.PROCESS),
-        (Engine.SPARK, {}, Place.SPARK),
-        (Engine.PYTHON, {"AIRLOOP_PLACE": ""}, Place.PROCESS),
-        (Engine.PYTHON, {"AIRLOOP_PLACE": "containers"}, Place.PROCESS),
-        (Engine.PYTHON, {"AIRLOOP_PLACE": "cluster"}, Place.POD),
-        (Engine.SPARK, {"AIRLOOP_PLACE": "cluster"}, Place.POD),
-        (Engine.SPARK, {"AIRLOOP_PLACE": "cluster", "AIRLOOP_PLACE_TRAIN": "spark"}, Place.SPARK),
-        (Engine.PYTHON, {"AIRLOOP_PLACE_TRAIN": "pod"}, Place.POD),
-        (Engine.PYTHON, {"AIRLOOP_PLACE": "cluster", "AIRLOOP_PLACE_TRAIN": "process"}, Place.PROCESS),
-        (Engine.PYTHON, {"AIRLOOP_PLACE_GATE": "pod"}, Place.PROCESS),
+        ("python", {}, Place.PROCESS),
+        ("spark", {}, Place.SPARK),
+        ("python", {"AIRLOOP_PLACE": ""}, Place.PROCESS),
+        ("python", {"AIRLOOP_PLACE": "containers"}, Place.PROCESS),
+        ("python", {"AIRLOOP_PLACE": "cluster"}, Place.POD),
+        ("spark", {"AIRLOOP_PLACE": "cluster"}, Place.POD),
+        ("spark", {"AIRLOOP_PLACE": "cluster", "AIRLOOP_PLACE_TRAIN": "spark"}, Place.SPARK),
+        ("python", {"AIRLOOP_PLACE_TRAIN": "pod"}, Place.POD),
+        ("python", {"AIRLOOP_PLACE": "cluster", "AIRLOOP_PLACE_TRAIN": "process"}, Place.PROCESS),
+        ("python", {"AIRLOOP_PLACE_GATE": "pod"}, Place.PROCESS),
     ],
 )
-def test_one_function_picks_the_place(engine: Engine, environ: dict[str, str], place: Place) -> None:
+def test_one_function_picks_the_place(engine: str, environ: dict[str, str], place: Place) -> None:
     assert place_of("train", engine, environ) is place
 
 
@@ -36,5 +38,5 @@ def test_one_function_picks_the_place(engine: Engine, environ: dict[str, str], p
 )
 def test_an_error_names_setting_value_and_way_out(environ: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        place_of("train", Engine.PYTHON, environ)
+        place_of("train", "python", environ)
     assert said in str(caught.value)

@@ -6,8 +6,8 @@ import datetime as dt
 from typing import Any
 
 import pytest
-from airloop.pod_end import Kind, Patience, end_of
-from airloop.pod_group import RANK, job_of, service_of, speaker
+from airloop.pod_end import Patience, Termination, end_of
+from airloop.pod_group import RANK, decisive_pod, job_of, service_of
 from kubernetes.client import models as k8s
 
 NOW = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.UTC)
@@ -47,31 +47,31 @@ def job(*conditions: str) -> Any:
     [
         ([pod(0), pod(1)], "train-0", None),
         ([pod(0), pod(1, 0)], "train-0", None),  # done before rank 0 has written
-        ([pod(0, 0, 5), pod(1)], "train-0", Kind.ENDED),
-        ([pod(0, 0, 5), pod(1, 143, 6, deleted=5)], "train-0", Kind.ENDED),
+        ([pod(0, 0, 5), pod(1)], "train-0", Termination.COMPLETED),
+        ([pod(0, 0, 5), pod(1, 143, 6, deleted=5)], "train-0", Termination.COMPLETED),
         # Rank 1 is evicted; rank 0 cannot go on, and says so first.
-        ([pod(0, 1, 3), pod(1, 143, 5, deleted=2, **disrupted())], "train-1", Kind.LOST),
-        ([pod(0, 143, 5, deleted=2, **disrupted()), pod(1, 143, 5)], "train-0", Kind.LOST),
+        ([pod(0, 1, 3), pod(1, 143, 5, deleted=2, **disrupted())], "train-1", Termination.DISRUPTED),
+        ([pod(0, 143, 5, deleted=2, **disrupted()), pod(1, 143, 5)], "train-0", Termination.DISRUPTED),
         # Somebody deletes rank 1, and rank 0 ends as it was asked to by rank 1.
-        ([pod(0, 143, 3), pod(1, 143, 3, deleted=1)], "train-1", Kind.LOST),
+        ([pod(0, 143, 3), pod(1, 143, 3, deleted=1)], "train-1", Termination.DISRUPTED),
         # Rank 1's code fails; the Job then deletes rank 0.
-        ([pod(0, 143, 3, deleted=2), pod(1, 1, 2)], "train-1", Kind.ENDED),
-        ([pod(0, 137, 9, deleted=2), pod(1, 1, 1)], "train-1", Kind.ENDED),
+        ([pod(0, 143, 3, deleted=2), pod(1, 1, 2)], "train-1", Termination.COMPLETED),
+        ([pod(0, 137, 9, deleted=2), pod(1, 1, 1)], "train-1", Termination.COMPLETED),
         # Its node went away with all that it knew.
-        ([pod(0, 1, 3)], "train", Kind.LOST),
+        ([pod(0, 1, 3)], "train", Termination.DISRUPTED),
         ([], "train", None),
     ],
 )  # fmt: skip
-def test_the_pod_whose_end_is_the_group_s(pods: list[Any], name: str, kind: Kind | None) -> None:
-    spoken = speaker(job(), pods, "base", Patience(), at(10))
-    end = end_of(spoken, "base", Patience(), at(10))
-    assert (spoken.metadata.name, end and end.kind) == (name, kind)
+def test_the_pod_whose_end_is_the_group_s(pods: list[Any], name: str, kind: Termination | None) -> None:
+    decisive = decisive_pod(job(), pods, "base", Patience(), at(10))
+    end = end_of(decisive, "base", Patience(), at(10))
+    assert (decisive.metadata.name, end and end.kind) == (name, kind)
 
 
 def test_a_group_without_a_pod_that_failed_is_lost() -> None:
-    spoken = speaker(job("Failed"), [], "base", Patience(), at(10))
-    end = end_of(spoken, "base", Patience(), at(10))
-    assert end is not None and end.kind is Kind.LOST
+    decisive = decisive_pod(job("Failed"), [], "base", Patience(), at(10))
+    end = end_of(decisive, "base", Patience(), at(10))
+    assert end is not None and end.kind is Termination.DISRUPTED
 
 
 def template() -> Any:

@@ -2,98 +2,157 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from airloop.process import CommandError
-from airloop.spark import WorkspaceSparkOperator, _readable_failure
-from airloop.stage import act, stage
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airloop.process import CommandError, WaitError
+from airloop.spark import SparkOperator, _explained
+from airloop.stage import job, stage
 
-WORKSPACE = """
-import json, os, sys
-from pathlib import Path
-action = sys.argv[1]
-with open("asked", "a") as file: print(*sys.argv[1:3], file=file)
-ready = {"month": "2013-04", "workspace": str(Path("run").resolve())}
-stage = {"cached": Path("cached").exists(), "argv": ["python", "tasks/features.py", "--month", "2013-04"]}
-answer = {"ready": ready, "prepare": {**ready, **stage}, "commit": {"stages": ["features@2013-04"]}}[action]
-Path(os.environ["AIRLOOP_RESULT"]).write_text(json.dumps(answer))
-"""
+from tasks.common.results import EXIT_CODES, Result, Status
+from tests.plugins.checkout import make
+from tests.plugins.conftest import FLIGHTS
 
 
 @pytest.fixture(autouse=True)
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    root = Path(__file__).parents[2]
-    (tmp_path / "tasks/common").mkdir(parents=True)
-    for package in ("tasks", "tasks/common"):  # or the installed packages of these names would be found first
-        (tmp_path / package / "__init__.py").touch()
     (tmp_path / "run/tasks").mkdir(parents=True)
-    (tmp_path / "dvc.yaml").write_text((root / "dvc.yaml").read_text())
-    (tmp_path / "tasks/common/workspace.py").write_text(WORKSPACE)
-    monkeypatch.setenv("AIRLOOP_CODE", str(tmp_path))
     monkeypatch.setenv(
         "AIRFLOW_CONN_SPARK_DEFAULT",
         json.dumps({"conn_type": "spark", "host": "local[1]", "extra": {"deploy-mode": "client"}}),
     )
+    make(tmp_path, monkeypatch)
+    shutil.copy(tmp_path / "tasks/__init__.py", tmp_path / "run/tasks")
+    (tmp_path / "run/tasks/common").symlink_to(tmp_path / "tasks/common")
     return tmp_path
 
 
-def test_a_known_result_is_not_submitted(context, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (checkout / "cached").touch()
-    task = stage("features")
-    monkeypatch.setattr(WorkspaceSparkOperator, "_submit", lambda *_: pytest.fail("it was submitted"))
-    assert task.execute(context("ingest"))["cached"] is True
-    assert (checkout / "asked").read_text().splitlines() == ["prepare features"]
-
-
-def test_a_stage_is_submitted_in_its_workspace_and_then_recorded(
-    context, checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Stands in for the JVM, which takes ten seconds to start on a busy machine: the next test has the real one.
+@pytest.fixture
+def without_jvm(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for spark-submit's JVM, which takes ten seconds to start on a busy machine: one test has the real one."""
     submit = checkout / "bin/spark-submit"
     submit.parent.mkdir()
-    submit.write_text(f'#!/bin/sh\nwhile [ "${{1%.py}}" = "$1" ]; do shift; done\nexec {sys.executable} "$@"\n')
+    submit.write_text(
+        f'#!/bin/sh\nwhile [ "${{1%.py}}" = "$1" ]; do shift; done\nexec {shlex.quote(sys.executable)} "$@"\n'
+    )
     submit.chmod(0o755)
     monkeypatch.setenv("PATH", f"{submit.parent}{os.pathsep}{os.environ['PATH']}")
-    (checkout / "run/tasks/features.py").write_text(
-        "import json, os, sys\nopen(os.environ['AIRLOOP_RESULT'], 'w').write(json.dumps({'cwd': os.getcwd(), 'argv': sys.argv[1:],"
-        " 'run': os.environ['AIRLOOP_RUN'], 'path': os.environ['PYTHONPATH']}))\n"
+
+
+def asked(checkout: Path) -> list[str]:
+    return (checkout / "asked").read_text().splitlines()
+
+
+def ends_with(result: Result) -> str:
+    return (
+        "import os, sys\n"
+        f"open(os.environ['AIRLOOP_RESULT'], 'w').write({json.dumps(result.to_dict())!r})\n"
+        f"sys.exit({result.exit_code})\n"
     )
-    told = stage("features").execute(context("ingest"))
-    assert told["cwd"] == str(checkout / "run")
-    assert str(checkout / "run") in told["path"]
-    assert told["argv"] == ["--month", "2013-04"]
-    assert told["run"].startswith("ingest-2013-04-")
-    assert told["stages"] == ["features@2013-04"]
-    assert (checkout / "asked").read_text().splitlines() == ["prepare features", "commit features"]
+
+
+def test_a_known_result_is_not_submitted(context, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (checkout / "known").touch()
+    task = stage(FLIGHTS, "features")
+    monkeypatch.setattr(SparkOperator, "_submit", lambda *_: pytest.fail("it was submitted"))
+    assert task.execute(context("flights.ingest"))["known"] is True
+    assert asked(checkout) == ["begin features"]
+
+
+@pytest.mark.usefixtures("without_jvm")
+def test_a_stage_is_submitted_in_its_workspace_and_then_recorded(context, checkout: Path) -> None:
+    (checkout / "run/tasks/features.py").write_text(
+        "import os, sys\nfrom tasks.common.results import emit\n"
+        "emit({'cwd': os.getcwd(), 'argv': sys.argv[1:], 'run': os.environ['AIRLOOP_RUN'], 'path': os.environ['PYTHONPATH'],"
+        " 'lease': os.environ['AIRLOOP_LEASE']})\n"
+    )
+    report = stage(FLIGHTS, "features").execute(context("flights.ingest"))
+    assert report["cwd"] == str(checkout / "run")
+    assert str(checkout / "run") in report["path"]
+    assert report["argv"] == ["--month", "2013-04"]
+    assert report["run"].startswith("flights-ingest-2013-04-")
+    assert report["lease"] == str(checkout / "run.lease"), "the script holds its workspace as long as it works"
+    assert report["stages"] == ["features@2013-04"]
+    assert asked(checkout) == ["begin features", "complete features"]
+    assert "AIRLOOP_LEASE" not in os.environ and "AIRLOOP_RESULT" not in os.environ
 
 
 def test_a_script_that_refuses_under_spark_submit_is_not_retried_and_nothing_is_recorded(
     context, checkout: Path
 ) -> None:
-    (checkout / "run/tasks/score.py").write_text(
-        "import sys\nprint('error: 2013-04 has not landed.', file=sys.stderr)\nsys.exit(1)\n"
-    )
-    task = act("score", engine="spark", memory="4Gi", arguments=lambda _: ["--month", "2013-04"])
-    with pytest.raises(AirflowFailException, match=r"^2013-04 has not landed\."):
-        task.execute(context("score"))
-    assert (checkout / "asked").read_text().splitlines() == ["ready score"]
+    (checkout / "run/tasks/features.py").write_text(ends_with(Result(Status.REFUSED, "2013-04 has two headers.")))
+    with pytest.raises(AirflowFailException, match=r"^2013-04 has two headers\.$"):
+        stage(FLIGHTS, "features").execute(context("flights.ingest"))
+    assert asked(checkout) == ["begin features"]
+
+
+@pytest.mark.usefixtures("without_jvm")
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import sys\nprint('error: 31% of the rows are bad', file=sys.stderr)\nsys.exit(1)\n",
+        "raise ConnectionError('the store is away')\n",
+        "import os\nos.kill(os.getpid(), 9)\n",
+        # It was done and then something else went wrong: what it wrote may not be whole.
+        ends_with(Result()).replace("sys.exit(0)", "sys.exit(1)"),
+    ],
+    ids=["a line that begins with error", "traceback", "SIGKILL", "done, and then not"],
+)
+def test_a_crash_under_spark_submit_is_tried_again_and_nothing_is_recorded(
+    context, checkout: Path, script: str
+) -> None:
+    (checkout / "run/tasks/features.py").write_text(script)
+    with pytest.raises(AirflowException) as caught:
+        stage(FLIGHTS, "features").execute(context("flights.ingest"))
+    assert not isinstance(caught.value, AirflowFailException)
+    assert asked(checkout) == ["begin features"]
 
 
 @pytest.mark.parametrize(
-    ("code", "last", "error"),
-    [
-        (99, "skipped: nothing", AirflowSkipException),
-        (137, "", CommandError),
-        (1, "java.net.ConnectException", CommandError),
-    ],
+    ("status", "error"),
+    [(Status.SKIPPED, AirflowSkipException), (Status.REFUSED, AirflowFailException), (Status.WAITING, WaitError)],
 )
-def test_spark_submit_s_exit_code_means_what_a_process_s_does(code: int, last: str, error: type[Exception]) -> None:
-    from airflow.sdk.exceptions import AirflowException
+def test_what_a_script_says_under_spark_submit_means_what_it_means_in_a_process(
+    tmp_path: Path, status: Status, error: type[Exception]
+) -> None:
+    (tmp_path / "result.json").write_text(json.dumps(Result(status, "the reason").to_dict()))
+    with pytest.raises(error, match="the reason"), _explained(tmp_path / "result.json", lambda: EXIT_CODES[status]):
+        raise AirflowException("Cannot execute: spark-submit x.")
 
-    with pytest.raises(error), _readable_failure():
-        raise AirflowException(
-            f"Cannot execute: spark-submit x. Error code is: {code}.\nLast spark-submit output:\n{last}"
-        )
+
+def test_a_document_that_the_exit_code_contradicts_is_no_refusal(tmp_path: Path) -> None:
+    """The script was killed after it wrote the document, or another wrote it: another try may end otherwise."""
+    (tmp_path / "result.json").write_text(json.dumps(Result(Status.REFUSED, "the reason").to_dict()))
+    with (
+        pytest.raises(AirflowException, match="spark-submit") as caught,
+        _explained(tmp_path / "result.json", lambda: 137),
+    ):
+        raise AirflowException("Cannot execute: spark-submit x.")
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.usefixtures("without_jvm")
+def test_a_job_is_submitted_with_its_arguments_and_has_nothing_to_record(context, checkout: Path) -> None:
+    (checkout / "run/tasks/score.py").write_text(
+        "import sys\nfrom tasks.common.results import emit\nemit({'argv': sys.argv[1:]})\n"
+    )
+    assert job(FLIGHTS, "score").execute(context("flights.score")) == {"argv": ["--month", "2013-04"]}
+    assert asked(checkout) == ["begin score"]
+
+
+@pytest.mark.usefixtures("without_jvm")
+def test_a_job_that_ends_well_and_says_nothing_has_crashed(context, checkout: Path) -> None:
+    (checkout / "run/tasks/score.py").write_text("")
+    with pytest.raises(CommandError, match="wrote no result"):
+        job(FLIGHTS, "score").execute(context("flights.score"))
+
+
+@pytest.mark.usefixtures("without_jvm")
+def test_light_stages_before_it_run_first_and_begin_the_run(context, checkout: Path) -> None:
+    (checkout / "run/tasks/features.py").write_text("")
+    stage(FLIGHTS, "manifest", "features").execute(context("flights.ingest"))
+    assert asked(checkout) == ["stage manifest", "begin features", "complete features"]

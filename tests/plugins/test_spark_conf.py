@@ -12,14 +12,15 @@ import pytest
 import yaml
 from airflow.sdk.exceptions import AirflowFailException
 from airloop import spark_conf
-from airloop.places import ConfigError
-from airloop.spark import WorkspaceSparkOperator
+from airloop.spark import SparkOperator
 from airloop.spark_pods import Executors
 from airloop.stage import stage
 from kubernetes import client, config
 
+from tasks.common.errors import ConfigError
 from tests.kube.cluster import Cluster
 from tests.kubernetes import restricted
+from tests.plugins.conftest import FLIGHTS
 
 ROOT = Path(__file__).parents[2]
 K8S = "k8s://https://127.0.0.1:6443"
@@ -86,17 +87,19 @@ def test_the_archive_has_the_run_s_own_code(tmp_path: Path) -> None:
     (tmp_path / "tasks/features.py").write_text("A = 1\n")
     (tmp_path / "tasks/common/spark.py").touch()
     (tmp_path / "tasks/features.pyc").touch()
+    (tmp_path / "models/flights").mkdir(parents=True)
+    (tmp_path / "models/flights/model.py").touch()
     with zipfile.ZipFile(spark_conf.pack_code(tmp_path, tmp_path / "tasks.zip")) as packed:
-        assert packed.namelist() == ["tasks/common/spark.py", "tasks/features.py"]
+        assert packed.namelist() == ["models/flights/model.py", "tasks/common/spark.py", "tasks/features.py"]
 
 
-def operator(monkeypatch: pytest.MonkeyPatch, **extra: object) -> WorkspaceSparkOperator:
+def operator(monkeypatch: pytest.MonkeyPatch, **extra: object) -> SparkOperator:
     connection = {"conn_type": "spark", "host": K8S, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(connection))
     monkeypatch.setenv("AIRLOOP_IMAGE", "registry.example/airloop-{role}:1")
     monkeypatch.setenv("AIRLOOP_CODE", str(ROOT))
-    made = stage("features")
-    assert isinstance(made, WorkspaceSparkOperator)
+    made = stage(FLIGHTS, "features")
+    assert isinstance(made, SparkOperator)
     return made
 
 
@@ -105,15 +108,16 @@ def test_a_driver_in_a_pod_of_its_own_would_lack_the_workspace(
 ) -> None:
     task = operator(monkeypatch, **{"deploy-mode": "cluster", "namespace": "ml"})
     with pytest.raises(AirflowFailException, match='Write "deploy-mode": "client" into its extra'):
-        task._place(tmp_path, tmp_path, context("ingest"))
+        task._place(tmp_path, tmp_path, context("flights.ingest"))
 
 
 def test_the_connection_has_the_last_word(context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = {"spark.dynamicAllocation.maxExecutors": "32"}
     task = operator(monkeypatch, namespace="ml", conf=limit)
-    task._place(tmp_path, tmp_path, context("ingest"))
+    task._place(tmp_path, tmp_path, context("flights.ingest"))
     assert task.conf is not None and task.conf["spark.dynamicAllocation.maxExecutors"] == "32"
     assert task.conf["spark.kubernetes.container.image"] == "registry.example/airloop-spark:1"
+    assert task.conf["spark.kubernetes.executor.label.airloop.io/model"] == "flights"
     assert task.conf["spark.executor.memory"] == "4g"
     assert task.py_files == str(tmp_path / "tasks.zip")
 
@@ -140,7 +144,7 @@ def test_what_executors_used_is_told_and_none_is_left(cluster: Cluster) -> None:
     (used,) = Executors(api, "ml", OWN, log=None).remove()
     assert used.pop("seconds") < 60
     assert used == {
-        "pod": "one", "stage": "features", "spot": False, "cpu": 0.5, "memory_gib": 1.5, "gpus": 0, "outcome": "ended",
+        "pod": "one", "stage": "features", "spot": False, "cpu": 0.5, "memory_gib": 1.5, "gpus": 0, "outcome": "completed",
         "why": "executor",
     }  # fmt: skip
     deadline = time.monotonic() + 10

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tasks.common.urls import url_of
+
 ROOT = Path(__file__).parents[2]
 NAME = "dag_id=train/run_id=r/task_id=train/attempt=1.log"
 
@@ -16,7 +18,7 @@ NAME = "dag_id=train/run_id=r/task_id=train/attempt=1.log"
 def logs(tmp_path: Path) -> Any:
     from airloop.task_logs import StoreLogs
 
-    return StoreLogs(tmp_path / "logs", (tmp_path / "store").as_uri())
+    return StoreLogs(tmp_path / "logs", url_of(tmp_path / "store"))
 
 
 def write(tmp_path: Path, text: str, name: str = NAME) -> None:
@@ -29,7 +31,7 @@ def test_a_log_outlives_the_worker_s_disk(logs: Any, tmp_path: Path) -> None:
     write(tmp_path, "one\n")
     logs.upload(NAME)
     (tmp_path / "logs" / NAME).unlink()
-    assert logs.read(NAME, None) == ([f"{(tmp_path / 'store').as_uri()}/{NAME}"], ["one\n"])
+    assert logs.read(NAME, None) == ([url_of(tmp_path / "store" / NAME)], ["one\n"])
 
 
 def test_a_deferred_task_s_second_half_is_added(logs: Any, tmp_path: Path) -> None:
@@ -76,7 +78,7 @@ def test_airflow_finds_it(tmp_path: Path, load: str) -> None:
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(tmp_path / "logs"),
         "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "airloop.task_logs.LOGGING_CONFIG",
-        "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": (tmp_path / "store").as_uri(),
+        "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": url_of(tmp_path / "store"),
     }
     write(tmp_path, "said\n")
     code = f"{load}; logs = load(); logs.upload({NAME!r}); print(logs.read({NAME!r}, None)[1], type(logs).__name__)"

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from tasks.common.artefacts import Store
+from tasks.common.urls import url_of
 from tests.serving.world import World
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> World:
     """A store in which nothing has happened."""
-    return World(Store((tmp_path / "store").as_uri()))
+    return World(Store(url_of(tmp_path / "store")).part("flights"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import gzip
 import json
 import math
 
@@ -12,11 +13,11 @@ from tests.serving.world import FLIGHT, World, make_flights
 
 
 def ask(world, run, *requests, **settings):
-    """Answers of /predict to ``requests``, in order."""
+    """Answers of /models/flights/predict to ``requests``, in order."""
 
     async def go():
         async with world.client(**settings) as client:
-            return [await client.post("/predict", json=request) for request in requests]
+            return [await client.post("/models/flights/predict", json=request) for request in requests]
 
     return run(go())
 
@@ -96,7 +97,7 @@ def test_age_is_how_far_the_flight_lies_beyond_what_landed(world: World, run):
         ({"carrier": "JetBlue"}, "two letters or digits"),
         ({"carrier": None}, "carrier: None is not valid"),
         ({"origin": "SFO"}, "origin and destination are both SFO"),
-        ({"dest": "SFO"}, "dest: this field is unknown; a flight has carrier, flight, origin, destination"),
+        ({"dest": "SFO"}, "dest: this field is unknown; a request has carrier, flight, origin, destination"),
         ({"destination": "X" * 10_000}, "three capital letters"),
     ],
 )
@@ -126,7 +127,7 @@ def test_every_problem_of_a_list_is_listed_with_its_place(world: World, run):
         (b"\xff\xfe", "application/json", 422, "is not JSON"),
         (b'{"flight": NaN}', "application/json", 422, "is not JSON"),
         (b"[" * 100_000, "application/json", 422, "is not JSON"),
-        (b"null", "application/json", 422, "no flight object"),
+        (b"null", "application/json", 422, "no request object"),
         (b"{}", "application/json", 422, "carrier: this field is missing"),
         (b'{"flights": 3}', "application/json", 422, "no list"),
         (b'{"flights": [], "x": 1}', "application/json", 422, "'x'"),
@@ -138,12 +139,29 @@ def test_every_problem_of_a_list_is_listed_with_its_place(world: World, run):
 )
 def test_bad_bodies_are_refused_with_a_sentence(world: World, run, body, kind, status, sentence):
     async def go():
-        async with world.client(max_flights=3) as client:
-            return await client.post("/predict", content=body, headers={"content-type": kind})
+        async with world.client(max_rows=3) as client:
+            return await client.post("/models/flights/predict", content=body, headers={"content-type": kind})
 
     response = run(go())
     assert response.status_code == status
     assert sentence in response.json()["error"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate, gzip", "br", "IDENTITY", ""])
+def test_a_compressed_body_is_refused_with_a_sentence(world: World, run, coding):
+    async def go():
+        async with world.client() as client:
+            content = json.dumps(FLIGHT).encode()
+            if "gzip" in coding:
+                content = gzip.compress(content)
+            return await client.post("/models/flights/predict", content=content, headers={"content-encoding": coding})
+
+    response = run(go())
+    if coding in ("IDENTITY", ""):
+        assert response.status_code == 200
+    else:
+        assert response.status_code == 415 and coding in response.json()["error"]
+        assert "without content-encoding" in response.json()["error"]
 
 
 def test_a_body_without_a_length_is_cut_off_too(world: World, run):
@@ -157,7 +175,9 @@ def test_a_body_without_a_length_is_cut_off_too(world: World, run):
 
     async def go():
         async with world.client() as client:
-            return await client.post("/predict", content=endless(), headers={"content-type": "application/json"})
+            return await client.post(
+                "/models/flights/predict", content=endless(), headers={"content-type": "application/json"}
+            )
 
     assert run(go()).status_code == 413
     assert sent < 1_100_000, "what nobody will use is not read"
@@ -168,7 +188,11 @@ def test_before_the_first_promotion(empty: World, run):
 
     async def go():
         async with empty.client() as client:
-            return await client.get("/readyz"), await client.post("/predict", json=FLIGHT), await client.get("/healthz")
+            return (
+                await client.get("/models/flights/ready"),
+                await client.post("/models/flights/predict", json=FLIGHT),
+                await client.get("/healthz"),
+            )
 
     ready, predicted, health = run(go())
     assert ready.status_code == predicted.status_code == 503
@@ -181,22 +205,24 @@ def test_before_the_first_promotion(empty: World, run):
 def test_pages_and_metrics(world: World, run):
     async def go():
         async with world.client() as client:
-            await client.post("/predict", json=FLIGHT)
-            await client.post("/predict", json=FLIGHT | {"carrier": "ZZ"})
-            await client.post("/predict", json={})
-            return {p: await client.get(p) for p in ("/", "/docs", "/openapi.json", "/readyz", "/metrics")}
+            await client.post("/models/flights/predict", json=FLIGHT)
+            await client.post("/models/flights/predict", json=FLIGHT | {"carrier": "ZZ"})
+            await client.post("/models/flights/predict", json={})
+            return {
+                p: await client.get(p) for p in ("/", "/docs", "/openapi.json", "/models/flights/ready", "/metrics")
+            }
 
     pages = run(go())
     assert {r.status_code for r in pages.values()} == {200}
     metrics = pages["/metrics"].text
-    assert 'airloop_online_requests_total{status="200"} 2.0' in metrics
-    assert 'airloop_online_requests_total{status="422"} 1.0' in metrics
-    assert 'airloop_online_predictions_total{degraded="true"} 1.0' in metrics
-    assert "airloop_online_in_flight 0.0" in metrics
-    assert f'version="{pages["/readyz"].json()["model_version"]}"' in metrics
+    assert 'airloop_online_requests_total{model="flights",status="200"} 2.0' in metrics
+    assert 'airloop_online_requests_total{model="flights",status="422"} 1.0' in metrics
+    assert 'airloop_online_predictions_total{degraded="true",model="flights"} 1.0' in metrics
+    assert 'airloop_online_in_flight{model="flights"} 0.0' in metrics
+    assert f'version="{pages["/models/flights/ready"].json()["model_version"]}"' in metrics
     schema = pages["/openapi.json"].json()
-    body = schema["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
-    assert body["examples"]["one flight"]["value"]["origin"] == "JFK"
+    body = schema["paths"]["/models/flights/predict"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["examples"]["one"]["value"]["origin"] == "JFK"
     references = {part.partition('"')[0] for part in pages["/openapi.json"].text.split('"#/components/schemas/')[1:]}
     assert references <= set(schema["components"]["schemas"])
 
@@ -220,9 +246,9 @@ def test_the_log_is_in_the_store_within_a_flush(world: World, run):
         async with world.client(flush_seconds=0.05) as client:
             names: list[str] = []
             for _ in range(2):  # the second line joins the first in its segment
-                response = await client.post("/predict", json=FLIGHT)
+                response = await client.post("/models/flights/predict", json=FLIGHT)
                 names.append(response.json()["predictions"][0]["prediction_id"])
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     while not all(online_log.find(world.store, n) for n in names):  # noqa: ASYNC110 - another process could write it
                         await asyncio.sleep(0.02)
 
@@ -232,7 +258,7 @@ def test_the_log_is_in_the_store_within_a_flush(world: World, run):
 def test_orders_are_taken_from_this_machine_or_with_the_token(world: World, run):
     async def go(token, headers):
         async with world.client(synced=False, AIRLOOP_ADMIN_TOKEN=token) as client:
-            return (await client.post("/-/sync", headers=headers)).status_code
+            return (await client.post("/-/sync/flights", headers=headers)).status_code
 
     assert run(go("", {})) == 200
     assert run(go("s", {})) == 403

@@ -8,14 +8,16 @@ import random
 import pyarrow as pa
 import pytest
 
-from tasks.common.params import FeatureParams
-from tasks.flights.asof import Flight, State
-from tasks.flights.definitions import FEATURES, LATE_RATES, WEATHER
-from tasks.flights.request import FlightRequest, local_time
-from tasks.flights.state import state_tables
+from models.flights.asof import Flight, State
+from models.flights.definitions import FEATURES, LATE_RATES, WEATHER
+from models.flights.params import FeatureParams
+from models.flights.request import FlightRequest, local_time
+from models.flights.state import state_tables
 from tests.serving.world import FLIGHT, FLIGHTS, OBSERVED, make_flights, make_weather
 
-PARAMS = FeatureParams(horizon_hours=3, trailing_days=7, departure_hours=3, late_minutes=15)
+PARAMS = FeatureParams(
+    day_zero=dt.date(2013, 1, 1), horizon_hours=3, trailing_days=7, departure_hours=3, late_minutes=15
+)
 MONTHS = ("2013-01", "2013-02")
 
 
@@ -26,7 +28,12 @@ def tables(month: str) -> tuple[list[dict], list[dict]]:
 def build(flights: dict[str, list[dict]], weather: dict[str, list[dict]]) -> State:
     return State(
         {
-            m: state_tables(pa.Table.from_pylist(flights[m], FLIGHTS), pa.Table.from_pylist(weather[m], OBSERVED))
+            m: state_tables(
+                {
+                    "flights": pa.Table.from_pylist(flights[m], FLIGHTS),
+                    "weather": pa.Table.from_pylist(weather[m], OBSERVED),
+                }
+            )
             for m in flights
         },
         PARAMS,
@@ -109,7 +116,7 @@ def test_nothing_that_happened_at_or_after_t_shows(seed):
 
 
 def test_an_empty_state_knows_only_the_calendar():
-    known = State({}, PARAMS).known(FlightRequest.model_validate(FLIGHT).to_flight())
+    known = State({}, PARAMS).known(FlightRequest.model_validate(FLIGHT).to_entity())
     assert {f for f in FEATURES if known.features[f] is not None} == {"carrier", "origin", "dest", "hour", "dow"}
     assert known.reasons
 

@@ -43,14 +43,14 @@ KINDS = st.sampled_from(["application/json"] * 8 + ["text/plain", "", "applicati
 
 def test_no_input_makes_it_fail(world: World, run):
     client = None
-    context = world.client(max_flights=3)
+    context = world.client(max_rows=3)
     client = run(context.__aenter__())
     statuses = set()
 
     @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
     @given(ANYTHING, KINDS)
     def check(body, kind):
-        response = run(client.post("/predict", content=body, headers={"content-type": kind}))
+        response = run(client.post("/models/flights/predict", content=body, headers={"content-type": kind}))
         statuses.add(response.status_code)
         assert response.status_code in {200, 422}, (response.text, body)
         if response.status_code == 422:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
 from tasks.common import landed, ledger
 from tasks.common.artefacts import Store
+from tasks.common.urls import path_of
 from tests.serving.world import FLIGHT, World, make_flights
 
 
@@ -27,8 +27,11 @@ def sync_after(world: World, run, change):
     async def go():
         async with world.client() as client:
             await asyncio.to_thread(change)
-            synced = await client.post("/-/sync")
-            ready, predicted = await client.get("/readyz"), await client.post("/predict", json=FLIGHT)
+            synced = await client.post("/-/sync/flights")
+            ready, predicted = (
+                await client.get("/models/flights/ready"),
+                await client.post("/models/flights/predict", json=FLIGHT),
+            )
             return synced, ready, predicted, (await client.get("/metrics")).text
 
     return run(go())
@@ -40,7 +43,7 @@ def test_a_model_that_fails_verification_never_replaces_the_live_one(world: Worl
         digest = world.promote(2, 2.0)
         name = f"models/{digest}/{'contract.json' if how == 'contract' else 'model.onnx'}"
         if how == "remove":
-            Path(world.store.uri(name).removeprefix("file://")).unlink()
+            path_of(world.store.uri(name)).unlink()
         elif how == "another model's file":
             other = world.put_model(5.0)
             world.store.write(name, world.store.read(f"models/{other.model}/model.onnx"))
@@ -55,7 +58,7 @@ def test_a_model_that_fails_verification_never_replaces_the_live_one(world: Worl
     assert ready.json()["model_version"] == 1
     assert "v2 is refused: " in ready.json()["problems"]["model"]
     assert predicted.json()["predictions"][0]["model_version"] == 1
-    assert 'airloop_online_load_errors_total{what="model"} 1.0' in metrics
+    assert 'airloop_online_load_errors_total{model="flights",what="model"} 1.0' in metrics
 
 
 def test_a_model_with_a_feature_the_service_cannot_make_is_refused(world: World, run):
@@ -86,7 +89,7 @@ def test_a_model_without_golden_rows_is_refused(world: World, run, content: byte
     def change():
         name = f"models/{world.promote(2, 2.0)}/smoke.json"
         if content is None:
-            Path(world.store.uri(name).removeprefix("file://")).unlink()
+            path_of(world.store.uri(name)).unlink()
         else:
             world.store.write(name, content)
 
@@ -97,9 +100,9 @@ def test_a_model_without_golden_rows_is_refused(world: World, run, content: byte
 
 def test_a_replica_for_one_version_keeps_it_whatever_is_promoted(world: World, run):
     async def versions(version: int | None):
-        async with world.client(version=version) as client:
-            ready = (await client.get("/readyz")).json()
-            predicted = (await client.post("/predict", json=FLIGHT)).json()
+        async with world.client(version={"flights": version} if version else {}) as client:
+            ready = (await client.get("/models/flights/ready")).json()
+            predicted = (await client.post("/models/flights/predict", json=FLIGHT)).json()
             return ready["model_version"], ready["model"] and ready["model"]["ledger_seq"], predicted
 
     world.promote(2, 2.0)
@@ -138,7 +141,7 @@ def test_a_month_that_fails_verification_never_replaces_the_state(world: World, 
     assert ready.json()["state"]["months"] == ["2013-01", "2013-02"]
     assert "2013-03" in ready.json()["problems"]["state"]
     assert predicted.status_code == 200
-    assert 'airloop_online_load_errors_total{what="state"} 1.0' in metrics
+    assert 'airloop_online_load_errors_total{model="flights",what="state"} 1.0' in metrics
 
 
 def test_a_month_landed_again_with_other_content_is_loaded(world: World, run):
@@ -171,11 +174,15 @@ def test_taken_out_of_service(world: World, run):
     assert predicted.json()["error"] == "no model is live: ledger entry 2 by eve took it out of service (wrong)"
 
 
-def test_features_are_asked_with_the_settings_of_the_training_run(world: World, run):
+@pytest.mark.parametrize("file", ["models/flights/params.yaml", "params.yaml"])
+def test_features_are_asked_with_the_settings_of_the_training_run(world: World, run, file: str):
+    """The record of an older run has params.yaml alone."""
+
     def change():
+        world.store.write("runs/r/params.yaml", b"features: {}\n")
         world.store.write(
-            "runs/r/params.yaml",
-            b"features: {horizon_hours: 5, trailing_days: 7, departure_hours: 3, late_minutes: 15}\n",
+            f"runs/r/{file}",
+            b"features: {day_zero: '2013-01-01', horizon_hours: 5, trailing_days: 7, departure_hours: 3, late_minutes: 15}\n",
         )
         world.promote(2, 2.0)
 
@@ -197,16 +204,23 @@ def test_a_prediction_log_that_cannot_be_written_waits_and_stops_nothing(world: 
     async def go():
         nonlocal blocked
         async with world.client(flush_seconds=0.05) as client:
-            first = await client.post("/predict", json=FLIGHT)
-            await asyncio.sleep(0.3)
-            metrics = (await client.get("/metrics")).text
+            first = await client.post("/models/flights/predict", json=FLIGHT)
+            during = await metrics(
+                client, lambda said: 'airloop_online_log_errors_total{model="flights"} 0.0' not in said
+            )
             blocked = False
-            await asyncio.sleep(0.3)
-            return first, metrics, (await client.get("/metrics")).text
+            await metrics(client, lambda said: 'airloop_online_log_waiting{model="flights"} 0.0' in said)
+            return first, during
 
-    first, during, after = run(go())
+    first, during = run(go())
     assert first.status_code == 200
-    assert "airloop_online_log_waiting 1.0" in during
-    assert "airloop_online_log_errors_total 0.0" not in during
-    assert "airloop_online_log_waiting 0.0" in after
+    assert 'airloop_online_log_waiting{model="flights"} 1.0' in during
     assert [n for n in world.store.names("online") if n.endswith("jsonl")]
+
+
+async def metrics(client, wanted):
+    """What /metrics says once that is as ``wanted``."""
+    async with asyncio.timeout(60):
+        while not wanted(said := (await client.get("/metrics")).text):  # noqa: ASYNC110 - what it says is a text
+            await asyncio.sleep(0.02)
+    return said

@@ -10,23 +10,25 @@ from pathlib import Path
 
 import pytest
 
+from models.flights.model import MODEL
+from models.flights.request import FlightRequest
 from serving import log
 from serving.live import Live, Loader, Prediction, predict
 from tasks.common import online_log
 from tasks.common.artefacts import Store
 from tasks.common.errors import DataError
-from tasks.flights.request import FlightRequest
+from tasks.common.urls import url_of
 from tests.serving.world import CODE, FLIGHT, World
 
 
 @pytest.fixture
 def live(world: World) -> Live:
-    return Loader(world.store, CODE).load(Live())
+    return Loader(MODEL, world.store, CODE).load(Live())
 
 
 def some(live: Live, flights: int) -> tuple[list[FlightRequest], list[Prediction]]:
     requests = [FlightRequest.model_validate(FLIGHT | {"flight": n + 1}) for n in range(flights)]
-    return requests, predict(live, [r.to_flight() for r in requests])
+    return requests, predict(live, [r.to_entity() for r in requests])
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -34,7 +36,7 @@ def test_every_line_is_found_whatever_fails_in_between(world: World, live: Live,
     pick = random.Random(seed)
     monkeypatch.setattr(log, "SEGMENT_LINES", 7)
     monkeypatch.setattr(log, "SEGMENT_SECONDS", 1e-4 if seed % 2 else 300)
-    writer, real, expected = log.PredictionLog(world.store), Store.write, {}
+    writer, real, expected = log.PredictionLog("flights", world.store), Store.write, {}
 
     def sometimes(self, name, data):
         if pick.random() < 0.4:
@@ -62,7 +64,7 @@ def test_every_line_is_found_whatever_fails_in_between(world: World, live: Live,
 
 def test_threads_share_the_log(world: World, live: Live, monkeypatch):
     monkeypatch.setattr(log, "SEGMENT_LINES", 50)
-    writer, ids = log.PredictionLog(world.store), []
+    writer, ids = log.PredictionLog("flights", world.store), []
 
     def work():
         for _ in range(50):
@@ -86,7 +88,7 @@ def test_a_store_that_never_works_costs_the_oldest_lines_and_says_so(world: Worl
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(Store, "write", never)
-    writer = log.PredictionLog(world.store)
+    writer = log.PredictionLog("flights", world.store)
     for _ in range(20):
         writer.add(*some(live, 10), live)
         with suppress(OSError):
@@ -96,16 +98,22 @@ def test_a_store_that_never_works_costs_the_oldest_lines_and_says_so(world: Worl
 
 
 def test_ids_that_are_none(tmp_path: Path):
-    store = Store(tmp_path.as_uri())
-    absent = online_log.prediction_id("2026-11-22", 3, "0123abcd", 1, 2)
+    store = Store(url_of(tmp_path))
+    absent = online_log.prediction_id("flights", "2026-11-22", 3, "0123abcd", 1, 2)
     assert online_log.find(store, absent) is None
-    for wrong in ("2013-04.v1.0123456789abcdef", "online.2026-11-22.v1.xyz", absent + "0", "../" + absent):
+    for wrong in (
+        "flights.2013-04.v1.0123456789abcdef",
+        "online.2026-11-22.v1." + "0" * 24,
+        "flights.online.2026-11-22.v1.xyz",
+        absent + "0",
+        "../" + absent,
+    ):
         with pytest.raises(DataError, match="not the id of an online prediction"):
             online_log.find(store, wrong)
 
 
 def test_what_is_added_while_a_write_is_slow_is_not_held_up(world: World, live: Live, monkeypatch):
-    writer, real, going = log.PredictionLog(world.store), Store.write, threading.Event()
+    writer, real, going = log.PredictionLog("flights", world.store), Store.write, threading.Event()
 
     def slow(self, name, data):
         assert going.wait(10)

@@ -17,19 +17,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
+from models.flights import landing
+from models.flights.asof import State
+from models.flights.definitions import CATEGORIES, FEATURES
+from models.flights.request import FlightRequest
+from models.flights.state import read_state, state_tables
 from tasks import ingest, manifest, publish, validate
 from tasks.common import landed, params
 from tasks.common.artefacts import Store
 from tasks.common.environment import environment
 from tasks.common.model import Contract, Feature
-from tasks.common.months import window
-from tasks.flights import landing
-from tasks.flights.asof import State
-from tasks.flights.definitions import CATEGORIES, FEATURES
-from tasks.flights.request import FlightRequest
-from tasks.flights.state import read_state, state_tables
+from tasks.common.urls import url_of
+from tests.makers import put_settings
 from tests.serving.world import CODE
 
 BEFORE, MONTH = "2013-01", "2013-02"
@@ -52,15 +52,14 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
     root = tmp_path_factory.mktemp("parity")
     with pytest.MonkeyPatch.context() as patch:
         archive = landing.source()  # AIRLOOP_SOURCE, or the copy this checkout fetches once
-        patch.setenv("AIRLOOP_LANDING", (root / "landing").as_uri())
-        patch.setenv("AIRLOOP_STORE", (root / "store").as_uri())
+        patch.setenv("AIRLOOP_LANDING", url_of(root / "landing"))
+        patch.setenv("AIRLOOP_STORE", url_of(root / "store"))
         environment.cache_clear()
         patch.chdir(root)
-        settings = yaml.safe_load((CODE / "params.yaml").read_text()) | {"months": window([BEFORE, MONTH])}
-        Path("params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+        put_settings(root, [BEFORE, MONTH])
         tables = landing.read_tables(archive)
         for month in (BEFORE, MONTH):
-            landing.land(month, tables, Store((root / "landing").as_uri()))
+            landing.land(month, tables, Store(url_of(root / "landing")).part("flights"))
             for stage in (manifest, ingest, validate):
                 patch.setattr(sys, "argv", [stage.__name__, "--month", month])
                 stage.main()
@@ -69,7 +68,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
             command, env=os.environ | {"PYTHONPATH": str(CODE)}, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        store = Store((root / "store").as_uri())
+        store = Store(url_of(root / "store")).part("flights")
         yield Real(
             State({m: read_state(store, publish_month(m, store)) for m in (BEFORE, MONTH)}, params.load().features),
             pq.read_table(f"data/kept/{MONTH}/flights.parquet"),
@@ -80,7 +79,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
 
 def publish_month(month: str, store: Store) -> dict[str, landed.StateFile]:
     kept = Path("data/kept") / month
-    tables = state_tables(pq.read_table(kept / "flights.parquet"), pq.read_table(kept / "weather.parquet"))
+    tables = state_tables({name: pq.read_table(kept / f"{name}.parquet") for name in ("flights", "weather")})
     return publish.put_state(month, tables, store)
 
 
@@ -95,7 +94,7 @@ def as_request(row: dict) -> FlightRequest:
 
 def test_online_and_offline_features_are_bit_equal(real: Real):
     assert real.features.num_rows == real.kept.num_rows >= 10_000
-    known = [real.state.known(as_request(row).to_flight()) for row in real.kept.to_pylist()]
+    known = [real.state.known(as_request(row).to_entity()) for row in real.kept.to_pylist()]
     assert [k.as_of for k in known] == real.features["as_of"].to_pylist()
     for name in FEATURES:
         offline, online = real.features[name].to_pylist(), [k.features[name] for k in known]
@@ -115,7 +114,7 @@ def test_the_model_sees_the_same_bits(real: Real):
         label="late",
         onnx_sha256="0" * 64,
     )  # fmt: skip
-    rows = [real.state.known(as_request(row).to_flight()).features for row in real.kept.slice(0, 2000).to_pylist()]
+    rows = [real.state.known(as_request(row).to_entity()).features for row in real.kept.slice(0, 2000).to_pylist()]
     offline, online = contract.encode(real.features.slice(0, 2000)), contract.encode_rows(rows)
     assert np.isnan(offline[:, :3]).any(), "the first value of each category is one that training did not know"
     assert offline.tobytes() == online.tobytes()

@@ -15,13 +15,13 @@ import onnx
 import pyarrow as pa
 from onnx import TensorProto, helper
 
+from models.flights.asof import NEW_YORK
+from models.flights.definitions import CATEGORIES, FEATURES, WEATHER
+from models.flights.state import state_tables
 from serving.app import create_app
 from serving.settings import Settings
 from tasks.common import landed, ledger, model
 from tasks.common.artefacts import Store, sha256
-from tasks.flights.asof import NEW_YORK
-from tasks.flights.definitions import CATEGORIES, FEATURES, WEATHER
-from tasks.flights.state import state_tables
 from tasks.publish import put_state
 
 CODE = Path(__file__).resolve().parents[2]
@@ -87,11 +87,11 @@ def make_weather(month: str) -> pa.Table:
     return pa.Table.from_pylist(rows, OBSERVED)
 
 
-def make_model(score: float, *, features: tuple[str, ...] = FEATURES) -> tuple[bytes, bytes]:
-    """ONNX and contract of one tree: ``score`` (log odds) from 10 o'clock on, its negative before."""
+def make_model(score: float, *, features: tuple[str, ...] = FEATURES, by: str = "hour") -> tuple[bytes, bytes]:
+    """ONNX and contract of one tree: ``score`` (log odds) from 10 o'clock on (or 10 of ``by``), its negative before."""
     node = helper.make_node(
         "TreeEnsembleClassifier", ["features"], ["label", "probabilities"], domain="ai.onnx.ml",
-        nodes_treeids=[0] * 3, nodes_nodeids=[0, 1, 2], nodes_featureids=[features.index("hour"), 0, 0],
+        nodes_treeids=[0] * 3, nodes_nodeids=[0, 1, 2], nodes_featureids=[features.index(by), 0, 0],
         nodes_modes=["BRANCH_LT", "LEAF", "LEAF"], nodes_values=[10.0, 0.0, 0.0], nodes_truenodeids=[1, 0, 0],
         nodes_falsenodeids=[2, 0, 0], nodes_missing_value_tracks_true=[0] * 3, class_treeids=[0, 0],
         class_nodeids=[1, 2], class_ids=[0, 0], class_weights=[-score, score], classlabels_int64s=[0, 1],
@@ -125,14 +125,16 @@ class World:
     store: Store
 
     def land(self, month: str, flights: pa.Table | None = None) -> None:
-        tables = state_tables(make_flights(month) if flights is None else flights, make_weather(month))
+        tables = state_tables(
+            {"flights": make_flights(month) if flights is None else flights, "weather": make_weather(month)}
+        )
         landed.write(
             self.store,
             landed.Landed(month=month, previous=month, run="r", manifest="m", features="f", counts={}, lock={},
                           state=put_state(month, tables, self.store)),
         )  # fmt: skip
 
-    def put_model(self, score: float, *, expected: float | None = None, **more: tuple[str, ...]) -> ledger.Evidence:
+    def put_model(self, score: float, *, expected: float | None = None, **more: Any) -> ledger.Evidence:
         """A model with a golden row of 8:30; ``expected`` in place of what it answers."""
         data, contract = make_model(score, **more)
         digest = sha256(data)
@@ -158,10 +160,10 @@ class World:
     async def client(self, *, synced: bool = True, **settings: object) -> AsyncIterator[httpx.AsyncClient]:
         """A client of the real app on this store; it looks at the store when told to."""
         values = {"poll_seconds": 3600.0, "flush_seconds": 3600.0, **settings}
-        app = create_app(self.store, Settings(**values), CODE)  # type: ignore[arg-type]  # any setting
+        app = create_app(self.store.shared, Settings(**values), CODE)  # type: ignore[arg-type]  # tests name settings of every type
         transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
         client = httpx.AsyncClient(transport=transport, base_url="http://online")
         async with app.router.lifespan_context(app), client:
             if synced:
-                await client.post("/-/sync")
+                await client.post("/-/sync/flights")
             yield client

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +11,11 @@ from types import ModuleType
 
 import pytest
 
+from models.flights import landing
 from tasks.common.artefacts import Store, sha256, to_json
-from tasks.common.environment import CODE, environment
-from tasks.flights import landing
+from tasks.common.environment import environment
+from tasks.common.urls import url_of
+from tests.makers import put_settings
 
 MONTH = "2013-02"
 """The month with the bad record."""
@@ -24,7 +25,7 @@ Tables = dict[str, tuple[list[str], list[list[str]]]]
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A test's landing zone and workspace."""
+    """A test's landing zone, store (a model's part of each) and workspace."""
 
     landing: Path
     workspace: Path
@@ -43,7 +44,7 @@ class Place:
         manifest = self.landing / month / "manifest.json"
         files = json.loads(manifest.read_bytes())["files"] if manifest.exists() else {}
         files[name] = {"sha256": sha256(data), "bytes": len(data), "rows": rows}
-        Store(self.landing.as_uri()).write(f"{month}/{name}", data)
+        Store(url_of(self.landing)).write(f"{month}/{name}", data)
         manifest.write_bytes(to_json({"month": month, "files": files}))
 
     def written(self) -> list[str]:
@@ -57,9 +58,9 @@ class Place:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     workspace = tmp_path / "workspace"
     workspace.mkdir()
-    shutil.copy(CODE / "params.yaml", workspace)
+    put_settings(workspace)
     folders = {name: tmp_path / name for name in ("landing", "store")}
-    environ = {f"AIRLOOP_{name.upper()}": path.as_uri() for name, path in folders.items()}
+    environ = {f"AIRLOOP_{name.upper()}": url_of(path) for name, path in folders.items()}
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(workspace)
@@ -69,7 +70,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         monkeypatch.setattr(sys, "argv", [str(stage.__file__), "--month", month])
         stage.main()
 
-    yield Place(folders["landing"], workspace, folders["store"], environ, run)
+    yield Place(folders["landing"] / "flights", workspace, folders["store"] / "flights", environ, run)
     environment.cache_clear()
 
 

@@ -16,11 +16,12 @@ import pytest
 
 from tasks import deploy
 from tasks.common import environment as environment_module
-from tasks.common import ledger, online, registry
+from tasks.common import ledger, online, registry, versions
 from tasks.common.artefacts import Store, to_json
 from tasks.common.errors import AirloopError, DataError
 from tasks.common.online import client, replicas
 from tasks.common.online.client import post
+from tasks.common.urls import url_of
 from tests.serving.world import CODE, World
 
 FLIGHT = {"carrier": "B6", "flight": 101, "origin": "JFK", "dest": "SFO"}
@@ -31,7 +32,7 @@ class Place:
     """A store with two landed months, an empty registry, a service that looks at the store only when told."""
 
     def __init__(self, root: Path) -> None:
-        self.store = Store((root / "store").as_uri())
+        self.store = Store(url_of(root / "store")).part("flights")
         self.world = World(self.store)
         self.book = ledger.Ledger(self.store)
         for month in ("2013-01", "2013-02"):
@@ -40,24 +41,22 @@ class Place:
     def register(self, score: float, data_through: str, *, smoke: float | None = None) -> int:
         """A version as `register` leaves it; ``smoke`` is the probability that its evaluation claims for one flight."""
         evidence = self.world.put_model(score)
-        client = registry.client()
-        tags = {"onnx": evidence.model, "contract": evidence.contract, "gate": "g" * 64, "run": f"train-{score}",
-                "data_through": data_through, "why": "test"}  # fmt: skip
-        made = client.create_model_version(
-            registry.MODEL,
-            self.store.uri(f"models/{evidence.model}"),
-            tags={f"airloop.{k}": v for k, v in tags.items()},
-        )
+        known = {"onnx": evidence.model, "contract": evidence.contract, "gate": "g" * 64, "run": f"train-{score}",
+                 "data_through": data_through, "why": "test"}  # fmt: skip
+        tags = {f"airloop.{k}": v for k, v in known.items()}
+        source = self.store.uri(f"models/{evidence.model}")
+        made = int(registry.client().create_model_version("flights", source, tags=tags).version)
+        assert versions.claim(self.store, made, "none", tags)
         answer = 1 / (1 + 2.718281828459045**score) if smoke is None else smoke
         rows = [{**FLIGHT, "scheduled_at": AT, "probability": answer}]
         self.store.write(f"models/{evidence.model}/smoke.json", to_json(rows))
-        return int(made.version)
+        return made
 
     def agreed(self) -> tuple[int | None, str, int | None]:
         """What ledger, registry and service say is live."""
         live = self.book.latest()
-        aliases = registry.client().get_registered_model(registry.MODEL).aliases
-        online = httpx.get(f"{environment_module.environment().online_url}/readyz", timeout=30).json()
+        aliases = registry.client().get_registered_model("flights").aliases
+        online = httpx.get(f"{environment_module.environment().online_url}/models/flights/ready", timeout=30).json()
         return (live.to_version if live else None, str(aliases.get("champion")), online["model_version"])
 
 
@@ -69,7 +68,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, st
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = {**os.environ, "AIRLOOP_STORE": (root / "store").as_uri(), "AIRLOOP_CODE": str(CODE)}
+    env = {**os.environ, "AIRLOOP_STORE": url_of(root / "store"), "AIRLOOP_CODE": str(CODE)}
     command = [sys.executable, "-m", "uvicorn", "serving.app:app", "--port", str(port), "--log-level", "warning"]
     process = subprocess.Popen(command, env=env, cwd=CODE)
     try:
@@ -98,18 +97,18 @@ def place(service: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyP
     for old in (root / "store").rglob("*.json"):
         old.unlink()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'registry.db'}")
-    monkeypatch.setenv("AIRLOOP_STORE", (root / "store").as_uri())
+    monkeypatch.setenv("AIRLOOP_STORE", url_of(root / "store"))
     monkeypatch.setenv("AIRLOOP_ONLINE_URL", url)
     environment_module.environment.cache_clear()
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    registry.client().create_registered_model(registry.MODEL)
+    registry.client().create_registered_model("flights")
     yield Place(root)
     environment_module.environment.cache_clear()
 
 
 def test_a_promotion_reaches_registry_and_service(place: Place) -> None:
     place.register(0.5, "2013-02")
-    deploy.promote("2013-02", "test", place.book)
+    deploy.promote("2013-02", "test", place.book, place.store)
     live = deploy.deploy(place.book, place.store)
     assert (live.to_version, live.effective_from) == (1, "2013-03")
     assert place.agreed() == (1, "1", 1)
@@ -118,14 +117,14 @@ def test_a_promotion_reaches_registry_and_service(place: Place) -> None:
 @pytest.mark.parametrize("killed_after", ["the ledger", "the aliases"])
 def test_a_kill_between_two_writes_heals_on_the_next_run(place: Place, killed_after: str) -> None:
     place.register(0.5, "2013-02")
-    deploy.promote("2013-02", "test", place.book)
+    deploy.promote("2013-02", "test", place.book, place.store)
     deploy.deploy(place.book, place.store)
     place.register(0.8, "2013-03")
-    deploy.promote("2013-03", "test", place.book)
+    deploy.promote("2013-03", "test", place.book, place.store)
     if killed_after == "the aliases":
-        registry.set_aliases(2, 1, registry.client())
+        deploy.show(place.book.entries(), place.store)
 
-    deploy.promote("2013-03", "test", place.book)  # as the retried task does
+    deploy.promote("2013-03", "test", place.book, place.store)  # as the retried task does
     deploy.deploy(place.book, place.store)
     assert place.agreed() == (2, "2", 2)
     assert [e.action for e in place.book.entries()] == ["promote", "promote"], "the retry added no entry"
@@ -133,26 +132,26 @@ def test_a_kill_between_two_writes_heals_on_the_next_run(place: Place, killed_af
 
 def test_a_model_that_answers_otherwise_online_is_taken_back(place: Place) -> None:
     place.register(0.5, "2013-02")
-    deploy.promote("2013-02", "test", place.book)
+    deploy.promote("2013-02", "test", place.book, place.store)
     deploy.deploy(place.book, place.store)
     place.register(0.8, "2013-03", smoke=0.123)
-    deploy.promote("2013-03", "test", place.book)
+    deploy.promote("2013-03", "test", place.book, place.store)
     with pytest.raises(AirloopError, match=r"v2 was taken back, v1 is live again: .*0\.123"):
         deploy.deploy(place.book, place.store)
     assert place.agreed() == (1, "1", 1)
     assert [(e.action, e.to_version) for e in place.book.entries()] == [("promote", 1), ("promote", 2), ("revert", 1)]
 
-    deploy.promote("2013-03", "test", place.book)
+    deploy.promote("2013-03", "test", place.book, place.store)
     deploy.deploy(place.book, place.store)
     assert place.agreed() == (1, "1", 1), "running the deployment again does not bring back what was taken back"
 
 
 def test_a_damaged_model_never_serves(place: Place) -> None:
     place.register(0.5, "2013-02")
-    deploy.promote("2013-02", "test", place.book)
+    deploy.promote("2013-02", "test", place.book, place.store)
     deploy.deploy(place.book, place.store)
     place.register(0.8, "2013-03")
-    entry = deploy.promote("2013-03", "test", place.book)
+    entry = deploy.promote("2013-03", "test", place.book, place.store)
     assert entry.evidence is not None
     place.store.write(f"models/{entry.evidence.model}/model.onnx", b"not a model")
     with pytest.raises(AirloopError, match="v1 is live again"):
@@ -163,7 +162,7 @@ def test_a_damaged_model_never_serves(place: Place) -> None:
 def test_a_rollback_takes_effect_in_months_that_have_not_landed(place: Place) -> None:
     for score, month in ((0.5, "2013-01"), (0.8, "2013-02")):
         place.register(score, month)
-        deploy.promote(month, "test", place.book)
+        deploy.promote(month, "test", place.book, place.store)
         deploy.deploy(place.book, place.store)
     deploy.roll_back(1, "somebody", "the shadow was right", place.book, place.store)
     live = deploy.deploy(place.book, place.store)
@@ -173,21 +172,21 @@ def test_a_rollback_takes_effect_in_months_that_have_not_landed(place: Place) ->
 
 def test_what_did_not_come_through_the_gate_cannot_go_live(place: Place) -> None:
     client = registry.client()
-    client.create_model_version(registry.MODEL, "somewhere", tags={"airloop.data_through": "2013-02"})
-    with pytest.raises(DataError, match="did not come through the gate"):
-        deploy.promote("2013-02", "mallory", place.book)
-    with pytest.raises(DataError, match="no version 7"):
-        deploy.roll_back(7, "mallory", "", place.book, place.store)
+    client.create_model_version("flights", "somewhere", tags={"airloop.data_through": "2013-02"})
+    with pytest.raises(DataError, match="no registered model trained through 2013-02"):
+        deploy.promote("2013-02", "mallory", place.book, place.store)
+    with pytest.raises(DataError, match="No version 1 was registered"):
+        deploy.roll_back(1, "mallory", "", place.book, place.store)
     assert place.book.entries() == []
 
 
 def test_each_of_several_replicas_is_told_and_tried(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     (url,) = online.service().urls
     place.register(0.5, "2013-02")
-    deploy.promote("2013-02", "test", place.book)
+    deploy.promote("2013-02", "test", place.book, place.store)
     monkeypatch.setenv("AIRLOOP_ONLINE_URL", f"{url}, {url.replace('127.0.0.1', 'localhost')}/,http://127.0.0.1:9")
     environment_module.environment.cache_clear()
-    with pytest.raises(AirloopError, match=r"does not answer at http://127\.0\.0\.1:9/-/sync"):
+    with pytest.raises(AirloopError, match=r"does not answer at http://127\.0\.0\.1:9/-/sync/flights"):
         deploy.deploy(place.book, place.store)
     monkeypatch.setenv("AIRLOOP_ONLINE_URL", f"{url}, {url.replace('127.0.0.1', 'localhost')}/")
     environment_module.environment.cache_clear()
@@ -196,12 +195,17 @@ def test_each_of_several_replicas_is_told_and_tried(place: Place, monkeypatch: p
     monkeypatch.setattr(replicas, "post", client.post)
     deploy.deploy(place.book, place.store)
     other = url.replace("127.0.0.1", "localhost")
-    assert asked == [f"{url}/-/sync", f"{other}/-/sync", f"{url}/predict", f"{other}/predict"]
+    assert asked == [
+        f"{url}/-/sync/flights",
+        f"{other}/-/sync/flights",
+        f"{url}/models/flights/predict",
+        f"{other}/models/flights/predict",
+    ]
 
 
 def test_a_service_that_is_away_loses_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.register(0.5, "2013-02")
-    deploy.promote("2013-02", "test", place.book)
+    deploy.promote("2013-02", "test", place.book, place.store)
     with monkeypatch.context() as away:
         away.setenv("AIRLOOP_ONLINE_URL", "http://127.0.0.1:9")
         environment_module.environment.cache_clear()
@@ -211,3 +215,36 @@ def test_a_service_that_is_away_loses_nothing(place: Place, monkeypatch: pytest.
     deploy.deploy(place.book, place.store)
     assert place.agreed() == (1, "1", 1)
     assert len(place.book.entries()) == 1
+
+
+def test_the_service_is_put_right_though_mlflow_is_away(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was looked at after the aliases, and not at all where those could not be set."""
+    place.register(0.5, "2013-02")
+    deploy.promote("2013-02", "test", place.book, place.store)
+    deploy.deploy(place.book, place.store)
+    place.register(0.8, "2013-03")
+    deploy.promote("2013-03", "test", place.book, place.store)
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        environment_module.environment.cache_clear()
+        with pytest.raises(
+            registry.RegistryError, match=r"MLflow at .* does not answer.*Apart from that, v2 is live .*golden rows"
+        ):
+            deploy.deploy(place.book, place.store)
+    environment_module.environment.cache_clear()
+    assert place.agreed() == (2, "1", 2)
+    deploy.deploy(place.book, place.store)
+    assert place.agreed() == (2, "2", 2)
+
+
+def test_of_a_service_and_a_registry_that_are_both_away_both_are_said(place: Place, monkeypatch) -> None:
+    place.register(0.5, "2013-02")
+    deploy.promote("2013-02", "test", place.book, place.store)
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        away.setenv("AIRLOOP_ONLINE_URL", "http://127.0.0.1:9")
+        environment_module.environment.cache_clear()
+        with pytest.raises(AirloopError, match=r"online service does not answer.*MLflow at .* does not answer"):
+            deploy.deploy(place.book, place.store)
+    environment_module.environment.cache_clear()
+    assert len(place.book.entries()) == 1, "nothing is taken back because somebody is away"

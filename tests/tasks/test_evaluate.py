@@ -14,7 +14,7 @@ from tasks.common import smoke
 from tasks.common.artefacts import Store, sha256
 from tasks.common.errors import DataError
 from tasks.common.latency import measure
-from tasks.training import source
+from tasks.common.urls import url_of
 from tests import makers
 
 
@@ -26,9 +26,9 @@ def report(run: makers.Workspace) -> dict:
 def run(tmp_path_factory: pytest.TempPathFactory) -> makers.Workspace:
     """A candidate through April against the champion through March."""
     root = tmp_path_factory.mktemp("run")
-    store = Store((root / "store").as_uri())
+    store = Store(url_of(root / "store"))
     before = makers.Workspace(root / "before", makers.WARMUP)
-    makers.crown(store, before.train(), data_through="2013-03")
+    makers.make_champion(store, before.train(), data_through="2013-03")
     workspace = makers.Workspace(root / "run")
     workspace.golden()
     workspace.train()
@@ -146,7 +146,7 @@ def test_a_candidate_that_cannot_be_read_is_an_error(fresh: makers.Workspace) ->
 
 
 def test_a_feature_the_model_lacks_cannot_be_changed(fresh: makers.Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "FEATURES", tuple(n for n in source.FEATURES if n != "precip"))
+    makers.without(monkeypatch, "precip")
     fresh.train()
     fresh.evaluate()
     assert report(fresh)["candidate"]["behaviour"]["heavy rain"] == {

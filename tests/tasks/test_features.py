@@ -15,23 +15,23 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from pyspark.sql import DataFrame, SparkSession
 
+from models.flights.definitions import FEATURES, KEY, LATE_DEPARTURES, LATE_RATES, WEATHER
+from models.flights.features_sql import COLUMNS, DUCKDB_MACROS, features_sql
+from models.flights.schema import FLIGHTS, OBSERVATIONS
 from tasks import features
 from tasks.common import params
 from tasks.common.environment import CODE
 from tasks.common.errors import ConfigError, DataError
 from tasks.common.files import parquet_bytes
 from tasks.common.spark import session, write_single
-from tasks.flights.definitions import FEATURES, KEY, LATE_DEPARTURES, LATE_RATES, WEATHER
-from tasks.flights.features_sql import COLUMNS, DUCKDB_MACROS, features_sql
-from tasks.flights.schema import FLIGHTS, OBSERVATIONS
+from tests.makers import put_settings
 
 pytestmark = pytest.mark.slow  # a JVM starts once
 
 HOUR, DAY = 3600, 86400
-SETTINGS = params.load(CODE / "params.yaml").features
+SETTINGS = params.of_model(CODE, "flights").features
 MIDNIGHT = int(dt.datetime(2013, 4, 10, 4, tzinfo=dt.UTC).timestamp())
 """Local midnight of 10 April, a Wednesday."""
 BY_KEY = [(column, "ascending") for column in KEY]
@@ -66,8 +66,8 @@ def spark() -> SparkSession:
     return session("tests")
 
 
-def frames(spark: SparkSession, *tables: pa.Table) -> list[DataFrame]:
-    return [spark.createDataFrame(t) for t in tables]
+def frames(spark: SparkSession, *tables: pa.Table) -> dict[str, DataFrame]:
+    return dict(zip(("flights", "lookback", "weather"), map(spark.createDataFrame, tables), strict=True))
 
 
 def build(
@@ -75,7 +75,7 @@ def build(
 ) -> pa.Table:
     """Features, sorted by the key, as the stage makes them of little data."""
     inputs = frames(spark, table(flights), table(lookback), table(weather, OBSERVATIONS))
-    return features.build_features(*inputs, SETTINGS, one_task=True).toArrow().sort_by(BY_KEY)
+    return features.build_features(inputs, SETTINGS, one_task=True).toArrow().sort_by(BY_KEY)
 
 
 def test_rates_counted_by_hand(spark: SparkSession):
@@ -267,13 +267,13 @@ def test_order_partitions_and_plan_do_not_matter(spark: SparkSession, tmp_path: 
     month, before, weather = some(3)
     tables = [table(month), table(before), table(weather, OBSERVATIONS)]
     write_single(
-        features.build_features(*frames(spark, *tables), SETTINGS, one_task=True), KEY, tmp_path / "a", tmp_path / "t"
+        features.build_features(frames(spark, *tables), SETTINGS, one_task=True), KEY, tmp_path / "a", tmp_path / "t"
     )
     random.Random(3).shuffle(month)
     spark.conf.set("spark.sql.shuffle.partitions", "3")
     spark.conf.set("spark.sql.codegen.wholeStage", "true")
-    spread = [f.repartition(4) for f in frames(spark, table(month), *tables[1:])]
-    write_single(features.build_features(*spread, SETTINGS), KEY, tmp_path / "b", tmp_path / "t")
+    spread = {name: f.repartition(4) for name, f in frames(spark, table(month), *tables[1:]).items()}
+    write_single(features.build_features(spread, SETTINGS), KEY, tmp_path / "b", tmp_path / "t")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
     spark.stop()
@@ -286,9 +286,7 @@ def test_order_partitions_and_plan_do_not_matter(spark: SparkSession, tmp_path: 
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """March's tail and April, kept."""
     month, before, weather = some(4)
-    raw = yaml.safe_load((CODE / "params.yaml").read_text())
-    raw["months"] = {"2013-03": {"previous": "2013-03"}, "2013-04": {"previous": "2013-03"}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    put_settings(tmp_path, ["2013-03", "2013-04"])
     early = [w for w in weather if w["observed_at"] < MIDNIGHT]
     late = [w for w in weather if w["observed_at"] >= MIDNIGHT]
     for name, flights, observed in (
@@ -324,8 +322,7 @@ def test_another_jvm_and_spark_submit_give_the_same_bytes_and_no_litter(
     rows = pq.read_table("data/features/2013-04.parquet")
     assert rows.equals(rows.sort_by(BY_KEY)) and rows.num_rows > 100
     assert (
-        capsys.readouterr().out
-        == f"2013-04: features of {rows.num_rows} flights, looking back on the tail of 2013-03\n"
+        capsys.readouterr().out == f"2013-04: features of {rows.num_rows} rows, looking back on the tail of 2013-03\n"
     )
     assert rows["late_rate_carrier"].null_count == 0, "the tail is seen by the first flights"
     assert pq.ParquetFile("data/features/2013-04.parquet").num_row_groups == 1
@@ -358,7 +355,7 @@ def test_a_month_without_flights_is_an_empty_file(workspace: Path, monkeypatch: 
 
 
 def test_inputs_that_do_not_fit_are_refused(workspace: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(ConfigError, match=r"2013-09 is not in the months of params.yaml"):
+    with pytest.raises(ConfigError, match=r"2013-09 is not in the months of run.yaml"):
         run("2013-09", monkeypatch)
     path = workspace / "data/kept/2013-04/flights.parquet"
     whole = pq.read_table(path)

@@ -17,7 +17,7 @@ from scipy.stats import binomtest, norm
 from tasks import gate as stage
 from tasks.common import params, stats
 from tasks.common.artefacts import Store, sha256
-from tasks.training import source
+from tasks.common.urls import url_of
 from tests import makers
 
 SETTINGS = params.parse(makers.settings() | {"golden": makers.settings()["golden"] | {"digest": "a" * 64}})
@@ -33,7 +33,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> makers.Workspace:
     run = makers.Workspace(root / "run")
     run.golden()
     run.train()
-    run.resolve(Store((root / "store").as_uri()))
+    run.resolve(Store(url_of(root / "store")))
     run.evaluate()
     return run
 
@@ -79,7 +79,7 @@ def test_shuffled_labels_are_refused(run: makers.Workspace) -> None:
 
 
 def test_a_dropped_feature_is_refused(run: makers.Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "FEATURES", tuple(n for n in source.FEATURES if n != "precip"))
+    makers.without(monkeypatch, "precip")
     run.train()
     run.evaluate()
     refused(run, "behaviour heavy rain: not measured: the model lacks precip")

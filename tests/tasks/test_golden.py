@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.flights import golden as strata
+from models.flights.model import MODEL
+from tasks.common import golden_rows as rule
 from tasks.common.errors import ConfigError, DataError
 from tasks.common.params import DayRule, GoldenParams
 from tasks.common.tables import held_out, labelled
-from tasks.flights import golden as rule
 from tasks.golden import freeze, write
 from tests import makers
 
@@ -22,7 +24,7 @@ RULE = DayRule(every=4, remainder=2)
 
 
 def params(rows: int = 600, least: int = 10) -> GoldenParams:
-    return GoldenParams(months=makers.WARMUP, rows=rows, min_rows_per_carrier=least, digest=None)
+    return GoldenParams(months=makers.WARMUP, rows=rows, min_rows_per_value=least, digest=None)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def table() -> pa.Table:
 
 def test_takes_exactly_the_rows_asked_for_from_held_out_labelled_days(table: pa.Table) -> None:
     found = freeze(table, params(), RULE)
-    joined = found.join(table.rename_columns({"late": "late_now"}), list(rule.KEY), join_type="inner")
+    joined = found.join(table.rename_columns({"late": "late_now"}), list(MODEL.key), join_type="inner")
     assert found.num_rows == joined.num_rows == 600
     assert set(np.asarray(joined["day"]) % 4) == {2}
     assert joined["late"].equals(joined["late_now"])
@@ -41,8 +43,10 @@ def test_takes_exactly_the_rows_asked_for_from_held_out_labelled_days(table: pa.
 
 def test_keeps_the_proportions_of_origin_and_label(table: pa.Table) -> None:
     eligible = held_out(labelled(table, "late"), RULE)
-    share = collections.Counter(zip(*(eligible[c].to_pylist() for c in rule.STRATA), strict=True))
-    found = collections.Counter(zip(*(freeze(table, params(), RULE)[c].to_pylist() for c in rule.STRATA), strict=True))
+    share = collections.Counter(zip(*(eligible[c].to_pylist() for c in strata.STRATA), strict=True))
+    found = collections.Counter(
+        zip(*(freeze(table, params(), RULE)[c].to_pylist() for c in strata.STRATA), strict=True)
+    )
     for stratum, n in share.items():
         assert abs(found[stratum] - 600 * n / eligible.num_rows) < 1.5, stratum
 
@@ -77,7 +81,7 @@ def test_writes_equal_bytes_and_a_digest_of_the_content(table: pa.Table, tmp_pat
 
 def test_another_label_is_another_digest(table: pa.Table) -> None:
     rows = freeze(table, params(), RULE).to_pylist()
-    assert rule.digest(rows) != rule.digest([rows[0] | {"late": 1 - rows[0]["late"]}, *rows[1:]])
+    assert rule.digest(rows, MODEL) != rule.digest([rows[0] | {"late": 1 - rows[0]["late"]}, *rows[1:]], MODEL)
 
 
 def test_too_few_rows_or_too_many_carriers_are_errors(table: pa.Table) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import re
 from collections.abc import Callable
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -15,13 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import ingest, manifest
+from models.flights import landing
+from models.flights.reading.clock import minutes_until, minutes_until_at, zones
+from models.flights.reading.feed import Cells, flights, weather
+from models.flights.schema import FEED, RAW
+from tasks import ingest, manifest, validate
 from tasks.common.artefacts import Store
-from tasks.common.errors import DataError
-from tasks.flights import landing
-from tasks.flights.clock import minutes_until, minutes_until_at, zones
-from tasks.flights.feed import Cells, flights, weather
-from tasks.flights.schema import FEED, RAW
+from tasks.common.errors import DataError, Unavailable
 from tests.killing import digests
 from tests.tasks.conftest import MONTH, Place, Tables
 
@@ -209,6 +210,10 @@ def without_dest(good: bytes) -> bytes:
         (lambda _: csv_gz(""), "is empty"),
         (lambda good: csv_gz(gzip.decompress(good).decode().split("\n")[0] + "\n"), "a header and no rows"),
         (without_dest, r"lacks the column\(s\) dest; it has .*destination"),
+        (
+            lambda good: csv_gz(gzip.decompress(good).decode().replace("tailnum", "origin", 1)),
+            r"names .*origin more than",
+        ),
         (lambda good: csv_gz(gzip.decompress(good).decode() + '"'), "rows, its manifest says"),
         (lambda good: csv_gz("\n".join(gzip.decompress(good).decode().split("\n")[:-50])), "rows, its manifest says"),
     ],
@@ -240,9 +245,52 @@ def test_a_file_that_changed_after_its_manifest_is_refused(
     place.run(manifest)
     file = place.landing / MONTH / "weather.csv.gz"
     file.write_bytes(change(file.read_bytes()))
-    with pytest.raises(DataError, match=rf"weather.csv.gz has .*{problem}.*landing.py --month {MONTH}"):
+    with pytest.raises(Unavailable, match=rf"weather.csv.gz has .*{problem}.*next try.*landing.py --month {MONTH}"):
         place.run(ingest)
     assert not place.written()
+
+
+def test_a_correction_that_is_read_while_it_lands_is_taken_in_by_the_next_try(
+    place: Place, small: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The feed replaces one file, then the other, then the manifest; the first try falls between."""
+    header, rows = small["weather"]
+    place.land(small)
+    place.run(manifest)
+    read = Store.read
+
+    def land_meanwhile(store: Store, name: str, sha256_hex: str | None = None) -> bytes:
+        data = read(store, name, sha256_hex)
+        if name.endswith("flights.csv.gz"):
+            monkeypatch.setattr(Store, "read", read)
+            place.land({"weather": (header, rows[:-1])})
+        return data
+
+    monkeypatch.setattr(Store, "read", land_meanwhile)
+    with pytest.raises(Unavailable, match="next try takes it in"):
+        place.run(ingest)
+    assert not place.written()
+    place.run(manifest)
+    place.run(ingest)
+    assert pq.read_metadata(place.workspace / f"data/raw/{MONTH}/weather.parquet").num_rows == len(rows) - 1
+
+
+def test_a_huge_cell_spoils_its_row_and_not_the_month(place: Place, small: Tables) -> None:
+    header, rows = small["flights"]
+    huge = [[*row] for row in rows]
+    huge[7][header.index("tailnum")] = "x" * 200_000
+    huge[9][header.index("dest")] = "y" * 200_000
+    place.land({**small, "flights": (header, huge)})
+    place.run(manifest)
+    place.run(ingest)
+    raw = pq.read_table(place.workspace / f"data/raw/{MONTH}/flights.parquet")
+    verdict = validate.judge(raw, "flights", MONTH)
+    spoilt = [row for row in verdict.quarantined.to_pylist() if "cells cannot be read" in row["reason"]]
+    assert verdict.landed == len(rows)
+    assert sorted(re.findall(r"cells='(\w+) of 200,000 characters'", "".join(row["unreadable"] for row in spoilt))) == [
+        "dest",
+        "tailnum",
+    ]
 
 
 def test_a_file_that_grows_while_it_is_read_is_refused_or_read_as_it_was(
@@ -265,7 +313,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused_or_read_as_it_was(
     place.run(ingest)
     assert sorted(reads) == [f"{MONTH}/flights.csv.gz", f"{MONTH}/weather.csv.gz"]
     first = digests(place.workspace / "data/raw")
-    with pytest.raises(DataError, match="changed after it landed"):
+    with pytest.raises(Unavailable, match="changed after it landed"):
         place.run(ingest)
     assert digests(place.workspace / "data/raw") == first
 

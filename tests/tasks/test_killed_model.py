@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.common.environment import CODE
+from tasks.common.urls import url_of
 from tests.killing import digests, kill_at_random, run_to_end
 from tests.makers import Workspace
 
@@ -29,7 +30,7 @@ OUTS = ("golden", "model", "champion", "evaluation", "gate")
 def test_stages_killed_at_random_moments_and_run_again_give_the_same_digests(tmp_path: Path) -> None:
     root = Workspace(tmp_path / "run").root
     argv = [sys.executable, "-c", STAGES]
-    env = {"PYTHONPATH": str(CODE), "AIRLOOP_STORE": (tmp_path / "store").as_uri()}
+    env = {"PYTHONPATH": str(CODE), "AIRLOOP_STORE": url_of(tmp_path / "store")}
     seconds = run_to_end(argv, root, env)
     expected = {out: digests(root / out) for out in OUTS}
     assert all(expected.values())

@@ -6,14 +6,13 @@ import hashlib
 import sys
 
 import pytest
-import yaml
 
 from tasks import ingest, manifest, validate
 from tasks.common import landed
 from tasks.common.artefacts import Store
 from tasks.common.environment import CODE
 from tests.killing import digests, kill_at_random, run_to_end
-from tests.makers import Workspace, crown
+from tests.makers import Workspace, make_champion, put_settings
 from tests.tasks.conftest import MONTH, Place, Tables
 
 FEATURES = [sys.executable, str(CODE / "tasks/features.py"), "--month", MONTH]
@@ -35,11 +34,9 @@ def test_spark_stages_killed_at_random_moments_and_run_again_give_the_same_diges
 ) -> None:
     """The process group is killed, JVM included; what is left over must not be found again, nor stand in the way."""
     maker = Workspace(tmp_path_factory.mktemp("model"), rows_a_day=20)
-    store = Store(place.environ["AIRLOOP_STORE"])
-    crown(store, maker.train(), data_through="2013-01")
-    settings = yaml.safe_load((place.workspace / "params.yaml").read_text())
-    settings["months"] = {MONTH: {"previous": MONTH}}  # nothing before it
-    (place.workspace / "params.yaml").write_text(yaml.safe_dump(settings))
+    store = Store(place.environ["AIRLOOP_STORE"]).part("flights")
+    make_champion(store, maker.train(), data_through="2013-01")
+    put_settings(place.workspace, [MONTH])  # nothing before it
     place.land(small)
     for stage in (manifest, ingest, validate):
         place.run(stage)

@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from models.flights import landing
 from tasks import manifest
 from tasks.common.artefacts import Store, sha256
 from tasks.common.environment import CODE, environment
 from tasks.common.errors import ConfigError, DataError
-from tasks.flights import landing
+from tasks.common.urls import url_of
 from tests.killing import digests
 from tests.tasks.conftest import MONTH, Place, Tables
 
 
 def test_a_month_landed_twice_has_the_same_bytes_whatever_the_order_of_the_rows(place: Place, small: Tables) -> None:
-    zone = Store(place.landing.as_uri())
+    zone = Store(url_of(place.landing))
     landing.land(MONTH, small, zone)
     first = digests(place.landing)
     landing.land(MONTH, {table: (header, rows[::-1]) for table, (header, rows) in small.items()}, zone)
@@ -31,7 +32,7 @@ def test_a_month_landed_twice_has_the_same_bytes_whatever_the_order_of_the_rows(
 
 
 def test_a_landed_month_is_the_packages_rows_of_that_month_and_its_manifest_says_so(place: Place, year: Tables) -> None:
-    counts = landing.land(MONTH, year, Store(place.landing.as_uri()))
+    counts = landing.land(MONTH, year, Store(url_of(place.landing)))
     assert counts == {"flights": 24951, "weather": 2010}
     said = json.loads((place.landing / MONTH / "manifest.json").read_bytes())
     assert said["month"] == MONTH
@@ -53,7 +54,7 @@ def test_all_months_together_are_the_whole_year(year: Tables) -> None:
 
 
 def test_the_script_runs_by_its_path_in_any_folder(place: Place, archive: Path) -> None:
-    script = CODE / "tasks/flights/landing.py"
+    script = CODE / "models/flights/landing.py"
     environ = {**place.environ, "AIRLOOP_SOURCE": str(archive), "PYTHONPATH": str(CODE), "PATH": ""}
     argv = [sys.executable, str(script), "--month", MONTH, "--through", MONTH]
     done = subprocess.run(argv, cwd=place.workspace, env=environ, capture_output=True, text=True, check=False)
@@ -63,7 +64,7 @@ def test_the_script_runs_by_its_path_in_any_folder(place: Place, archive: Path) 
 
 def test_a_month_that_the_example_lacks_is_refused_before_anything_is_written(place: Place, year: Tables) -> None:
     with pytest.raises(ConfigError, match=r"2014-01.*choose 2013-01 to 2013-12"):
-        landing.land("2014-01", year, Store(place.landing.as_uri()))
+        landing.land("2014-01", year, Store(url_of(place.landing)))
     assert not place.landing.exists()
 
 
@@ -110,7 +111,9 @@ def test_a_feeds_own_keys_in_the_manifest_do_not_make_a_month_a_new_one(place: P
 
 
 def test_a_month_that_has_not_landed_is_named_with_the_command_to_land_it(place: Place) -> None:
-    with pytest.raises(DataError, match=r"landing/2013-02/manifest.json has not landed.*landing.py --month 2013-02"):
+    with pytest.raises(
+        DataError, match=r"landing/flights/2013-02/manifest.json has not landed.*landing.py --month 2013-02"
+    ):
         place.run(manifest)
     assert not (place.workspace / "data").exists()
 

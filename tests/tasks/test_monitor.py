@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from tasks import monitor
+from tasks.common import results
 from tasks.common.artefacts import Store
 from tasks.common.environment import environment
 from tasks.common.errors import DataError
 from tasks.common.files import parquet_bytes
 from tasks.common.ledger import Evidence, Ledger
+from tasks.common.results import Status
+from tasks.common.urls import path_of, url_of
 from tasks.monitoring.measure import Scores
 from tests import makers
 from tests.tasks.conftest import Place
@@ -31,7 +32,7 @@ class World:
 
     def __init__(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         self._place, self._patch = place, monkeypatch
-        self.store = Store(place.store.as_uri())
+        self.store = Store(url_of(place.store))
 
     def land(self, month: str = MAY, *, seed: int = 0) -> pa.Table:
         table = makers.features(month, 40, seed=seed)
@@ -79,7 +80,9 @@ class World:
         self._patch.setenv("AIRLOOP_RESULT", str(result))
         self._patch.setenv("AIRLOOP_RUN", run)
         self._place.run(monitor, month)
-        return dict(json.loads(result.read_bytes()))
+        found = results.read(result)
+        assert found is not None and found.status is Status.DONE
+        return dict(found.payload)
 
     def report(self, month: str = MAY) -> dict[str, object]:
         return dict(self.store.read_json(f"reports/{month}/monitor.json"))
@@ -195,7 +198,7 @@ def test_predictions_of_other_data_are_refused(world: World) -> None:
 
 def test_a_month_that_was_not_scored_says_how(world: World) -> None:
     world.land()
-    with pytest.raises(DataError, match="airflow dags trigger score"):
+    with pytest.raises(DataError, match=r"airflow dags trigger flights\.score"):
         world.monitor()
 
 
@@ -204,7 +207,7 @@ def test_damaged_or_missing_predictions_are_refused(world: World) -> None:
     world.store.write(f"predictions/{MAY}/v2.parquet", b"half")
     with pytest.raises(DataError, match="changed or damaged"):
         world.monitor()
-    Path(world.store.uri(f"predictions/{MAY}/v2.parquet").removeprefix("file://")).unlink()
+    path_of(world.store.uri(f"predictions/{MAY}/v2.parquet")).unlink()
     with pytest.raises(DataError, match="is missing"):
         world.monitor()
     assert world.store.names("decisions") == []

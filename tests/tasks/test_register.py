@@ -13,8 +13,10 @@ import pytest
 from tasks import register
 from tasks.common import code, environment
 from tasks.common.artefacts import Store, sha256_file, to_json, write_atomic
-from tasks.common.errors import EXIT_SKIP, DataError, run_main
-from tasks.common.runs import RECORD, Run
+from tasks.common.errors import DataError, run_main
+from tasks.common.results import EXIT_CODES, Status
+from tasks.common.urls import url_of
+from tasks.running.runs import RECORD, Run
 from tests.serving.world import make_model
 
 KEY = "train-2013-04-abc"
@@ -51,10 +53,10 @@ class Candidate:
 
 @pytest.fixture
 def candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Candidate]:
-    store = Store((tmp_path / "store").as_uri())
+    store = Store(url_of(tmp_path / "store")).part("flights")
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "run")
-    monkeypatch.setenv("AIRLOOP_STORE", store.url)
+    monkeypatch.setenv("AIRLOOP_STORE", store.shared.url)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'registry.db'}")
     monkeypatch.setattr(sys, "argv", ["register.py"])
     environment.environment.cache_clear()
@@ -69,7 +71,7 @@ def test_what_did_not_pass_is_not_registered_and_every_reason_is_said(
     candidate.judged(verdict)
     with pytest.raises(SystemExit) as ended:
         run_main(register.main)
-    assert ended.value.code == EXIT_SKIP, "Airflow skips the task, and deploy is not started"
+    assert ended.value.code == EXIT_CODES[Status.SKIPPED], "Airflow skips the task, and deploy is not started"
     said = capsys.readouterr().out
     for reason in verdict.get("failures", ["gate.json does not say that it passed"]):
         assert reason in said

@@ -14,6 +14,7 @@ from tasks.common.artefacts import Store, sha256
 from tasks.common.errors import DataError
 from tasks.common.ledger import Ledger
 from tasks.common.model import Contract
+from tasks.common.urls import path_of, url_of
 from tests import makers
 
 
@@ -24,7 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> train.Trained:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store((tmp_path / "store").as_uri())
+    return Store(url_of(tmp_path / "store"))
 
 
 def test_an_empty_ledger_is_no_champion(store: Store, tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_an_empty_ledger_is_no_champion(store: Store, tmp_path: Path) -> None:
 
 
 def test_the_newest_entry_is_the_champion_with_its_files(store: Store, tmp_path: Path, made: train.Trained) -> None:
-    makers.crown(store, made, data_through="2013-03")
+    makers.make_champion(store, made, data_through="2013-03")
     stage.write(stage.resolve(store), tmp_path / "champion")
     digest = sha256(made.onnx)
     assert json.loads((tmp_path / "champion/champion.json").read_bytes()) == {
@@ -49,7 +50,7 @@ def test_the_newest_entry_is_the_champion_with_its_files(store: Store, tmp_path:
 
 
 def test_a_champion_taken_out_of_service_leaves_no_files(store: Store, tmp_path: Path, made: train.Trained) -> None:
-    makers.crown(store, made, data_through="2013-03")
+    makers.make_champion(store, made, data_through="2013-03")
     stage.write(stage.resolve(store), tmp_path / "champion")
     Ledger(store).append(action="revert", to_version=None, effective_from="2013-04", who="t", why="t", evidence=None)
     stage.write(stage.resolve(store), tmp_path / "champion")
@@ -59,8 +60,8 @@ def test_a_champion_taken_out_of_service_leaves_no_files(store: Store, tmp_path:
 @pytest.mark.parametrize("name", ["model.onnx", "contract.json"])
 @pytest.mark.parametrize("damage", ["absent", "altered"])
 def test_a_champion_that_cannot_be_read_fails(store: Store, made: train.Trained, name: str, damage: str) -> None:
-    makers.crown(store, made, data_through="2013-03")
-    path = Path(store.url.removeprefix("file://")) / "models" / sha256(made.onnx) / name
+    makers.make_champion(store, made, data_through="2013-03")
+    path = path_of(store.url) / "models" / sha256(made.onnx) / name
     path.unlink() if damage == "absent" else path.write_bytes(path.read_bytes()[:-2] + b"}}")
     with pytest.raises(DataError, match=r"champion v1 \(ledger entry 1\) cannot be read"):
         stage.resolve(store)
@@ -69,7 +70,7 @@ def test_a_champion_that_cannot_be_read_fails(store: Store, made: train.Trained,
 def test_a_champion_that_is_recorded_but_no_model_fails(store: Store, made: train.Trained) -> None:
     """Digests in order, content not: no candidate is judged against what cannot be loaded."""
     contract = Contract.parse(made.contract).model_copy(update={"onnx_sha256": sha256(b"no model")})
-    makers.crown(
+    makers.make_champion(
         store, dataclasses.replace(made, onnx=b"no model", contract=contract.to_bytes()), data_through="2013-03"
     )
     with pytest.raises(DataError, match="cannot be read, so no candidate"):
@@ -77,7 +78,7 @@ def test_a_champion_that_is_recorded_but_no_model_fails(store: Store, made: trai
 
 
 def test_a_damaged_ledger_fails(store: Store, made: train.Trained) -> None:
-    makers.crown(store, made, data_through="2013-03")
+    makers.make_champion(store, made, data_through="2013-03")
     store.write("ledger/000001.json", store.read("ledger/000001.json")[:-20])
     with pytest.raises(DataError, match="not a ledger entry"):
         stage.resolve(store)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import io
-import json
 import os
 import re
 import subprocess
@@ -20,15 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from models.flights.definitions import KEY
 from tasks import score, train
-from tasks.common import landed
+from tasks.common import landed, results
 from tasks.common.artefacts import Store, sha256
 from tasks.common.environment import CODE, environment
 from tasks.common.errors import DataError
 from tasks.common.ledger import Ledger
 from tasks.common.model import load
-from tasks.flights.definitions import KEY
-from tests.makers import Workspace, crown
+from tasks.common.urls import url_of
+from tests.makers import Workspace, make_champion
 
 MONTH = "2013-04"
 
@@ -60,10 +60,10 @@ class World:
         }
         landed.write(self.store, landed.Landed.model_validate(record))
 
-    def crown(self, *versions: int) -> None:
+    def make_champion(self, *versions: int) -> None:
         """Put these versions live, one after the other, from MONTH on."""
         for version in versions:
-            crown(self.store, self.models[version - 1], data_through="2013-03", version=version)
+            make_champion(self.store, self.models[version - 1], data_through="2013-03", version=version)
 
     def score(self, month: str = MONTH) -> dict[str, Any]:
         return score.score(month, self.workspace.root, self.store)
@@ -94,7 +94,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, list[t
 def world(tmp_path: Path, trained: tuple[Workspace, list[train.Trained]]) -> World:
     workspace, models = trained
     made = World(
-        workspace.copy(tmp_path / "workspace"), Store((tmp_path / "store").as_uri()), tmp_path / "store", models
+        workspace.copy(tmp_path / "workspace"),
+        Store(url_of(tmp_path / "store")).part("flights"),
+        tmp_path / "store/flights",
+        models,
     )
     made.land()
     return made
@@ -108,7 +111,7 @@ def test_before_the_first_model_the_month_is_warming_up(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
     monkeypatch.setattr(score, "predict", no_spark)
-    monkeypatch.setenv("AIRLOOP_STORE", world.store.url)
+    monkeypatch.setenv("AIRLOOP_STORE", world.store.shared.url)
     monkeypatch.setenv("AIRLOOP_RESULT", str(tmp_path / "result.json"))
     monkeypatch.setattr(sys, "argv", ["score", "--month", MONTH])
     monkeypatch.chdir(world.workspace.root)
@@ -123,20 +126,20 @@ def test_before_the_first_model_the_month_is_warming_up(
         None,
         {},
     )
-    assert json.loads((tmp_path / "result.json").read_text()) == scored
+    assert results.read(tmp_path / "result.json").payload == scored
     assert list(world.files()) == [f"predictions/{MONTH}/scored.json"]
 
 
 def test_a_model_that_is_live_later_scores_nothing_earlier(world: World, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(score, "predict", no_spark)
     world.land("2013-03")
-    world.crown(1)
+    world.make_champion(1)
     assert world.score("2013-03")["status"] == "warming up"
 
 
 def test_champion_and_shadow_in_one_go(world: World, monkeypatch: pytest.MonkeyPatch):
     """Every flight once a version, with the bits of a plain ONNX Runtime loop; again, no byte changes or is written."""
-    world.crown(1, 2)
+    world.make_champion(1, 2)
     written: list[str] = []
     put = score.put
     monkeypatch.setattr(score, "put", lambda name, *rest: (written.append(name), put(name, *rest))[1])
@@ -162,13 +165,13 @@ def test_champion_and_shadow_in_one_go(world: World, monkeypatch: pytest.MonkeyP
 
 
 def test_ids_say_where_they_are_and_depend_on_nothing_else(world: World):
-    world.crown(1, 2)
+    world.make_champion(1, 2)
     world.score()
     ids = {v: world.predictions(v)["prediction_id"].to_pylist() for v in (1, 2)}
     for version, found in ids.items():
         assert len(set(found)) == len(found) == world.workspace.month(MONTH).num_rows
-        assert all(re.fullmatch(rf"2013-04\.v{version}\.[0-9a-f]{{16}}", one) for one in found)
-    assert not {i.split(".")[2] for i in ids[1]} & {i.split(".")[2] for i in ids[2]}
+        assert all(re.fullmatch(rf"flights\.2013-04\.v{version}\.[0-9a-f]{{16}}", one) for one in found)
+    assert not {i.split(".")[3] for i in ids[1]} & {i.split(".")[3] for i in ids[2]}
     row = world.predictions(1).slice(7, 1).to_pylist()[0]
     assert row["prediction_id"] == score.prediction_id(MONTH, 1, tuple(row[k] for k in KEY))
 
@@ -176,12 +179,12 @@ def test_ids_say_where_they_are_and_depend_on_nothing_else(world: World):
 def test_an_id_never_changes():
     """Ids are written down elsewhere: this one is for ever."""
     key = (dt.date(2013, 4, 1), 1364810400, "UA", 1545, "EWR")
-    assert score.prediction_id("2013-04", 2, key) == "2013-04.v2.fca7fccf422987ce"
+    assert score.prediction_id("2013-04", 2, key) == "flights.2013-04.v2.fca7fccf422987ce"
 
 
 def test_a_submitted_script_scores_to_the_same_bytes(world: World):
     """As Airflow does it: from the workspace, the script's path, another JVM and master."""
-    world.crown(1, 2)
+    world.make_champion(1, 2)
     before = sorted(world.workspace.root.iterdir())
     world.score()
     first = world.files()
@@ -189,7 +192,7 @@ def test_a_submitted_script_scores_to_the_same_bytes(world: World):
         path.unlink()
     done = subprocess.run(
         [Path(sys.executable).with_name("spark-submit"), "--master", "local[1]", CODE / "tasks/score.py", "--month", MONTH],
-        env=os.environ | {"PYTHONPATH": str(CODE), "AIRLOOP_STORE": world.store.url, "PYSPARK_PYTHON": sys.executable,
+        env=os.environ | {"PYTHONPATH": str(CODE), "AIRLOOP_STORE": world.store.shared.url, "PYSPARK_PYTHON": sys.executable,
                           "PYSPARK_DRIVER_PYTHON": sys.executable},
         cwd=world.workspace.root, capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -230,7 +233,7 @@ def test_what_cannot_be_trusted_is_not_scored(
     world: World, monkeypatch: pytest.MonkeyPatch, harm: Callable[[World], None], says: str
 ):
     monkeypatch.setattr(score, "predict", no_spark)
-    world.crown(1)
+    world.make_champion(1)
     harm(world)
     with pytest.raises(DataError, match=says):
         world.score()
@@ -239,7 +242,7 @@ def test_what_cannot_be_trusted_is_not_scored(
 
 def test_nothing_live_any_more_is_recorded_as_such(world: World, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(score, "predict", no_spark)
-    world.crown(1)
+    world.make_champion(1)
     Ledger(world.store).append(
         action="rollback", to_version=None, effective_from=MONTH, who="test", why="test", evidence=None
     )

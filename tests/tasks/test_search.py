@@ -20,19 +20,22 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
+from local import postgres
 from tasks import search as stage
 from tasks.common.artefacts import Store
 from tasks.common.environment import CODE, environment
 from tasks.common.errors import AirloopError, ConfigError, DataError
 from tasks.common.params import FoldParams
-from tasks.common.tracking import Server, answers
+from tasks.common.tracking import Server, trouble
+from tasks.common.urls import url_of
 from tasks.searching.folds import folds
-from tasks.searching.study import FINISHED, Search
+from tasks.searching.study import FINISHED, Search, storage
 from tasks.searching.trial import Judgement
 from tasks.train import source
 from tasks.training.ending import Ended
 from tests.killing import kill_at_random, run_to_end
 from tests.makers import WARMUP, Workspace
+from tests.postgres import started
 
 TRIALS = 6
 
@@ -80,9 +83,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def trials(home: Path) -> list[tuple]:
     """Every finished trial of the one study in ``home``: state, drawn values, losses by point, and the end's."""
-    url = f"sqlite:///{home / 'studies.db'}"
-    (name,) = optuna.get_all_study_names(url)
-    found = optuna.load_study(study_name=name, storage=url).get_trials(states=FINISHED)
+    kept = storage(url_of(home / "studies.journal"))
+    (name,) = optuna.get_all_study_names(kept)
+    found = optuna.load_study(study_name=name, storage=kept).get_trials(states=FINISHED)
     return [(t.state, t.params, t.intermediate_values, t.value, t.user_attrs) for t in found]
 
 
@@ -209,7 +212,7 @@ def attempt(made, trial) -> Search:
 
 
 def test_the_command_writes_what_it_chose_and_draws_it(made, undisturbed) -> None:
-    kept = Store((undisturbed.home / "store").as_uri())
+    kept = Store(url_of(undisturbed.home / "store")).part("flights")
     (name,) = [n for n in kept.names("searches") if n.endswith("search.json")]
     facts = json.loads(kept.read(name))
     now = undisturbed.run.params.train.xgboost
@@ -223,7 +226,7 @@ def test_without_mlflow_a_search_goes_on_and_says_so_once(made, home, capsys) ->
     folder = home("without")
     run(made, trials=2)
     assert len(trials(folder)) == 2
-    assert capsys.readouterr().err.count("MLflow at http://127.0.0.1:9 takes no trials (it does not answer)") == 1
+    assert capsys.readouterr().err.count("MLflow at http://127.0.0.1:9 takes no trials (it does not answer (") == 1
 
 
 def test_without_a_budget_it_says_where_to_give_one(made, home, monkeypatch, tmp_path) -> None:
@@ -254,6 +257,28 @@ def test_a_space_that_cannot_be_searched_is_refused_when_params_are_read(made, t
         _ = twin.params
 
 
+def test_half_a_line_that_a_full_disk_left_is_no_end_of_the_study(made, home) -> None:
+    folder = home("half")
+    run(made, trials=2)
+    with (folder / "studies.journal").open("ab") as journal:
+        journal.write(b'{"op_code":')
+    run(made, trials=3)
+    assert len(trials(folder)) == 3
+
+
+def test_a_study_in_postgresql_is_the_same_as_one_in_a_file(made, home, monkeypatch, undisturbed) -> None:
+    """As `make up` has it; where only the trials before are known, the second half draws what it would have drawn."""
+    folder = home("database")
+    with started(folder):
+        postgres.make_databases(folder)
+        monkeypatch.setenv("AIRLOOP_STUDIES", postgres.url(folder, "studies"))
+        environment.cache_clear()
+        run(made, trials=2)
+        facts = run(made)
+        found = optuna.load_study(study_name=facts["study"], storage=postgres.url(folder, "studies"))
+        assert [t.params for t in found.get_trials(states=FINISHED)] == [params for _, params, *_ in undisturbed.trials]
+
+
 def test_a_database_that_does_not_answer_is_a_sentence_without_its_password(made, home, monkeypatch) -> None:
     home("away")
     with pytest.raises(ConfigError, match=r"correct AIRLOOP_STUDIES") as found:
@@ -282,7 +307,7 @@ def mlflow_server(tmp_path: Path):
     uri = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 180
-        while not answers(uri):
+        while trouble(uri) is not None:
             assert process.poll() is None and time.monotonic() < deadline, "mlflow server did not start"
             time.sleep(0.5)
         yield uri
@@ -301,7 +326,7 @@ def test_mlflow_has_each_finished_trial_once_under_its_study(made, home, mlflow_
     run(made, trials=4)
     assert capsys.readouterr().err.count("takes no trials") == 1
     server = Server(mlflow_server)
-    asked = {"experiment_ids": [server.experiment("airloop-search")], "max_results": 100}
+    asked = {"experiment_ids": [server.experiment("flights/search")], "max_results": 100}
     runs = [
         (
             r["info"],
@@ -322,9 +347,9 @@ def test_mlflow_has_each_finished_trial_once_under_its_study(made, home, mlflow_
 
 
 def test_writing_settings_keeps_every_other_byte(tmp_path) -> None:
-    from tasks.common.params_file import put
+    from tasks.common.settings_files import put
 
-    file, before = tmp_path / "params.yaml", (CODE / "params.yaml").read_text()
+    file, before = tmp_path / "params.yaml", (CODE / "models/flights/params.yaml").read_text()
     file.write_text(before)
     changes = put(file, {"train.xgboost.eta": 1e-5, "train.checkpoint.steps": 7, "golden.digest": None})
     after = file.read_text()

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from airloop import spark_conf
 
 from tasks import ingest, manifest, validate
@@ -20,7 +19,7 @@ from tasks.common import landed
 from tasks.common.artefacts import Store
 from tasks.common.environment import CODE
 from tests.killing import digests, run_to_end
-from tests.makers import Workspace, crown
+from tests.makers import Workspace, make_champion, put_settings
 from tests.tasks.conftest import MONTH, Place, Tables
 
 BIN = Path(sys.executable).parent
@@ -97,11 +96,9 @@ def submit(master: str, script: str, folder: Path) -> list[str]:
 def test_a_month_has_the_bytes_that_one_process_gives_it(
     place: Place, year: Tables, master: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    store = Store(place.environ["AIRLOOP_STORE"])
-    crown(store, Workspace(tmp_path_factory.mktemp("model"), rows_a_day=20).train(), data_through="2013-01")
-    settings = yaml.safe_load((place.workspace / "params.yaml").read_text())
-    settings["months"] = {MONTH: {"previous": MONTH}}
-    (place.workspace / "params.yaml").write_text(yaml.safe_dump(settings))
+    store = Store(place.environ["AIRLOOP_STORE"]).part("flights")
+    make_champion(store, Workspace(tmp_path_factory.mktemp("model"), rows_a_day=20).train(), data_through="2013-01")
+    put_settings(place.workspace, [MONTH])
     place.land(
         {name: (header, [r for r in rows if r[header.index("month")] == "2"]) for name, (header, rows) in year.items()}
     )

@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 import pytest
 import xgboost as xgb
 
+from models.flights.definitions import FEATURES
 from tasks import train as stage
 from tasks.common import model as models
 from tasks.common.artefacts import sha256
 from tasks.common.errors import ConfigError, DataError
 from tasks.common.params import DayRule, TrainParams
-from tasks.flights.definitions import FEATURES
 from tasks.training.families import xgboost as family
 from tasks.training.source import Source
 from tests import makers

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import gzip
 import io
 import json
 import random
+import re
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from models.flights import landing
+from models.flights.model import MODEL
+from models.flights.reading.feed import TYPED
+from models.flights.rules import broken_rules
+from models.flights.schema import FEED, KEPT, ORDER, UNIQUE
 from tasks import ingest, manifest, validate
 from tasks.common.errors import DataError
 from tasks.common.files import parquet_bytes
-from tasks.flights import landing
-from tasks.flights.feed import TYPED
-from tasks.flights.rules import broken_rules
-from tasks.flights.schema import FEED, KEPT, ORDER, QUARANTINE, TABLES, UNIQUE
+from tasks.common.urls import url_of
 from tests.killing import digests
+from tests.makers import put_settings
 from tests.tasks.conftest import MONTH, Place, Tables
 
 WIND = "wind_speed is outside 0 to 200"
@@ -75,7 +80,7 @@ def all_stages(place: Place, tables: Tables) -> dict[str, str]:
 
 
 def test_of_a_real_month_only_the_wind_of_1048_is_quarantined(place: Place, year: Tables) -> None:
-    landing.land(MONTH, year, landing.Store(place.landing.as_uri()))
+    landing.land(MONTH, year, landing.Store(url_of(place.landing)))
     for stage in (manifest, ingest, validate):
         place.run(stage)
     data = place.workspace / "data"
@@ -90,7 +95,7 @@ def test_of_a_real_month_only_the_wind_of_1048_is_quarantined(place: Place, year
     assert said["table"] == "weather" and said["reason"] == WIND
     assert said["origin"] == "EWR" and said["wind_speed"] == "1048.36058"
     assert said["observed_at"] == "1360656000"  # 12 February, 03:00 in New York
-    assert pq.read_schema(data / f"quarantine/{MONTH}.parquet").equals(QUARANTINE)
+    assert pq.read_schema(data / f"quarantine/{MONTH}.parquet").equals(MODEL.quarantine)
     for table, schema in KEPT.items():
         kept = pq.read_table(data / f"kept/{MONTH}/{table}.parquet")
         assert kept.schema.equals(schema, check_metadata=True)
@@ -119,7 +124,7 @@ def test_validating_twice_gives_the_same_bytes(place: Place, small: Tables) -> N
         ({"carrier": "ual"}, ["carrier is not two letters or digits"]),
         ({"carrier": "NA"}, ["carrier is missing"]),
         ({"origin": "BOS"}, ["origin is not one of EWR, JFK, LGA"]),
-        ({"dest": "QQQ"}, ["block_minutes is missing", "dest has no zone in tasks/flights/timezones.csv",
+        ({"dest": "QQQ"}, ["block_minutes is missing", "dest has no zone in models/flights/reading/timezones.csv",
                            "arr_delay without a departure and an arrival"]),
         ({"flight": "0"}, ["flight is outside 1 to 9999"]),
         ({"distance": "NA"}, ["distance is missing"]),
@@ -290,7 +295,7 @@ class Sample:
         return self.table  # hypothesis prints what falsifies: that is the damage, not these forty rows
 
 
-@pytest.fixture(scope="module", params=TABLES)
+@pytest.fixture(scope="module", params=MODEL.tables)
 def sample(request: pytest.FixtureRequest, few: Tables) -> Sample:
     table = request.param
     good = typed(table, *few[table]).drop_columns(["unreadable"]).to_pylist()
@@ -350,11 +355,11 @@ def test_a_month_with_too_many_bad_rows_is_refused_with_rules_rows_and_where_to_
     bad = -(-len(rows) // 10)
     assert f"more than validate.max_bad_share=0.02 is bad.\n{bad} of {len(rows):,} rows of flights (10.0%)" in said
     assert f"{bad} x dep_delay cannot be read, for example 2013-02-11" in said and "dep_delay='soon'" in said
-    assert (place.store / f"refused/{MONTH}.parquet").as_uri() in said
+    assert url_of(place.store / f"refused/{MONTH}.parquet") in said
     assert "landing.py --month 2013-02" in said and "weather (" not in said
     assert digests(place.workspace / "data") == before
     refused = pq.read_table(place.store / f"refused/{MONTH}.parquet")
-    assert sum(refused["table"].to_pylist().count(table) for table in TABLES) == bad + 1  # and the wind
+    assert sum(refused["table"].to_pylist().count(table) for table in MODEL.tables) == bad + 1  # and the wind
 
 
 @pytest.mark.parametrize("damage", ["a column of another type", "every row twice", "another month"])
@@ -378,9 +383,7 @@ def test_a_month_that_is_wrong_as_a_whole_is_refused(place: Place, small: Tables
 
 
 def test_the_limit_comes_from_params(place: Place, small: Tables) -> None:
-    params = yaml.safe_load((place.workspace / "params.yaml").read_text())
-    params["validate"]["max_bad_share"] = 0.0
-    (place.workspace / "params.yaml").write_text(yaml.safe_dump(params))
+    put_settings(place.workspace, validate={"max_bad_share": 0.0})
     place.land(small)
     place.run(manifest)
     place.run(ingest)
@@ -398,3 +401,20 @@ def test_what_ingest_did_not_make_is_not_validated(place: Place, small: Tables) 
     pq.write_table(pq.read_table(path).drop_columns(["dest"]), path)
     with pytest.raises(DataError, match="made by another version"):
         place.run(validate)
+
+
+def test_a_file_that_pandas_wrote_is_refused_with_column_cell_and_way_out(place: Place, small: Tables) -> None:
+    header, rows = small["flights"]
+    frame = pd.DataFrame(rows, columns=header).replace("NA", None)
+    for name in ("dep_delay", "arr_delay"):
+        frame[name] = pd.to_numeric(frame[name])
+    text = frame.to_csv(index=False, na_rep="NaN")
+    place.land({"weather": small["weather"]})
+    place.put("flights.csv.gz", gzip.compress(text.encode()), len(rows))
+    place.run(manifest)
+    place.run(ingest)
+    with pytest.raises(DataError) as refused:
+        place.run(validate)
+    said = str(refused.value)
+    assert "dep_delay cannot be read" in said and re.search(r"dep_delay='-?[0-9]+\.0'", said)
+    assert "astype('Int64')" in said and "empty cell or NA" in said

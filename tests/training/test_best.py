@@ -16,7 +16,9 @@ from tasks.common.artefacts import Store, sha256
 from tasks.common.environment import CODE
 from tasks.common.model import load
 from tasks.common.params import TrainParams
+from tasks.common.results import EXIT_CODES, Status
 from tasks.common.stats import losses
+from tasks.common.urls import url_of
 from tasks.training.ending import Ended
 from tasks.training.families import mlp, xgboost
 from tasks.training.source import Source
@@ -83,7 +85,7 @@ def test_the_same_rows_give_the_same_bytes(source: Source, trained: stage.Traine
 def test_a_second_one_that_is_killed_does_not_repeat_the_first(
     source: Source, trained: stage.Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    store, use = Store(tmp_path.as_uri()), settings()
+    store, use = Store(url_of(tmp_path)), settings()
 
     def die(*_: object) -> None:
         raise Ended
@@ -119,10 +121,10 @@ run_main(train.main)
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(CODE), "AIRLOOP_STORE": (tmp_path / "store").as_uri()},
+        env={"PYTHONPATH": str(CODE), "AIRLOOP_STORE": url_of(tmp_path / "store")},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (EXIT_CODES[Status.REFUSED], "")
     assert done.stderr.startswith("error: The model family mlp needs PyTorch") and "make setup-torch" in done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
@@ -11,15 +10,16 @@ import pytest
 
 from tasks.common.artefacts import Store, sha256
 from tasks.common.params import CheckpointParams
+from tasks.common.urls import path_of, url_of
 from tasks.training import checkpoints as module
-from tasks.training.checkpoints import Checkpoints, sweep
+from tasks.training.checkpoints import Checkpoints
 
-ALWAYS = CheckpointParams(steps=1, seconds=3600, keep=2, days=14)
+ALWAYS = CheckpointParams(steps=1, seconds=3600, keep=2)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path.as_uri())
+    return Store(url_of(tmp_path))
 
 
 def put(kept: Checkpoints, *positions: int) -> None:
@@ -29,7 +29,7 @@ def put(kept: Checkpoints, *positions: int) -> None:
 
 
 def files(store: Store, training: str = "t") -> list[Path]:
-    return sorted(p for p in Path(store.url.removeprefix("file://"), "checkpoints", training).glob("*"))
+    return sorted(p for p in Path(path_of(store.url), "checkpoints", training).glob("*"))
 
 
 def test_the_newest_is_found_and_older_ones_are_pruned(store: Store) -> None:
@@ -84,7 +84,7 @@ def test_foreign_files_are_none_of_ours(store: Store) -> None:
 
 def test_damaged_ones_do_not_count_when_older_ones_are_pruned(store: Store) -> None:
     """Both of the newest are damaged: the one that is gone on from must not be pruned in their favour."""
-    first = Checkpoints(store, "t", CheckpointParams(steps=1, seconds=1, keep=3, days=14))
+    first = Checkpoints(store, "t", CheckpointParams(steps=1, seconds=1, keep=3))
     put(first, 1, 2, 3)
     for path in files(store)[1:]:
         flip(path)
@@ -114,7 +114,7 @@ class Broken(Store):
 def test_a_full_disk_is_said_once_and_at_the_end_and_ends_no_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = Checkpoints(Broken(tmp_path.as_uri()), "t", ALWAYS)
+    kept = Checkpoints(Broken(url_of(tmp_path)), "t", ALWAYS)
     put(kept, 1, 2, 3)
     assert capsys.readouterr().err.count("No space left on device") == 1
     kept.clear()
@@ -122,9 +122,9 @@ def test_a_full_disk_is_said_once_and_at_the_end_and_ends_no_training(
 
 
 def test_a_store_that_is_well_again_is_used_again(tmp_path: Path) -> None:
-    kept = Checkpoints(Broken(tmp_path.as_uri()), "t", ALWAYS)
+    kept = Checkpoints(Broken(url_of(tmp_path)), "t", ALWAYS)
     put(kept, 1)
-    kept._store = Store(tmp_path.as_uri())
+    kept._store = Store(url_of(tmp_path))
     put(kept, 1)
     assert (kept.written, len(kept.lost)) == (1, 1)
     assert (found := Checkpoints(kept._store, "t", ALWAYS).latest()) is not None and found.position == 1
@@ -150,7 +150,7 @@ class Slow(Store):
 
 
 def test_training_does_not_wait_for_a_write(tmp_path: Path) -> None:
-    store = Slow(tmp_path.as_uri())
+    store = Slow(url_of(tmp_path))
     kept = Checkpoints(store, "t", ALWAYS)
     assert kept.due(1)
     kept.put(1, ".json", b"1".lstrip)
@@ -163,7 +163,7 @@ def test_training_does_not_wait_for_a_write(tmp_path: Path) -> None:
 
 def test_a_store_that_hangs_holds_nobody_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAIT", 0.1)
-    store = Slow(tmp_path.as_uri())
+    store = Slow(url_of(tmp_path))
     kept = Checkpoints(store, "t", ALWAYS)
     kept.put(1, ".json", b"1".lstrip)
     started = time.monotonic()
@@ -177,7 +177,7 @@ def test_a_store_that_hangs_holds_nobody_for_ever(tmp_path: Path, monkeypatch: p
 def test_it_is_due_after_steps_or_seconds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    kept = Checkpoints(store, "t", CheckpointParams(steps=10, seconds=60, keep=2, days=14))
+    kept = Checkpoints(store, "t", CheckpointParams(steps=10, seconds=60, keep=2))
     assert (kept.due(9), kept.due(10)) == (False, True)
     now[0] += 60
     assert kept.due(1)
@@ -191,30 +191,7 @@ def test_cleared_leaves_nothing_not_even_what_a_kill_left_half_written(store: St
     (files(store)[0].parent / ".000000000002-x.json.12345678.partial").write_bytes(b"half")
     kept.clear()
     kept.clear()
-    assert not files(store) and not Path(store.url.removeprefix("file://"), "checkpoints", "t").exists()
-
-
-@pytest.mark.parametrize("scheme", ["file", "memory"])
-def test_what_was_given_up_is_deleted_when_it_is_old(scheme: str, tmp_path: Path) -> None:
-    store = Store(f"{scheme}://{tmp_path}")
-    put(Checkpoints(store, "given-up", ALWAYS), 1, 2)
-    sweep(store, 14)
-    assert len(store.names("checkpoints/given-up")) == 2, "it is not old yet"
-    if scheme == "file":
-        for path in files(store, "given-up"):
-            os.utime(path, (time.time() - 15 * 86400,) * 2)
-    put(Checkpoints(store, "alive", ALWAYS), 1)
-    sweep(store, 14 if scheme == "file" else -1)
-    assert store.names("checkpoints/given-up") == []
-    assert bool(store.names("checkpoints/alive")) is (scheme == "file")
-
-
-def test_a_living_training_is_not_swept_with_its_old_checkpoints(store: Store) -> None:
-    kept = Checkpoints(store, "t", ALWAYS)
-    put(kept, 1, 2)
-    os.utime(files(store)[0], (time.time() - 15 * 86400,) * 2)
-    sweep(store, 14)
-    assert len(files(store)) == 2
+    assert not files(store) and not Path(path_of(store.url), "checkpoints", "t").exists()
 
 
 def test_tidying_up_in_a_store_that_is_away_fails_nothing(
@@ -224,10 +201,6 @@ def test_tidying_up_in_a_store_that_is_away_fails_nothing(
         raise ConnectionError("away")
 
     monkeypatch.setattr(store._fs, "rm", away)
-    monkeypatch.setattr(store._fs, "find", away)
     put(kept := Checkpoints(store, "t", ALWAYS))
     kept.clear()
-    sweep(store, 14)
-    Path(store.url.removeprefix("file://"), "checkpoints").mkdir(exist_ok=True)
-    sweep(store, 14)
-    assert capsys.readouterr().err.count("ConnectionError: away); a later training does it") == 2
+    assert capsys.readouterr().err.count("ConnectionError: away); `make gc` does it") == 1

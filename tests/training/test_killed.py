@@ -17,6 +17,7 @@ import pytest
 from airloop.pod_spec import GRACE_SECONDS
 
 from tasks.common.environment import CODE
+from tasks.common.urls import url_of
 from tests.killing import digests, kill_in_training, run_to_end
 from tests.makers import Workspace
 
@@ -53,11 +54,12 @@ def workspace(root: Path, kind: str) -> Workspace:
     made = Workspace(root, rows_a_day=20)
     train = made.raw["train"]
     family, _, several = kind.partition(" ")
-    train |= {"family": family, "checkpoint": {"steps": 10, "seconds": 3600, "keep": 2, "days": 14}}
+    train |= {"family": family, "checkpoint": {"steps": 10, "seconds": 3600, "keep": 2}}
     train["xgboost"] |= {"rounds": 600, "eta": 0.01, "early_stopping_rounds": 600, "segment_rounds": 10}
     train["mlp"] |= {"epochs": 20, "early_stopping_epochs": 20, "device_batch": 32, "processes": 2 if several else 1}
     made.save()
-    (root / "tasks").symlink_to(CODE / "tasks")
+    for name in ("models", "tasks"):
+        (root / name).symlink_to(CODE / name)
     return made
 
 
@@ -67,7 +69,7 @@ def training(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     root = workspace(folder / "run", request.param).root
     env = {
         "PYTHONPATH": str(CODE),
-        "AIRLOOP_STORE": (folder / "store").as_uri(),
+        "AIRLOOP_STORE": url_of(folder / "store"),
         "MLFLOW_TRACKING_URI": "",
         "PYTHONUNBUFFERED": "1",
     }

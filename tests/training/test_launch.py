@@ -18,6 +18,7 @@ import pytest
 
 from tasks.common.artefacts import Store
 from tasks.common.environment import CODE
+from tasks.common.urls import url_of
 from tests import makers
 
 
@@ -25,10 +26,10 @@ class Stage:
     """`python tasks/train.py` in a workspace, in a session of its own as the operators start it."""
 
     def __init__(self, workspace: makers.Workspace, **environ: str) -> None:
-        self.store = Store((workspace.root / "store").as_uri())
+        self.store = Store(url_of(workspace.root / "store")).part("flights")
         self.temporary = workspace.root / "tmp"
         self.temporary.mkdir(exist_ok=True)
-        known = {"PYTHONPATH": str(CODE), "AIRLOOP_STORE": self.store.url, "MLFLOW_TRACKING_URI": ""}
+        known = {"PYTHONPATH": str(CODE), "AIRLOOP_STORE": self.store.shared.url, "MLFLOW_TRACKING_URI": ""}
         env = os.environ | known | {"TMPDIR": str(self.temporary)} | environ
         self.log = workspace.root / "log"
         with self.log.open("w") as log:

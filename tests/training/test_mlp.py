@@ -13,14 +13,16 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
+from models.flights.definitions import FEATURES
 from tasks import train as stage
 from tasks.common import model as models
 from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.environment import CODE
-from tasks.common.errors import ConfigError
+from tasks.common.errors import AirloopError, ConfigError, Unavailable
 from tasks.common.params import DayRule, TrainParams
+from tasks.common.results import EXIT_CODES, Status
 from tasks.common.stats import metrics
-from tasks.flights.definitions import FEATURES
+from tasks.common.urls import url_of
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ended, Ending
 from tasks.training.families import mlp as family
@@ -206,7 +208,7 @@ def test_stopped_anywhere_and_gone_on_it_has_the_bytes_of_one_that_was_not(
     source, use = source_of(table), settings(mlp={"precision": precision, "epochs": 3, "window": 900})
     whole = stage.train(source, use)
     epoch = -(-json.loads(whole.metrics)["rows"]["train"] // 64)
-    keep = Store((tmp_path / "store").as_uri())
+    keep = Store(url_of(tmp_path / "store"))
     done: list[int] = []
     for at in (
         3,
@@ -230,7 +232,7 @@ def test_stopped_anywhere_and_gone_on_it_has_the_bytes_of_one_that_was_not(
 def test_a_checkpoint_of_other_steps_is_not_gone_on_from(table: pa.Table, source_of, tmp_path, capsys) -> None:
     """As where the number of machines has changed, which no setting says."""
     source, use = source_of(table), settings(mlp={"epochs": 1})
-    keep, ending = Store((tmp_path / "store").as_uri()), Ending()
+    keep, ending = Store(url_of(tmp_path / "store")), Ending()
     with pytest.raises(Ended):
         family.fit(
             source, source.contract(), use, Job(Checkpoints(keep, "x", use.checkpoint), Stopper(ending, 3), ending)
@@ -248,11 +250,26 @@ def test_without_pytorch_it_is_a_sentence_that_says_what_to_type() -> None:
         "from tasks.common.errors import run_main\nfrom tasks.training.families import named\nrun_main(lambda: named('mlp'))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=CODE, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == EXIT_CODES[Status.REFUSED]
     assert done.stderr.startswith(
         "error: The model family mlp needs PyTorch, and torch is not installed here: run `make setup-torch`"
     )
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("codes", "kind", "status"),
+    [
+        ({0: 1, 1: 65}, AirloopError, Status.REFUSED),  # its peers crash because it has ended
+        ({1: 75}, Unavailable, Status.WAITING),
+        ({0: 1}, RuntimeError, None),
+        ({0: -9, 1: 1}, RuntimeError, None),
+    ],
+)
+def test_of_several_processes_only_a_refusal_is_one(codes, kind, status) -> None:
+    error = launch.failure(2, codes)
+    assert type(error) is kind and getattr(error, "status", None) is status
+    assert f"worker(s) {', '.join(map(str, codes))} ended with" in str(error)
 
 
 def test_without_enough_gpus_it_is_a_sentence(table: pa.Table, monkeypatch: pytest.MonkeyPatch, source_of) -> None:
@@ -272,7 +289,7 @@ def test_the_stages_after_it_take_it_as_any_other(tmp_path) -> None:
     workspace.save()
     workspace.golden()
     workspace.train()
-    workspace.resolve(Store((tmp_path / "store").as_uri()))
+    workspace.resolve(Store(url_of(tmp_path / "store")))
     workspace.evaluate()
     found = json.loads((tmp_path / "evaluation/evaluation.json").read_bytes())["candidate"]
     assert found["parity_gap"] <= workspace.params.gate.max_parity_gap / 10

@@ -63,7 +63,7 @@ def train(told: Tracker, steps: range, of: int = 40, seconds: float = 3600) -> N
 def runs(uri: str, training: str) -> list[dict]:
     client = tracking.Server(uri)
     wanted = {
-        "experiment_ids": [client.experiment(tracking.PROGRESS)],
+        "experiment_ids": [client.experiment("flights/progress")],
         "filter": f"tags.`airloop.training` = '{training}'",
     }
     return list(client.post("runs/search", wanted).get("runs", []))

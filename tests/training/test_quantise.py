@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from tasks import evaluate, gate, rebuild, train
-from tasks.common import params, smoke
+from tasks.common import params, settings_files, smoke
 from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.model import Matrix
 from tasks.common.params import ExportParams
+from tasks.common.urls import url_of
 from tasks.training import quantise
 from tests import makers
 
@@ -37,7 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> makers.Workspace:
     run.save()
     run.golden()
     run.train()
-    run.resolve(Store((root / "store").as_uri()))
+    run.resolve(Store(url_of(root / "store")))
     run.evaluate()
     return run
 
@@ -190,21 +191,30 @@ def test_a_service_may_differ_by_the_margin_and_no_more(world: makers.Workspace)
     ("now", "shipped", "then"), [("dynamic", "int8", "int8"), ("dynamic", "plain", "none"), ("none", None, "none")]
 )
 def test_a_rebuild_asks_for_what_was_decided(tmp_path, monkeypatch, now, shipped, then) -> None:
-    kept = Store((tmp_path / "store").as_uri())
+    kept = Store(url_of(tmp_path / "store"))
     monkeypatch.setattr(rebuild, "store", lambda: kept)
     kept.write("models/abc/evaluation.json", to_json({"candidate": {"training": {"export": {"shipped": shipped}}}}))
     raw = makers.settings()
     raw["export"]["quantize"] = now
-    (tmp_path / "params.yaml").write_bytes(to_json(raw))
-    rebuild.pin_export(tmp_path / "params.yaml", "abc")
-    assert params.load(tmp_path / "params.yaml").export.quantize == then
+    settings_files.write(tmp_path, raw)
+    rebuild.pin_export(tmp_path, "abc")
+    assert params.load(tmp_path).export.quantize == then
+
+
+def test_a_rebuild_of_a_model_whose_settings_were_one_file_asks_for_what_was_decided(tmp_path, monkeypatch) -> None:
+    kept = Store(url_of(tmp_path / "store"))
+    monkeypatch.setattr(rebuild, "store", lambda: kept)
+    kept.write("models/abc/evaluation.json", to_json({"candidate": {"training": {"export": {"shipped": "int8"}}}}))
+    (tmp_path / "params.yaml").write_text("model: flights\nexport: {quantize: dynamic, pairs: 9}\n")
+    rebuild.pin_export(tmp_path, "abc")
+    assert (tmp_path / "params.yaml").read_text() == "model: flights\nexport: {quantize: int8, pairs: 9}\n"
 
 
 def test_a_rebuild_of_a_model_older_than_the_export_s_settings_leaves_them_alone(tmp_path) -> None:
     raw = makers.settings()
     del raw["export"]
     (tmp_path / "params.yaml").write_bytes(to_json(raw))
-    rebuild.pin_export(tmp_path / "params.yaml", "abc")
+    rebuild.pin_export(tmp_path, "abc")
     assert (tmp_path / "params.yaml").read_bytes() == to_json(raw)
 
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.common.environment import CODE
+from tasks.common.urls import url_of
 from tests import makers
 
 TOLERANCE = 2e-5
@@ -34,7 +35,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict]]:
 
     tasks = {name: task(*shape) for name, shape in SHAPES.items()}
     for parallel in ("ddp", "fsdp"):
-        store = (folder / f"store-{parallel}").as_uri()
+        store = url_of(folder / f"store-{parallel}")
         tasks[f"{parallel} stopped"] = task(2, 2, parallel, store=store, stop=STOP)
         tasks[f"{parallel} gone on"] = task(2, 2, parallel, store=store)
     (folder / "tasks.json").write_text(json.dumps(list(tasks.values())))

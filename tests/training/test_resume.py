@@ -11,6 +11,7 @@ import pytest
 from tasks import train as stage
 from tasks.common.artefacts import Store
 from tasks.common.params import DayRule, TrainParams
+from tasks.common.urls import url_of
 from tasks.training.checkpoints import NAME, Checkpoints
 from tasks.training.ending import Ended, Ending
 from tasks.training.families import xgboost as family
@@ -32,7 +33,7 @@ STOPS = {
 
 def settings(threads: int = 1, keep: int = 99, **xgboost: object) -> TrainParams:
     raw = makers.settings()["train"]
-    changes = {"threads": threads, "checkpoint": {"steps": 1, "seconds": 3600, "keep": keep, "days": 14}}
+    changes = {"threads": threads, "checkpoint": {"steps": 1, "seconds": 3600, "keep": keep}}
     return TrainParams.model_validate(raw | changes | {"xgboost": raw["xgboost"] | xgboost})
 
 
@@ -73,7 +74,7 @@ def fit(source: Source, use: TrainParams, store: Store | None, ends_after: int =
 @pytest.mark.parametrize("shape", [ROUNDS, STOPS], ids=["to the end", "stopped early"])
 def test_from_every_boundary_the_same_bytes(source: Source, tmp_path: Path, shape, threads: int) -> None:
     use = settings(threads, **shape)
-    all_of_them = Store((tmp_path / "all").as_uri())
+    all_of_them = Store(url_of(tmp_path / "all"))
     expected = fit(source, use, None)
     assert fit(source, use, all_of_them) == expected, "checkpoints shape nothing"
     names = all_of_them.names("checkpoints")
@@ -82,7 +83,7 @@ def test_from_every_boundary_the_same_bytes(source: Source, tmp_path: Path, shap
     if shape is STOPS:
         assert last % 7, "stopped in the middle of a segment, or this shows nothing"
     for number, name in enumerate(names):
-        one = Store((tmp_path / str(number)).as_uri())
+        one = Store(url_of(tmp_path / str(number)))
         one.write(name, all_of_them.read(name))
         assert fit(source, use, one) == expected, name
 
@@ -92,7 +93,7 @@ def test_asked_to_end_it_keeps_the_last_boundary_and_goes_on_from_there(
     source: Source, tmp_path: Path, after: int
 ) -> None:
     use = settings(**ROUNDS)
-    store = Store(tmp_path.as_uri())
+    store = Store(url_of(tmp_path))
     with pytest.raises(Ended) as ended:
         fit(source, use, store, ends_after=after)
     assert ended.value.code == 143
@@ -116,7 +117,7 @@ def test_segments_are_part_of_what_is_learned(source: Source) -> None:
 def test_a_finished_training_whose_result_was_not_written_is_not_repeated(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use, store = settings(**ROUNDS), Store(tmp_path.as_uri())
+    use, store = settings(**ROUNDS), Store(url_of(tmp_path))
     first = stage.train(source, use, store)
     with monkeypatch.context() as patch:
         patch.setattr(family, "fit", lambda *_: pytest.fail("it was trained again"))
@@ -157,8 +158,11 @@ def test_an_identity_covers_the_code_that_dvc_yaml_names() -> None:
 
     from tasks.common.environment import CODE
 
-    deps = yaml.safe_load((CODE / "dvc.yaml").read_text())["stages"]["train"]["deps"]
-    assert sorted(str(path.relative_to(CODE)) for path in stage.CODE) == sorted(d for d in deps if d != "data/features")
+    named = yaml.safe_load((CODE / "dvc.yaml").read_text())["stages"]["train"]
+    deps = [dep for dep in named["deps"] if dep != "data/features"]
+    assert sorted(str(path.relative_to(CODE)) for path in stage.SHAPING_CODE) == sorted(deps)
+    (sections,) = (found for each in named["params"] for file, found in each.items() if file.endswith("spec.json"))
+    assert sorted(f"digests.{section}" for section in stage.SHAPING_SECTIONS) == sorted(sections)
 
 
 def test_metrics_name_the_training(source: Source) -> None:

@@ -1,4 +1,4 @@
-"""The online service as the deploy act reaches it: services by their URLs, or a Deployment on Kubernetes."""
+"""The online service as the job deploy reaches it: services by their URLs, or a Deployment on Kubernetes."""
 
 from __future__ import annotations
 
@@ -41,18 +41,20 @@ class Online(Protocol):
 
 def service() -> Online | None:
     """The online service that the environment names; None when there is none to reconcile."""
-    told = environment()
-    urls = [url for part in told.online_url.split(",") if (url := part.strip().rstrip("/"))]
-    if told.online_deployment:
+    where = environment()
+    host = where.model.replace("_", "-")  # no name of a host or a Deployment has an underscore
+    addresses = where.online_url.replace("{model}", host)
+    urls = [url for part in addresses.split(",") if (url := part.strip().rstrip("/"))]
+    if where.online_deployment:
         from tasks.common.online.deployment import Deployment
 
-        namespace, _, name = told.online_deployment.partition("/")
+        namespace, _, name = where.online_deployment.replace("{model}", host).partition("/")
         if not (namespace and name) or "/" in name or len(urls) != 1:
             raise ConfigError(
-                f"AIRLOOP_ONLINE_DEPLOYMENT={told.online_deployment!r} with AIRLOOP_ONLINE_URL={told.online_url!r}: the first "
+                f"AIRLOOP_ONLINE_DEPLOYMENT={where.online_deployment!r} with AIRLOOP_ONLINE_URL={where.online_url!r}: the first "
                 "is written as namespace/name, and the second is the one URL of its Service."
             )
-        return Deployment(namespace, name, urls[0])
+        return Deployment(where.model, namespace, name, urls[0])
     from tasks.common.online.replicas import Replicas
 
-    return Replicas(urls) if urls else None
+    return Replicas(where.model, urls) if urls else None

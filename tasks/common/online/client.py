@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from tasks import spec
+from tasks.common import web
 from tasks.common.errors import AirloopError
 from tasks.common.online import NotServedError
 
@@ -24,7 +26,8 @@ def post(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
     token = os.environ.get("AIRLOOP_ADMIN_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        response = httpx.post(url + path, json=body, headers=headers, timeout=TIMEOUT_SECONDS)
+        with web.client(url, seconds=TIMEOUT_SECONDS, headers=headers) as client:
+            response = client.post(path, json=body)
     except httpx.HTTPError as error:
         raise AwayError(
             f"The online service does not answer at {url}{path} ({error}). The ledger is written: start the service "
@@ -35,8 +38,8 @@ def post(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
     return dict(response.json())
 
 
-def predict(url: str, flights: Sequence[dict[str, Any]], version: int, patience: float) -> list[float]:
-    """P(late) of ``flights`` by model ``version``, in order.
+def predict(url: str, asked: Sequence[dict[str, Any]], version: int, patience: float) -> list[float]:
+    """Probabilities that model ``version`` answers to the requests ``asked``, in order.
 
     Errors as ``post``, and NotServedError when another version answers; each only when it lasts ``patience`` seconds.
     """
@@ -46,11 +49,13 @@ def predict(url: str, flights: Sequence[dict[str, Any]], version: int, patience:
         wait=wait_fixed(0.5),
         reraise=True,
     )
-    return trying(_predict, url, flights, version)
+    return trying(_predict, url, asked, version)
 
 
-def _predict(url: str, flights: Sequence[dict[str, Any]], version: int) -> list[float]:
-    answers = post(url, "/predict", {"flights": list(flights)})["predictions"]
+def _predict(url: str, asked: Sequence[dict[str, Any]], version: int) -> list[float]:
+    model = spec.current()
+    online = model.online
+    answers = post(url, f"/models/{model.name}/predict", {online.many: list(asked)})["predictions"]
     if others := {answer["model_version"] for answer in answers} - {version}:
         raise NotServedError(f"{url} answers with v{', v'.join(map(str, sorted(others)))} in place of v{version}.")
-    return [answer["probability_late"] for answer in answers]
+    return [answer[online.answer] for answer in answers]

@@ -19,11 +19,10 @@ from urllib3.exceptions import HTTPError
 
 from tasks.common.errors import AirloopError, ConfigError
 from tasks.common.ledger import Entry
-from tasks.common.online.rollout import MODEL_VERSION, Rollout
+from tasks.common.online.rollout import Rollout, version_mark
 
-MANAGER = "airloop-deploy"
 AWAY_SECONDS = 180
-"""How long the cluster's API may be away, or out of order, before the act gives up and waits to be run again."""
+"""How long the cluster's API may be away, or out of order, before the job gives up and waits to be run again."""
 SETTLE_SECONDS = 30
 REQUEST_SECONDS = 15
 T = TypeVar("T")
@@ -33,6 +32,7 @@ class Deployment:
     """A Deployment of the online service, of which the first container serves.
 
     Args:
+        model: name of the model.
         namespace: of the Deployment.
         name: of the Deployment.
         url: of its Service, which may still reach a pod that leaves for ``SETTLE_SECONDS``.
@@ -40,9 +40,9 @@ class Deployment:
 
     patience = float(SETTLE_SECONDS)
 
-    def __init__(self, namespace: str, name: str, url: str) -> None:
+    def __init__(self, model: str, namespace: str, name: str, url: str) -> None:
         self.urls = [url]
-        self._namespace, self._name = namespace, name
+        self._model, self._namespace, self._name = model, namespace, name
         told = client.Configuration()
         try:
             if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG"):
@@ -64,8 +64,8 @@ class Deployment:
             self._apps.patch_namespaced_deployment,
             self._name,
             self._namespace,
-            desired(found, entry),
-            field_manager=MANAGER,
+            desired(found, self._model, entry),
+            field_manager=manager(self._model),
             force=True,  # what the ledger says is live is nobody else's to say
             _content_type="application/apply-patch+yaml",
         )
@@ -76,7 +76,7 @@ class Deployment:
                 f"{self._namespace}/{self._name} is paused, so v{entry.to_version} is not rolled out: `kubectl rollout resume "
                 f"deployment/{self._name} -n {self._namespace}` and clear this task."
             )
-        rollout = Rollout(entry.to_version, applied.metadata.generation, self._read, self._pods)
+        rollout = Rollout(self._model, entry.to_version, applied.metadata.generation, self._read, self._pods)
         replicas = rollout.wait()
         if applied.metadata.generation == found.metadata.generation:
             return []
@@ -104,19 +104,27 @@ class Deployment:
             raise AirloopError(f"{self._namespace}/{self._name}: {_hint(error)}") from None
 
 
-def desired(found: Any, entry: Entry) -> dict[str, Any]:
-    """What the deploy act owns of the Deployment, for ``entry``; what it leaves out, it gives up."""
+def manager(model: str) -> str:
+    """Field manager of the job deploy: one for each model, so that a Deployment can serve several."""
+    return f"airloop-deploy-{model}"
+
+
+def desired(found: Any, model: str, entry: Entry) -> dict[str, Any]:
+    """What the job deploy of ``model`` owns of the Deployment, for ``entry``; what it leaves out, it gives up."""
     container: dict[str, Any] = {"name": found.spec.template.spec.containers[0].name}
     template: dict[str, Any] = {"spec": {"containers": [container]}}
     if entry.evidence is not None:
         version = str(entry.to_version)
-        container["env"] = [{"name": "AIRLOOP_ONLINE_VERSION", "value": version}]
-        marks = {MODEL_VERSION: version, "airloop.io/model-digest": entry.evidence.model}
+        container["env"] = [{"name": f"AIRLOOP_ONLINE_VERSION__{model.upper()}", "value": version}]
+        marks = {version_mark(model): version, f"airloop.io/digest-of-{model}": entry.evidence.model}
         template["metadata"] = {"annotations": marks}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": found.metadata.name, "annotations": {"airloop.io/ledger-entry": str(entry.seq)}},
+        "metadata": {
+            "name": found.metadata.name,
+            "annotations": {f"airloop.io/ledger-entry-of-{model}": str(entry.seq)},
+        },
         "spec": {"template": template},
     }
 

@@ -15,13 +15,14 @@ class Replicas:
 
     patience = 0.0
 
-    def __init__(self, urls: Sequence[str]) -> None:
+    def __init__(self, model: str, urls: Sequence[str]) -> None:
         self.urls = urls
+        self._model = model
 
     def put_live(self, entry: Entry) -> list[str]:
         """Tell each to look at the ledger; NotServedError unless it then serves the entry's version."""
         for url in self.urls if entry.to_version is not None else ():
-            answer = post(url, "/-/sync", {})
+            answer = post(url, f"/-/sync/{self._model}", {})
             if answer.get("model_version") != entry.to_version:
                 raise NotServedError(f"{url} does not serve v{entry.to_version}: {json.dumps(answer)[:300]}")
         return []

@@ -9,8 +9,12 @@ from typing import Any
 from tasks.common.errors import AirloopError
 from tasks.common.online import REFUSED, NotServedError
 
-MODEL_VERSION = "airloop.io/model-version"
-"""Annotation of the pods: which version they are for."""
+
+def version_mark(model: str) -> str:
+    """Annotation of the pods: which version of ``model`` they are for."""
+    return f"airloop.io/version-of-{model}"
+
+
 POLL_SECONDS = 1.0
 GRACE_SECONDS = 60
 """Beyond the Deployment's own progress deadline, for a controller that is away."""
@@ -20,16 +24,17 @@ class Rollout:
     """One rollout, followed until every replica is new and ready.
 
     Args:
-        version: model version of the new pods.
+        model: name of the model.
+        version: of the model, of the new pods.
         generation: of the Deployment, from which the rollout counts.
         read: gives the Deployment as it stands.
         pods: gives its pods.
     """
 
     def __init__(
-        self, version: int, generation: int, read: Callable[[], Any], pods: Callable[[Any], list[Any]]
+        self, model: str, version: int, generation: int, read: Callable[[], Any], pods: Callable[[Any], list[Any]]
     ) -> None:
-        self._version, self._generation = version, generation
+        self._mark, self._version, self._generation = version_mark(model), version, generation
         self._read, self._pods = read, pods
 
     def wait(self) -> int:
@@ -67,7 +72,7 @@ class Rollout:
 
     def _new_pods(self, found: Any) -> list[Any]:
         marked = (pod for pod in self._pods(found) if pod.metadata.deletion_timestamp is None)
-        return [pod for pod in marked if (pod.metadata.annotations or {}).get(MODEL_VERSION) == str(self._version)]
+        return [pod for pod in marked if (pod.metadata.annotations or {}).get(self._mark) == str(self._version)]
 
     def _reasons(self, found: Any) -> str:
         refused = [c.message for c in found.status.conditions or [] if c.type == "ReplicaFailure"]
@@ -118,4 +123,4 @@ def unready(pod: Any) -> str | None:
             return f"{waiting.reason}{f' ({waiting.message})' if waiting.message else ''}{before}"
     if "PodScheduled" in conditions and conditions["PodScheduled"].status != "True":
         return f"{conditions['PodScheduled'].reason} ({conditions['PodScheduled'].message})"
-    return "it runs and does not become ready; /readyz and its log say why"
+    return "it runs and does not become ready; its /readyz and its log say why"

@@ -1,4 +1,4 @@
-"""A file a model family: what it is called in params.yaml is what it is called here."""
+"""A file a model family: what `train.family` calls it is what it is called here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tasks.training.family import Family
 
 
 def named(name: str) -> Family:
-    """The family that params.yaml calls ``name``; imported now, because each brings its own heavy library."""
+    """The family that `train.family` calls ``name``; imported now, because each brings its own heavy library."""
     match name:
         case "xgboost":
             from tasks.training.families import xgboost

@@ -23,7 +23,7 @@ except ModuleNotFoundError as missing:
         raise
     raise ConfigError(
         f"The model family mlp needs PyTorch, and {missing.name} is not installed here: run `make setup-torch` (an image: build it "
-        "with TORCH=cpu or a CUDA build, docs/images.md), or set train.family=xgboost in params.yaml."
+        "with TORCH=cpu or a CUDA build, docs/images.md), or set train.family=xgboost in the model's params.yaml."
     ) from None
 
 NATIVE = "native.safetensors"
@@ -57,10 +57,10 @@ def require_devices(settings: TrainParams) -> None:
         built = torch.version.cuda or "no CUDA"
         raise ConfigError(
             f"train.device=cuda, but PyTorch {VERSION} (built for {built}) finds no GPU; install another build "
-            "(make setup-torch TORCH=auto), or set train.device=cpu in params.yaml."
+            "(make setup-torch TORCH=auto), or set train.device=cpu in the model's params.yaml."
         )
     if (there := torch.cuda.device_count()) < settings.mlp.processes:
         raise ConfigError(
             f"train.mlp.processes={settings.mlp.processes}, but this machine shows {there} GPU(s), and each process needs one; "
-            "lower it in params.yaml, or give the stage more GPUs (meta.gpus in dvc.yaml)."
+            "lower it in the model's params.yaml, or give the stage more GPUs (meta.gpus in dvc.yaml)."
         )

@@ -18,10 +18,10 @@ import onnx
 import pyarrow as pa
 import xgboost as xgb
 
+from tasks import spec
 from tasks.common.errors import ConfigError
 from tasks.common.model import INPUT, OUTPUT, Contract, Matrix, verify
 from tasks.common.params import TrainParams
-from tasks.flights.definitions import LABEL
 from tasks.training.ending import Ended
 from tasks.training.family import Fitted, Job
 from tasks.training.source import Source
@@ -135,7 +135,11 @@ def _matrix(
     ref: xgb.QuantileDMatrix | None = None,
 ) -> xgb.QuantileDMatrix:
     return xgb.QuantileDMatrix(
-        contract.encode(table), table[LABEL].to_numpy(), feature_names=names, nthread=settings.threads, ref=ref
+        contract.encode(table),
+        table[spec.current().label].to_numpy(),
+        feature_names=names,
+        nthread=settings.threads,
+        ref=ref,
     )
 
 
@@ -160,11 +164,11 @@ def require_device(device: str) -> None:
     if not xgb.build_info().get("USE_CUDA"):
         raise ConfigError(
             "train.device=cuda, but this xgboost is built without CUDA; install requirements/gpu.txt, "
-            "or set train.device=cpu in params.yaml."
+            "or set train.device=cpu in the model's params.yaml."
         )
     if not Path("/dev/nvidiactl").exists():
         raise ConfigError(
-            "train.device=cuda, but this machine shows no NVIDIA GPU; set train.device=cpu in params.yaml."
+            "train.device=cuda, but this machine shows no NVIDIA GPU; set train.device=cpu in the model's params.yaml."
         )
 
 

@@ -39,9 +39,9 @@ def to_onnx(network: Network, inverse_temperature: float, width: int) -> bytes:
     graph = _Graph()
     hidden = _layers(graph, network, _inputs(graph, network))
     scaled = graph.node("Mul", [hidden, graph.constant("inverse_temperature", inverse_temperature)], "logit")
-    late = graph.node("Sigmoid", [scaled], "late")
-    punctual = graph.node("Sub", [graph.constant("one", 1.0), late], "punctual")
-    graph.node("Concat", [punctual, late], OUTPUT, axis=1)
+    positive = graph.node("Sigmoid", [scaled], "positive")
+    negative = graph.node("Sub", [graph.constant("one", 1.0), positive], "negative")
+    graph.node("Concat", [negative, positive], OUTPUT, axis=1)
     proto = helper.make_model(
         helper.make_graph(
             graph.nodes,

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -24,9 +25,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import elastic_launch
 from torch.distributed.run import config_from_args, parse_args
 
-from tasks.common.errors import AirloopError
+from tasks.common.errors import AirloopError, Unavailable
 from tasks.common.model import Contract
 from tasks.common.params import TrainParams
+from tasks.common.results import EXIT_CODES
 from tasks.training.ending import Ended
 from tasks.training.family import Fitted, Job
 from tasks.training.source import Source
@@ -119,10 +121,17 @@ def _run(folder: Path, processes: int, threads: int) -> None:
         codes = {failure.exitcode for failure in failed.failures.values()}
         if ENDED in codes:
             raise Ended from None  # asked themselves, or by the processes of another machine
-        raise AirloopError(
-            f"Training in {processes} processes failed: worker(s) {', '.join(map(str, failed.failures))} ended with "
-            f"{', '.join(map(str, sorted(codes)))}. What they said is above."
-        ) from None
+        raise failure(processes, {rank: one.exitcode for rank, one in failed.failures.items()}) from None
+
+
+def failure(processes: int, codes: Mapping[int, int]) -> Exception:
+    """What the end of some of ``processes`` means for all, by rank and exit code: one that refuses makes its peers crash."""
+    ranks, ends = ", ".join(map(str, codes)), ", ".join(map(str, sorted(set(codes.values()))))
+    text = f"Training in {processes} processes failed: worker(s) {ranks} ended with {ends}. What they said is above."
+    for kind in (AirloopError, Unavailable):
+        if EXIT_CODES[kind.status] in codes.values():
+            return kind(text)
+    return RuntimeError(text)  # a crash or a kill: worth another try
 
 
 def _nothing_to_keep(_number: int, _frame: FrameType | None) -> NoReturn:

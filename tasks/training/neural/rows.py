@@ -20,8 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks import spec
 from tasks.common.model import Contract, Matrix
-from tasks.flights.definitions import FEATURES, LABEL
 from tasks.training.source import Source
 
 Order = npt.NDArray[np.int64]
@@ -69,7 +69,9 @@ class Rows:
         for path in self._source.paths:
             with pq.ParquetFile(path) as file:
                 for number in range(file.num_row_groups):
-                    rows = self._source.keep(file.read_row_group(number, ["day", LABEL]), "train").num_rows
+                    rows = self._source.keep(
+                        file.read_row_group(number, ["day", spec.current().label]), "train"
+                    ).num_rows
                     if rows:
                         found.append(Group(path, number, rows))
         return found
@@ -109,13 +111,15 @@ class Rows:
         self._read = {}
 
     def _load(self, window: tuple[int, ...]) -> tuple[Matrix, Matrix]:
-        size = sum(self.groups[index].rows for index in window)
-        x, y = np.empty((size, len(FEATURES)), np.float32), np.empty(size, np.float32)
+        model, size = spec.current(), sum(self.groups[index].rows for index in window)
+        x, y = np.empty((size, len(model.features)), np.float32), np.empty(size, np.float32)
         at = 0
         for index in window:
             group = self.groups[index]
             with pq.ParquetFile(group.path) as file:
-                table = self._source.keep(file.read_row_group(group.number, ["day", LABEL, *FEATURES]), "train")
+                table = self._source.keep(
+                    file.read_row_group(group.number, ["day", model.label, *model.features]), "train"
+                )
             end = at + table.num_rows
             x[at:end], y[at:end] = encoded(table, self._contract)
             at = end
@@ -141,7 +145,7 @@ class Epoch:
         parts = list(self._parts(start, min(stop, len(self))))
         if len(parts) == 1:
             return parts[0]
-        x = np.concatenate([np.empty((0, len(FEATURES)), np.float32), *(x for x, _ in parts)])
+        x = np.concatenate([np.empty((0, len(spec.current().features)), np.float32), *(x for x, _ in parts)])
         return x, np.concatenate([np.empty(0, np.float32), *(y for _, y in parts)])
 
     def _parts(self, start: int, stop: int) -> Iterator[tuple[Matrix, Matrix]]:
@@ -160,4 +164,4 @@ class Epoch:
 
 def encoded(table: pa.Table | pa.RecordBatch, contract: Contract) -> tuple[Matrix, Matrix]:
     """Features [n, features] and labels [n] of a table, as float32."""
-    return contract.encode(table), np.asarray(table.column(LABEL)).astype(np.float32)
+    return contract.encode(table), np.asarray(table.column(spec.current().label)).astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from tasks.flights.definitions import KEY
+from models.flights.definitions import KEY
 from tasks.monitoring.measure import Scores
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tasks.common.artefacts import Store
 from tasks.common.params import MonitorParams
+from tasks.common.urls import url_of
 from tasks.monitoring.decide import Decision, Facts, Past, asked_before, claim, decide, record, recorded
 
 LIMITS = MonitorParams(
@@ -80,7 +81,7 @@ def test_no_model_is_asked_for_that_would_be_older_than_the_live_one(live_throug
 
 @pytest.fixture(params=["folder", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return Store(tmp_path.as_uri() if request.param == "folder" else f"memory://{tmp_path}")
+    return Store(url_of(tmp_path) if request.param == "folder" else f"memory://{tmp_path}")
 
 
 def bad(**given: object) -> Decision:

@@ -26,9 +26,9 @@ def test_predictions_in_any_order_find_their_flights() -> None:
 @pytest.mark.parametrize(
     ("rows", "predicted", "words"),
     [
-        (slice(None), slice(0, -2), "2 flights without a prediction, 0 predictions without a flight"),
-        (slice(0, -3), slice(None), "0 flights without a prediction, 3 predictions without a flight"),
-        (slice(1, None), slice(0, -1), "1 flights without a prediction, 1 predictions without a flight"),
+        (slice(None), slice(0, -2), "2 rows without a prediction, 0 predictions without a row"),
+        (slice(0, -3), slice(None), "0 rows without a prediction, 3 predictions without a row"),
+        (slice(1, None), slice(0, -1), "1 rows without a prediction, 1 predictions without a row"),
     ],
 )
 def test_a_gap_on_either_side_is_an_error(rows: slice, predicted: slice, words: str) -> None:
@@ -61,7 +61,7 @@ def test_a_biased_model_has_the_same_auc_and_a_higher_ece() -> None:
     fair, biased = (measure(TABLE, scores(TABLE, bias=bias), SETTINGS) for bias in (0.0, 0.8))
     assert biased["auc"]["value"] == pytest.approx(fair["auc"]["value"], abs=1e-12)
     assert fair["ece"]["value"] < 0.05 < biased["ece"]["value"]
-    assert biased["mean_score"] > biased["late_share"] + 0.05
+    assert biased["mean_score"] > biased["positive_share"] + 0.05
 
 
 def test_what_is_no_probability_is_counted_and_left_out() -> None:
@@ -85,5 +85,5 @@ def test_the_interval_of_a_month_covers_days_not_rows() -> None:
     """With the luck of whole days, an interval from rows would be several times narrower."""
     lucky = makers.features("2013-05", 200, day_luck=1.0)
     got = measure(lucky, np.full(len(lucky), 0.2) + np.linspace(0, 1e-3, len(lucky)), SETTINGS)
-    p = got["late_share"]
+    p = got["positive_share"]
     assert got["ece"]["se"] > 2 * (p * (1 - p) / got["labelled"]) ** 0.5

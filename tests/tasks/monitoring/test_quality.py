@@ -9,13 +9,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from models.flights.definitions import FEATURES, SCHEDULE_FEATURES, WEATHER
 from tasks.common import params
 from tasks.common.environment import CODE
-from tasks.flights.definitions import FEATURES, SCHEDULE_FEATURES, WEATHER
 from tasks.monitoring import quality
 from tests import makers
 
-LIMITS = params.load(CODE / "params.yaml").monitor
+LIMITS = params.of_model(CODE, "flights").monitor
 
 
 def test_psi_of_text_by_hand() -> None:

@@ -1,0 +1,1 @@
+"""The cells of what lands, as typed columns."""

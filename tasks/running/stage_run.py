@@ -1,0 +1,119 @@
+"""One stage of a run, from its inputs to its record: the only sequence there is, wherever the stage itself runs.
+
+fetch the inputs -> is the result known? -> if not: run, see that the inputs are as they were, commit -> push -> record
+
+Who runs it is an argument: a process here and in a pod; `begin` and `complete` around whatever else (spark-submit).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tasks.common.artefacts import Store, to_json, write_atomic
+from tasks.common.dvc_repo import Project, StageError, read_lock
+from tasks.common.errors import Unavailable
+from tasks.running.lease import Attempt
+from tasks.running.runs import save_record
+
+Execute = Callable[[Sequence[str]], object]
+"""Runs a command line to its end; raises unless it ends well."""
+INPUTS = ".airloop"
+"""Folder of the workspace that keeps what a stage's inputs were when it began elsewhere."""
+
+
+class StageRun:
+    """Stage ``item`` (a name in dvc.lock) of the run whose workspace is ``root``.
+
+    Args:
+        root: the workspace, which is the current folder.
+        item: as dvc.lock names it: ``features@2013-04``.
+        store: where the run is recorded.
+        attempt: this try's claim on the run.
+    """
+
+    def __init__(self, root: Path, item: str, store: Store, attempt: Attempt) -> None:
+        self.item = item
+        self._root, self._store, self._attempt = root, store, attempt
+        self._project = Project(root)
+
+    def close(self) -> None:
+        """Release DVC's databases and locks."""
+        self._project.close()
+
+    def argv(self) -> list[str]:
+        """The stage's command line."""
+        return self._project.argv(self.item)
+
+    def outputs(self) -> dict[str, str]:
+        """Path to md5 of each recorded output."""
+        return {out["path"]: out["md5"] for out in read_lock(self._root)[self.item]["outs"]}
+
+    def run(self, execute: Execute) -> bool:
+        """Make the stage's result, by ``execute`` unless it is known; returns whether it was known."""
+        known = self.begin()
+        if not known:
+            execute(self.argv())
+            self.complete()
+        return known
+
+    def begin(self) -> bool:
+        """Fetch the inputs. Where the result is known, restore and record it; else note the inputs for `complete`."""
+        self.fetch()
+        if self._project.restore(self.item):
+            self._record()
+            return True
+        write_atomic(self._noted, to_json(self._project.inputs(self.item)))
+        return False
+
+    def fetch(self) -> None:
+        """Bring what the stage reads into the workspace."""
+        fetch(self._project, self._root, self._project.producers(self.item))
+
+    def complete(self) -> None:
+        """Record what was made, unless the inputs have changed since `begin`."""
+        if not self._noted.exists():
+            raise StageError(f"stage {self.item} was not begun in {self._root}; run `begin` before `complete`.")
+        before, now = json.loads(self._noted.read_bytes()), self._project.inputs(self.item)
+        changed = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+        if changed:
+            raise Unavailable(
+                f"stage {self.item}: {', '.join(changed)} changed while it ran, so its result says nothing about either "
+                "version and is not recorded. It is run again."
+            )
+        self._project.commit(self.item)
+        self._record()
+
+    def restore_remotely(self) -> bool:
+        """Record the result without fetching a byte of data, where the remote has it; returns whether it has."""
+        known = self._project.adopt(self.item)
+        if known:
+            save_record(self._root, self._store, [self.item])
+        return known
+
+    def _record(self) -> None:
+        self._attempt.require()
+        self._project.push([self.item])
+        save_record(self._root, self._store, [self.item])
+
+    @property
+    def _noted(self) -> Path:
+        return self._root / INPUTS / f"{self.item}.json"
+
+
+def fetch(project: Project, root: Path, items: Sequence[str]) -> None:
+    """Bring the outputs of these stages into the workspace, where one of them is not there yet."""
+    lock = read_lock(root)
+    project.materialise(p for p in items if not all((root / out["path"]).exists() for out in lock[p]["outs"]))
+
+
+@contextlib.contextmanager
+def opened(root: Path, item: str, store: Store, attempt: Attempt) -> Iterator[StageRun]:
+    """A stage of a run, closed at the end."""
+    stage = StageRun(root, item, store, attempt)
+    try:
+        yield stage
+    finally:
+        stage.close()

@@ -1,0 +1,90 @@
+"""The intervals that a run needs in its workspace, by the name of its window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tasks.common import landed, months, params
+from tasks.common.errors import ConfigError, Unavailable
+
+Records = Mapping[str, landed.Landed]
+
+
+class NotLanded(Unavailable):
+    """An interval that the run needs has not landed; `waits_for` in the payload says which."""
+
+    def __init__(self, message: str, interval: str) -> None:
+        super().__init__(message)
+        self.payload = {"waits_for": interval}
+
+
+def window(name: str, first: str, last: str, records: Records, settings: params.Params) -> list[str]:
+    """Choose the intervals of a run.
+
+    Args:
+        name: the window's name in dvc.yaml or jobs.yaml.
+        first: the span's first interval.
+        last: the span's last interval.
+        records: what has landed, by interval.
+        settings: the run's settings.
+
+    Returns:
+        The intervals in order.
+
+    Raises:
+        ConfigError: there is no such window, or the span begins before the feed.
+        NotLanded: an interval that must have landed has not.
+        DataError: one is stale.
+    """
+    if name not in _WINDOWS:
+        raise ConfigError(
+            f"window={name!r} is unknown; use one of {', '.join(_WINDOWS)} in meta of dvc.yaml or jobs.yaml."
+        )
+    if first < settings.feed.first_month:
+        raise ConfigError(
+            f"{first} is before feed.first_month={settings.feed.first_month} of {settings.model}'s params.yaml."
+        )
+    return _WINDOWS[name](first, last, records, settings)
+
+
+def _interval(first: str, last: str, records: Records, _: params.Params) -> list[str]:
+    """The span itself, landed."""
+    return _landed(months.span(first, last), records)
+
+
+def _lookback(first: str, last: str, records: Records, settings: params.Params) -> list[str]:
+    """The span, which lands in this run, and what its features look back on, which must have landed."""
+    span = months.span(first, last)
+    if first == settings.feed.first_month:
+        return span
+    before = months.shift(first, -1)
+    if before not in records:
+        raise NotLanded(f"{first} looks back on {before}, which has not landed yet.", before)
+    return [before, *span]
+
+
+def _history(_: str, last: str, records: Records, settings: params.Params) -> list[str]:
+    """Everything from the feed's first interval to the span's last, landed."""
+    return _landed(months.span(settings.feed.first_month, last), records)
+
+
+def _reference(first: str, last: str, records: Records, settings: params.Params) -> list[str]:
+    """The span, landed, and the intervals that the golden set is from as far as they have landed."""
+    golden = [month for month in settings.golden.months if month in records]
+    return _landed(sorted({*golden, *months.span(first, last)}), records)
+
+
+def _landed(intervals: list[str], records: Records) -> list[str]:
+    missing = next((interval for interval in intervals if interval not in records), None)
+    if missing is not None:
+        raise NotLanded(f"{missing} has not landed yet. {landed.how_to_land(missing)}", missing)
+    landed.require_fresh(records, intervals)
+    return intervals
+
+
+_WINDOWS: Mapping[str, Callable[[str, str, Records, params.Params], list[str]]] = {
+    "interval": _interval,
+    "lookback": _lookback,
+    "history": _history,
+    "reference": _reference,
+}

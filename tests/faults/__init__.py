@@ -1,0 +1,1 @@
+"""Faults at random moments against the run protocol: what a stage leaves is what an undisturbed one leaves."""

@@ -1,0 +1,200 @@
+"""`python -m tasks.running` as Airflow, a pod and a person start it: real stages, DVC and store."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+
+import pytest
+
+from tasks.common.results import Status
+from tests.running.conftest import RUN, Checkout
+from tests.waiting import until
+
+JANUARY = ("--first", "2013-01")
+BOTH = ("--first", "2013-01", "--last", "2013-02")
+ENDS = """
+def main():
+    raise {error}
+run_main(main)
+"""
+
+
+def test_stages_are_made_and_reported_and_known_the_next_time(checkout: Checkout) -> None:
+    first = checkout.run("stage", "each", "all", *JANUARY, "--begins")
+    assert (first.code, first.result.status) == (0, Status.DONE), first.output
+    assert first.result.payload == {"month": "2013-01", "run": RUN, "stages": ["each@2013-01", "all"]}
+    assert set(checkout.lock()) == {"each@2013-01", "all"}
+    again = checkout.run("stage", "each", "all", *JANUARY)
+    assert again.code == 0 and again.output.count("taken from the cache") == 2
+
+
+def test_a_span_is_worked_through_interval_by_interval_and_the_rest_once(checkout: Checkout) -> None:
+    done = checkout.run("stage", "each", "all", *BOTH, "--begins")
+    assert done.result.done() == ["2013-01", "2013-02"], done.output
+    assert done.result.payload["stages"] == ["each@2013-01", "all", "each@2013-02"]
+    assert set(checkout.lock()) == {"each@2013-01", "each@2013-02", "all"}
+
+
+def test_one_bad_interval_does_not_fail_the_others(checkout: Checkout) -> None:
+    checkout.write(
+        "each",
+        """
+        def main():
+            if sys.argv[1] == "2013-01":
+                raise DataError("31% of the rows are bad")
+            Path("each").mkdir(exist_ok=True)
+            Path(f"each/{sys.argv[1]}.txt").touch()
+        run_main(main)
+        """,
+    )
+    done = checkout.run("stage", "each", *BOTH, "--begins")
+    assert (done.code, done.result.done()) == (0, ["2013-02"]), done.output
+    assert done.result.payload["stages"] == ["each@2013-02"]
+    assert done.result.intervals["2013-01"].reason == "31% of the rows are bad"
+    assert "2013-01: refused: 31% of the rows are bad" in done.output
+    assert set(checkout.lock()) == {"each@2013-02"}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        ("DataError('31% of the rows are bad')", Status.REFUSED, 65),
+        ("ConfigError('eta is negative')", Status.REFUSED, 65),
+        ("Unavailable('the store is away')", Status.WAITING, 75),
+        ("Skip('nothing to do')", Status.SKIPPED, 99),
+    ],
+)
+def test_how_a_stage_ended_is_how_the_command_ends(checkout: Checkout, error: str, status: Status, code: int) -> None:
+    checkout.write("each", ENDS.format(error=error))
+    ended = checkout.run("stage", "each", *JANUARY, "--begins")
+    assert (ended.code, ended.result.status) == (code, status), ended.output
+    assert ended.result.reason in error
+    assert checkout.lock() == {}
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("print('error: 31% of the rows are bad', file=sys.stderr); sys.exit(1)", 1),
+        ("raise RuntimeError('a bug')", 1),
+        ("sys.exit(65)", 65),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 137),
+        # A document that does not go with the exit code says nothing: what it is about may have changed since.
+        ("emit({}); sys.exit(1)", 1),
+        ("emit({}); sys.exit(65)", 65),
+        ("run_main.__globals__['write'](DataError('refused').result())", 1),
+    ],
+)
+def test_a_crash_has_no_result(checkout: Checkout, script: str, code: int) -> None:
+    checkout.write("each", script)
+    ended = checkout.run("stage", "each", *JANUARY, "--begins", AIRLOOP_POD="pod-1")
+    assert (ended.code, ended.result) == (code, None), ended.output
+    assert not checkout.store.exists(f"runs/{RUN}/pods/pod-1.json"), "and a pod records nothing"
+
+
+def test_inputs_that_change_meanwhile_are_worth_another_try(checkout: Checkout) -> None:
+    checkout.write(
+        "each", "Path('each').mkdir(exist_ok=True); Path('each/2013-01.txt').touch(); Path('tasks/each.py').touch()"
+    )
+    checkout.write(
+        "all",
+        "Path('all.txt').touch(); Path('each/2013-01.txt').unlink(); Path('each/2013-01.txt').write_text('other')",
+    )
+    ended = checkout.run("stage", "each", "all", *JANUARY, "--begins")
+    assert (ended.code, ended.result.status) == (75, Status.WAITING), ended.output
+    assert "each/2013-01.txt changed while it ran" in ended.result.reason
+    assert set(checkout.lock()) == {"each@2013-01"}
+
+
+def test_a_pod_records_its_result_whatever_it_is(checkout: Checkout) -> None:
+    done = checkout.run("stage", "each", *JANUARY, "--begins", AIRLOOP_POD="pod-1")
+    assert checkout.recorded("pod-1") == done.result.to_dict()
+    checkout.write("all", ENDS.format(error="DataError('no rows')"))
+    refused = checkout.run("stage", "each", "all", *JANUARY, "--begins", AIRLOOP_POD="pod-2")
+    assert refused.code == 65 and checkout.recorded("pod-2")["reason"] == "no rows"
+
+
+def test_what_a_pod_recorded_is_read_and_its_crash_counts_only_without(checkout: Checkout) -> None:
+    checkout.run("stage", "each", *JANUARY, "--begins", AIRLOOP_POD="pod-1")
+    for pod in ("pod-1", "pod-2"):
+        usage = json.dumps({"stage": "each", "seconds": 1, "error": f"crash of {pod}"})
+        found = checkout.run("pod-result", "each", usage, "--pod", pod)
+    assert found.result.payload == {"recorded": {}, "errors": []}
+    asked = checkout.run("pod-result", "each", json.dumps({"stage": "each"}), "--pod", "pod-3")
+    assert asked.result.payload["errors"] == ["crash of pod-2"], "pod-1 recorded how it ended"
+
+
+def test_a_job_finds_what_it_reads_and_reports(checkout: Checkout) -> None:
+    checkout.run("stage", "each", *BOTH, "--begins")
+    done = checkout.run("job", "one", *BOTH, "--rest", "--why", "x")
+    assert done.result.payload == {"month": "2013-02", "argv": ["--why", "x"], "text": "2013-02"}, done.output
+    assert done.result.done() == ["2013-01", "2013-02"]
+
+
+def test_a_job_that_ends_well_and_reports_nothing_has_crashed(checkout: Checkout) -> None:
+    checkout.write("one", "")
+    checkout.run("stage", "each", *JANUARY, "--begins")
+    ended = checkout.run("job", "one", *JANUARY)
+    assert (ended.code, ended.result) == (1, None), ended.output
+
+
+def test_a_job_without_a_workspace_is_run_in_the_checkout(checkout: Checkout) -> None:
+    done = checkout.run("job", "direct", "--rest", "--rollback", "3")
+    assert done.result.payload == {"argv": ["--rollback", "3"], "cwd": str(checkout.root)}, done.output
+
+
+def test_what_something_else_runs_is_begun_and_completed(checkout: Checkout) -> None:
+    """As spark-submit runs features."""
+    begun = checkout.run("begin", "each", *JANUARY, "--begins")
+    assert begun.result.payload["known"] is False, begun.output
+    assert begun.result.payload["argv"] == ["python", "tasks/each.py", "2013-01"]
+    root = checkout.root.parent / "home/runs" / RUN
+    assert begun.result.payload["workspace"] == str(root)
+    (root / "each").mkdir()
+    (root / "each/2013-01.txt").write_text("made elsewhere")
+    completed = checkout.run("complete", "each", *JANUARY)
+    assert completed.result.payload["stages"] == ["each@2013-01"], completed.output
+    assert checkout.run("begin", "each", *JANUARY).result.payload["known"] is True
+
+
+def test_what_is_complete_without_a_beginning_is_not_recorded(checkout: Checkout) -> None:
+    checkout.run("stage", "each", *JANUARY, "--begins")
+    ended = checkout.run("complete", "all", *JANUARY)
+    assert ended.code != 0 and "was not begun" in ended.output
+    assert set(checkout.lock()) == {"each@2013-01"}
+
+
+def test_a_known_result_is_restored_without_its_data(checkout: Checkout) -> None:
+    checkout.run("stage", "each", *JANUARY, "--begins")
+    elsewhere = {"AIRLOOP_HOME": str(checkout.root.parent / "elsewhere")}
+    restored = checkout.run("restore", "each", *JANUARY, "--begins", **elsewhere)
+    assert restored.result.payload["known"] is True, restored.output
+    assert not list((checkout.root.parent / "elsewhere").rglob("2013-01.txt"))
+    assert checkout.run("restore", "all", *JANUARY, **elsewhere).result.payload["known"] is False
+
+
+def test_an_interval_has_to_be_named(checkout: Checkout) -> None:
+    ended = checkout.run("stage", "each")
+    assert ended.code == 65 and "say which: --first 2013-04" in ended.result.reason
+
+
+def test_what_it_waits_for_is_named(checkout: Checkout) -> None:
+    ended = checkout.run("stage", "each", "--first", "2013-02", "--begins")
+    assert (ended.code, ended.result.payload) == (75, {"waits_for": "2013-01"}), ended.output
+
+
+def test_the_first_process_of_a_container_ends_when_it_is_asked_to(checkout: Checkout) -> None:
+    """The kernel ignores SIGTERM to it unless it says otherwise: 143 is its own exit code, and not the signal's work."""
+    lease = checkout.root.parent / f"home/runs/{RUN}.lease"
+    lease.parent.mkdir(parents=True)
+    with lease.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        json.dump({"pid": os.getpid(), "started": 0, "group": 0}, file)  # of which no process is left
+        file.flush()
+        process = checkout.start("stage", "each", *JANUARY, "--begins")
+        until(lambda: "An earlier try" in process.stdout.readline(), "it waits for the lease")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
