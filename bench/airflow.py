@@ -1,4 +1,4 @@
-"""Airflow's own share of a run: the ingest DAG for a month whose stages all come from the cache, under a real Airflow.
+"""Airflow's own share of a run: the ingest DAG for an interval whose stages all come from the cache, under a real Airflow.
 
 The commands that its tasks start are timed while the run goes on; the rest of the run is Airflow: scheduling, and a
 worker's start and a parse of the DAG file for each task.
@@ -36,11 +36,11 @@ def measure(home: Home, repeats: int) -> list[Row]:
         _wait(lambda: airflow.knows(INGEST) and airflow.knows(SCORE), 180)
         # What a landing sets off would run beside the next repeat.
         airflow.pause(SCORE)
-        airflow.wait(INGEST, airflow.trigger(INGEST, {"month": LAST}))  # a warm-up: the first run imports everything
+        airflow.wait(INGEST, airflow.trigger(INGEST, {"interval": LAST}))  # a warm-up: the first run imports everything
         runs, commands = [], []
         for _ in range(repeats):
             with _commands(home.folder) as seen:
-                run_id = airflow.trigger(INGEST, {"month": LAST})
+                run_id = airflow.trigger(INGEST, {"interval": LAST})
                 run = airflow.wait(INGEST, run_id)
             if run["state"] != "success" or len(seen) < TASKS:
                 raise RuntimeError(f"the ingest run {run_id} ended as {run['state']}, with {len(seen)} commands")

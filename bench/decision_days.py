@@ -1,8 +1,8 @@
 """What the gate's limits and its comparison rest on. `python -m bench.decision_days [--family xgboost]`.
 
-A candidate through each month from March to November, by the code and the settings of the stage `train`: what the stage
-`evaluate` measures of each on the golden set, and, of each pair of a champion and a candidate one to three months newer, what
-the gate says of their decision days beside what the month after the candidate's says. Features and models are those of
+A candidate through each interval from March to November, by the code and the settings of the stage `train`: what the stage
+`evaluate` measures of each on the golden set, and, of each pair of a champion and a candidate one to three intervals newer, what
+the gate says of their decision days beside what the interval after the candidate's says. Features and models are those of
 bench.year, kept in .airloop/year. Prints Markdown: docs/decision-days.md holds it.
 """
 
@@ -22,7 +22,6 @@ import pyarrow.compute as pc
 
 from bench.year import FIRST, LAST, WARMUP, Learnt, features
 from tasks import spec
-from tasks.common import months as calendar
 from tasks.common import params
 from tasks.common.environment import CODE, environment
 from tasks.common.model import Matrix
@@ -31,11 +30,12 @@ from tasks.common.stats import Spread, auc, compare, losses, spreads
 from tasks.common.tables import held_out, labelled, read_features
 from tasks.evaluate import Rows, golden_rows, judge
 from tasks.golden import freeze
+from tasks.spec import current
 
 LONGER = 60
 """Decision days, beside those of params.yaml."""
 NEWER = (1, 2, 3)
-"""Months by which a candidate is newer than its champion."""
+"""Intervals by which a candidate is newer than its champion."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Past:
 
     settings: Params
     table: pa.Table
-    """Feature rows with known outcomes, of all months."""
-    month: np.ndarray[Any, Any]
+    """Feature rows with known outcomes, of all intervals."""
+    interval: np.ndarray[Any, Any]
     """Of each row."""
     scores: Mapping[str, Matrix]
-    """Of each row, by the candidate through that month."""
+    """Of each row, by the candidate through that interval."""
     golden: Mapping[str, dict[str, Any]]
     """What ``evaluate.judge`` measures, by candidate."""
     spread: Mapping[str, Spread]
@@ -58,24 +58,24 @@ class Past:
         """Days and labels where ``keep``."""
         return np.asarray(self.table["day"])[keep], self.table[spec.current().label].to_numpy()[keep]
 
-    def decision(self, months: Sequence[str], newest: int | None = None) -> Any:
-        """Which rows are the ``newest`` decision days of ``months``."""
+    def decision(self, intervals: Sequence[str], newest: int | None = None) -> Any:
+        """Which rows are the ``newest`` decision days of ``intervals``."""
         days, rule = np.asarray(self.table["day"]), self.settings.holdout
-        keep = np.isin(self.month, months) & (days % rule.every == rule.remainder)
+        keep = np.isin(self.interval, intervals) & (days % rule.every == rule.remainder)
         return keep if newest is None else keep & np.isin(days, np.unique(days[keep])[-newest:])
 
 
 def look_back(folder: Path, settings: Params, family: str) -> Past:
     """Train what is not trained yet, and score the year with each."""
-    everything = read_features(calendar.span(FIRST, LAST), folder=folder)
+    everything = read_features(current().cadence.span(FIRST, LAST), folder=folder)
     table = labelled(everything, spec.current().label)
-    month = np.asarray(pc.strftime(table["date"], "%Y-%m"))
-    early = read_features(settings.golden.months, folder=folder)
+    interval = np.asarray(pc.strftime(table["date"], "%Y-%m"))
+    early = read_features(settings.golden.intervals, folder=folder)
     golden, _ = golden_rows(early, freeze(early, settings.golden, settings.holdout))
     decision = Rows.of(held_out(table.slice(0, 20_000), settings.holdout))  # judge wants some; ours are compared below
     scores, measured = {}, {}
     spread: Mapping[str, Spread] = {}
-    for through in calendar.span(WARMUP, calendar.shift(LAST, -1)):
+    for through in current().cadence.span(WARMUP, current().cadence.shift(LAST, -1)):
         model = Learnt(through, folder, settings).model(family)
         scores[through] = model.score(table)
         measured[through], on_golden, _ = judge(model, golden, decision, settings)
@@ -84,7 +84,7 @@ def look_back(folder: Path, settings: Params, family: str) -> Past:
             resamples=settings.gate.promotion.resamples, confidence=settings.gate.promotion.confidence, seed=settings.gate.promotion.seed,
         )  # fmt: skip
         print(f"{through}: golden AUC {measured[through]['golden']['auc']:.3f}", flush=True)
-    return Past(settings, table, month, scores, measured, spread)
+    return Past(settings, table, interval, scores, measured, spread)
 
 
 def golden_table(past: Past) -> Iterator[str]:
@@ -137,13 +137,13 @@ class Pair:
 
     @property
     def after(self) -> Any:
-        """Rows of the month after the candidate's."""
-        return self.past.month == calendar.shift(self.candidate, 1)
+        """Rows of the interval after the candidate's."""
+        return self.past.interval == current().cadence.shift(self.candidate, 1)
 
     @property
     def window(self) -> list[str]:
         """What the candidate learned from."""
-        return list(calendar.span(FIRST, self.candidate))
+        return list(current().cadence.span(FIRST, self.candidate))
 
     def promoted(self, newest: int) -> bool:
         """What the gate's rule says on so many decision days."""
@@ -157,12 +157,12 @@ class Pair:
 
 
 def pairs(past: Past) -> list[Pair]:
-    """Every champion with each candidate that is one to three months newer."""
+    """Every champion with each candidate that is one to three intervals newer."""
     return [
         Pair(past, champion, candidate)
         for champion in past.scores
         for newer in NEWER
-        if (candidate := calendar.shift(champion, newer)) in past.scores
+        if (candidate := current().cadence.shift(champion, newer)) in past.scores
     ]
 
 
@@ -172,19 +172,19 @@ def pair_tables(past: Past) -> Iterator[str]:
     sets = {
         f"the newest {usual} decision days (what the gate uses)": [past.decision(p.window, usual) for p in tried],
         f"the newest {LONGER}": [past.decision(p.window, LONGER) for p in tried],
-        "only decision days of months new to the champion": [
+        "only decision days of intervals new to the champion": [
             past.decision([m for m in p.window if m > p.champion]) for p in tried
         ],
     }
     truth = np.array([p.difference(p.after) for p in tried])
-    yield f"| {len(tried)} pairs: difference less that of the month after | log loss, mean (SD) | AUC, mean (SD) |"
+    yield f"| {len(tried)} pairs: difference less that of the interval after | log loss, mean (SD) | AUC, mean (SD) |"
     yield "|---|---|---|"
     for name, chosen in sets.items():
         more = np.array([p.difference(keep) for p, keep in zip(tried, chosen, strict=True)]) - truth
         (loss, area), (loss_sd, area_sd) = more.mean(axis=0), more.std(axis=0, ddof=1)
         yield f"| {name} | {loss:+.4f} ({loss_sd:.4f}) | {area:+.4f} ({area_sd:.4f}) |"
     yield ""
-    yield "| decision days | promoted | of these better in the month after (log loss) | log loss there, mean | kept, though better | log loss there, mean |"
+    yield "| decision days | promoted | of these better in the interval after (log loss) | log loss there, mean | kept, though better | log loss there, mean |"
     yield "|---|---|---|---|---|---|"
     for count in (usual, LONGER):
         said = np.array([p.promoted(count) for p in tried])
@@ -210,7 +210,10 @@ def main() -> None:
     parser.add_argument("--family", default="xgboost", help="whose candidates")
     family = parser.parse_args().family
     settings = params.of_model(CODE, environment().model)
-    with features(calendar.span(FIRST, LAST)) as folder, redirect_stdout(sys.stderr):  # trainings tell how they get on
+    with (
+        features(current().cadence.span(FIRST, LAST)) as folder,
+        redirect_stdout(sys.stderr),
+    ):  # trainings tell how they get on
         past = look_back(folder, settings, family)
     print("\n".join([*golden_table(past), "", *pair_tables(past)]))
 

@@ -21,7 +21,7 @@ def measure(home: Home, repeats: int) -> list[Row]:
 
     def through(*, fresh: bool) -> Usage:
         key = f"dvc-{next(_turns)}"
-        # A limit that no month comes near makes it another stage to DVC without making it other work.
+        # A limit that no interval comes near makes it another stage to DVC without making it other work.
         settings = {"validate__max_bad_share": 0.02 + next(_turns) * 1e-6} if fresh else {}
         try:
             return home.call("stage", [STAGE], key, LAST, **settings)

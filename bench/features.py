@@ -2,7 +2,7 @@
 
     python -m bench.features ENGINE OUTPUT REPEATS DATA...     one engine, in a process of its own; prints JSON
 
-DATA are workspaces' `data` folders, one a month; the last also gives the tail of the month before, where there is one.
+DATA are workspaces' `data` folders, one an interval; the last also gives the tail of the interval before, where there is one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.frame import Row, run
-from bench.home import MONTHS, Home
+from bench.home import INTERVALS, Home
 from tasks import spec
 from tasks.common import params
 from tasks.common.artefacts import sha256
@@ -30,12 +30,12 @@ ENGINES = ("spark", "duckdb")
 
 
 def measure(home: Home, repeats: int) -> list[Row]:
-    """Rates of both engines, warm, for one month and for all at once; ValueError unless their tables are equal."""
+    """Rates of both engines, warm, for one interval and for all at once; ValueError unless their tables are equal."""
     rows = []
-    for name, months in (("one month", MONTHS[-1:]), (f"{len(MONTHS)} months at once", MONTHS)):
+    for name, intervals in (("one interval", INTERVALS[-1:]), (f"{len(INTERVALS)} intervals at once", INTERVALS)):
         with tempfile.TemporaryDirectory() as folder:
             seen = {
-                engine: _in_a_process(engine, folder, repeats, [home.ingested(m) / "data" for m in months])
+                engine: _in_a_process(engine, folder, repeats, [home.ingested(m) / "data" for m in intervals])
                 for engine in ENGINES
             }
         digests = {engine: found["digest"] for engine, found in seen.items()}

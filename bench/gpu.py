@@ -150,7 +150,7 @@ def watched(work: Callable[[], dict[str, float]]) -> tuple[dict[str, float], flo
 
 
 def write(folder: Path, rows: int) -> None:
-    """A month of rows that look like the example's, as many as asked for."""
+    """An interval of rows that look like the example's, as many as asked for."""
     import numpy as np
 
     model, rng = current(), np.random.default_rng(7)

@@ -1,4 +1,4 @@
-"""A home of the bench's own, with real months landed, a model trained and put live: what all measurements share.
+"""A home of the bench's own, with real intervals landed, a model trained and put live: what all measurements share.
 
 Made with the commands that Airflow's tasks run (dags/*.py), less Airflow. MLflow's registry is a file in it, and there is
 no online service to reconcile.
@@ -27,11 +27,11 @@ from tasks.common.environment import store as model_store
 from tasks.running.catalogue import Catalogue
 from tasks.spec import example
 
-MONTHS = ("2013-01", "2013-02", "2013-03", "2013-04")
-LEARNT = MONTHS[-2]
-"""The model is trained on everything through this month, and live from the next on."""
-LAST = MONTHS[-1]
-"""The month that is ingested, scored and monitored where one month is measured."""
+INTERVALS = ("2013-01", "2013-02", "2013-03", "2013-04")
+LEARNT = INTERVALS[-2]
+"""The model is trained on everything through this interval, and live from the next on."""
+LAST = INTERVALS[-1]
+"""The interval that is ingested, scored and monitored where one interval is measured."""
 INGEST = (("stage", "manifest", "ingest"), ("stage", "validate"), ("stage", "features"), ("job", "publish"))
 TRAIN = (
     ("stage", "golden"),
@@ -59,9 +59,9 @@ class Home:
         """Folder of a run."""
         return self.folder / "runs" / run_key
 
-    def ingested(self, month: str) -> Path:
-        """The workspace that took ``month`` in."""
-        return self.workspace(f"ingest-{month}")
+    def ingested(self, interval: str) -> Path:
+        """The workspace that took ``interval`` in."""
+        return self.workspace(f"ingest-{interval}")
 
     @property
     def trained(self) -> Path:
@@ -79,15 +79,15 @@ class Home:
         folder = f"models/{entry.evidence.model}"
         return self.store.read(f"{folder}/model.onnx"), self.store.read(f"{folder}/contract.json"), entry.evidence.model
 
-    def call(self, action: str, names: Sequence[str], run_key: str, month: str, **settings: object) -> Usage:
+    def call(self, action: str, names: Sequence[str], run_key: str, interval: str, **settings: object) -> Usage:
         """``python -m tasks.running`` as the operators in plugins/ call it."""
-        argv = [sys.executable, "-m", "tasks.running", action, *names, "--run", run_key, "--first", month]
+        argv = [sys.executable, "-m", "tasks.running", action, *names, "--run", run_key, "--first", interval]
         argv += [f"--set={name.replace('__', '.')}={value}" for name, value in settings.items()]
         return run(argv, CODE, {"PYTHONPATH": str(CODE), "AIRLOOP_RUN": run_key})
 
-    def bare(self, stage: str, month: str, workspace: Path) -> Usage:
+    def bare(self, stage: str, interval: str, workspace: Path) -> Usage:
         """The command of a stage or a job, in a workspace that has what it reads."""
-        argv = Catalogue(CODE).find(stage).argv(month)
+        argv = Catalogue(CODE).find(stage).argv(interval)
         env = {"PYTHONPATH": str(workspace), "AIRLOOP_RUN": workspace.name}
         return run([sys.executable, *argv[1:]], workspace, env)
 
@@ -119,12 +119,12 @@ def _prepare(home: Home) -> None:
     (home.folder / MARKER).touch()  # so that services may be started in it
     zone = landing()
     feed = example()
-    tables = feed.read(feed.source(), MONTHS)
-    for month in MONTHS:
-        _say(f"{month}: landing and the ingest DAG's commands")
-        feed.land(month, tables, zone)
+    tables = feed.read(feed.source(), INTERVALS)
+    for interval in INTERVALS:
+        _say(f"{interval}: landing and the ingest DAG's commands")
+        feed.land(interval, tables, zone)
         for action, *names in INGEST:
-            home.call(action, names, f"ingest-{month}", month)
+            home.call(action, names, f"ingest-{interval}", interval)
     if not ledger.Ledger(home.store).entries():
         _train(home)
     for job in ("score", "monitor"):
@@ -140,7 +140,7 @@ def _train(home: Home) -> None:
         _say(f"{LEARNT}: {' '.join(names)}")
         once[names[-1]] = home.call(action, names, f"train-{LEARNT}", LEARNT)
     _say(f"{LEARNT}: deploy")
-    command = [sys.executable, "-m", "tasks.deploy", "--month", LEARNT]
+    command = [sys.executable, "-m", "tasks.deploy", "--interval", LEARNT]
     once["deploy"] = run(command, CODE, {"PYTHONPATH": str(CODE), "AIRLOOP_RUN": "bench"})
     figures = {name: dataclasses.asdict(once[name]) for name in ("register", "deploy")}
     (home.folder / ONCE).write_text(json.dumps(figures))

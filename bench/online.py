@@ -45,7 +45,7 @@ FIGURES = {
 
 @dataclass
 class Arena:
-    """A store with landed months and a live model, the model itself, and requests to send."""
+    """A store with landed intervals and a live model, the model itself, and requests to send."""
 
     store: Store
     onnx: bytes

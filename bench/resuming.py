@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.frame import Row, run
-from bench.home import MONTHS, Home
+from bench.home import INTERVALS, Home
 from tasks.common import settings_files
 from tasks.common.artefacts import Store
 from tasks.common.environment import CODE, environment
@@ -47,13 +47,15 @@ def measure(home: Home, repeats: int) -> list[Row]:
 
 
 def _workspace(home: Home, root: Path, family: str) -> Path:
-    """The real months, the stage's own settings but for how often checkpoints are written, and the code."""
+    """The real intervals, the stage's own settings but for how often checkpoints are written, and the code."""
     (root / "data").mkdir(parents=True)
     (root / "tasks").symlink_to(CODE / "tasks")
     shutil.copytree(CODE / "models", root / "models", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "data/features").mkdir()
-    for month in MONTHS:
-        (root / f"data/features/{month}.parquet").symlink_to(home.ingested(month) / f"data/features/{month}.parquet")
+    for interval in INTERVALS:
+        (root / f"data/features/{interval}.parquet").symlink_to(
+            home.ingested(interval) / f"data/features/{interval}.parquet"
+        )
     model = environment().model
     raw = settings_files.read(CODE, model) | settings_files.rendered(CODE, model)
     raw["train"] |= {"family": family, "threads": 1}

@@ -57,7 +57,7 @@ def measure(home: Home, repeats: int) -> list[Row]:
 
 
 def _lay_out(home: Home, folder: Path) -> None:
-    """The month's rows over and over, as features and as encoded inputs, and the model for both."""
+    """The interval's rows over and over, as features and as encoded inputs, and the model for both."""
     table = pq.read_table(home.ingested(LAST) / f"data/features/{LAST}.parquet")
     onnx, contract, digest = home.model()
     (folder / "model.onnx").write_bytes(onnx)

@@ -13,12 +13,12 @@ import numpy as np
 
 from bench.year import CONFIDENCE, FOLDER, RESAMPLES, SEED, WARMUP, Learnt, features
 from tasks import search, spec
-from tasks.common import months as calendar
 from tasks.common import params
 from tasks.common.environment import CODE, environment, store
 from tasks.common.stats import compare
 from tasks.common.tables import labelled, read_features
 from tasks.searching.trial import with_settings
+from tasks.spec import current
 from tasks.train import fit
 
 
@@ -29,8 +29,8 @@ def main() -> None:
     parser.add_argument("--family", default="xgboost")
     given = parser.parse_args()
     settings = params.of_model(CODE, environment().model)
-    month = calendar.shift(WARMUP, 1)
-    with features(calendar.span("2013-01", month)) as folder:
+    interval = current().cadence.shift(WARMUP, 1)
+    with features(current().cadence.span("2013-01", interval)) as folder:
         learnt = Learnt(WARMUP, folder, settings)
         budget = settings.train.search.model_copy(update={"trials": given.trials})
         asked = settings.train.model_copy(update={"search": budget})
@@ -40,7 +40,7 @@ def main() -> None:
         for sentence in search.sentences(found):
             print(sentence)
         chosen = with_settings(settings.train, given.family, found["chosen"])
-        rows = labelled(read_features([month], folder=folder), spec.current().label)
+        rows = labelled(read_features([interval], folder=folder), spec.current().label)
         scores = []
         for each in (chosen, settings.train):
             learnt = Learnt(f"{WARMUP}", folder, settings.model_copy(update={"train": each}))
@@ -56,7 +56,9 @@ def main() -> None:
     )
     print(f"{given.family}: {seconds:.0f} CPU-seconds for {found['trials']} trials, {found['given_up']} given up.")
     for name, d in (("log loss", gain.d_log_loss), ("AUC", gain.d_auc)):
-        print(f"{month}, {name}, chosen less present: {d.mean:+.5f} [{d.lo:+.5f}, {d.hi:+.5f}] over {gain.days} days")
+        print(
+            f"{interval}, {name}, chosen less present: {d.mean:+.5f} [{d.lo:+.5f}, {d.hi:+.5f}] over {gain.days} days"
+        )
     print(f"kept in {FOLDER}")
 
 

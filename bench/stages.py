@@ -1,6 +1,6 @@
 """Seconds and peak memory of every stage and job, run by its own command in the workspace that has what it reads.
 
-April 2013 is the month, and the model is trained on January to March.
+April 2013 is the interval, and the model is trained on January to March.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def measure(home: Home, repeats: int) -> list[Row]:
     places |= dict.fromkeys(TRAIN, (LEARNT, home.trained))
     places |= {job: (LAST, home.workspace(f"{job}-{LAST}")) for job in ("score", "monitor")}
     rows = [
-        timed(stage, partial(home.bare, stage, month, workspace), repeats, NOTES.get(stage, ""))
-        for stage, (month, workspace) in places.items()
+        timed(stage, partial(home.bare, stage, interval, workspace), repeats, NOTES.get(stage, ""))
+        for stage, (interval, workspace) in places.items()
     ]
     return rows + [timed(job, partial(home.once().__getitem__, job), 1, NOTES[job]) for job in ("register", "deploy")]

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.frame import Row, run
-from bench.home import MONTHS, Home
+from bench.home import INTERVALS, Home
 from tasks.common import settings_files
 from tasks.common.environment import CODE, environment
 from tasks.common.params import DayRule, TrainParams
@@ -61,8 +61,8 @@ def measure(home: Home, repeats: int) -> list[Row]:
         folder = Path(name)
         real = folder / "real"
         real.mkdir()
-        for month in MONTHS:
-            (real / f"{month}.parquet").symlink_to(home.ingested(month) / f"data/features/{month}.parquet")
+        for interval in INTERVALS:
+            (real / f"{interval}.parquet").symlink_to(home.ingested(interval) / f"data/features/{interval}.parquet")
         return [
             *(_family(real, family, repeats) for family in ("xgboost", "mlp")),
             *_scaling(real, repeats),
@@ -78,8 +78,8 @@ def settings(family: str, **mlp: Any) -> dict[str, Any]:
 
 def spec(folder: Path, use: dict[str, Any], **more: Any) -> str:
     """What ``one`` is told: the files of ``folder``."""
-    months = sorted(path.stem for path in folder.glob("*.parquet"))
-    return json.dumps({"folder": str(folder), "months": months, "settings": use, **more})
+    intervals = sorted(path.stem for path in folder.glob("*.parquet"))
+    return json.dumps({"folder": str(folder), "intervals": intervals, "settings": use, **more})
 
 
 def child(told: str, processes: int = 1, env: Mapping[str, str] | None = None) -> dict[str, float]:
@@ -141,7 +141,7 @@ def one(told: dict[str, Any]) -> dict[str, float]:
     raw = dict(told["settings"])
     holdout = DayRule.model_validate(raw.pop("holdout"))
     use = TrainParams.model_validate(raw)
-    source = Source(Path(told["folder"]), tuple(told["months"]), holdout, use.validation)
+    source = Source(Path(told["folder"]), tuple(told["intervals"]), holdout, use.validation)
     clock = Clock()
     job = Job(Checkpoints(None, "", use.checkpoint), clock, Ending())
     family, contract = named(use.family), source.contract()

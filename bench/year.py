@@ -1,7 +1,7 @@
-"""A year, month by month: what each way of training says of the month after. `python -m bench.year [--through 2013-12]`.
+"""A year, interval by interval: what each way of training says of the interval after. `python -m bench.year [--through 2013-12]`.
 
 The features are made by the commands of the ingest DAG, the models by the code and the settings of the stage `train`, and a
-month is scored from the ONNX file. All of it is kept in .airloop/year, so that a run that was ended goes on; delete that
+interval is scored from the ONNX file. All of it is kept in .airloop/year, so that a run that was ended goes on; delete that
 folder to measure again. Prints Markdown: docs/year.md holds it.
 """
 
@@ -23,23 +23,23 @@ import numpy as np
 from bench.home import INGEST, Home, bare_home
 from tasks import spec, train
 from tasks.common import model as models
-from tasks.common import months as calendar
 from tasks.common import params
 from tasks.common.artefacts import sha256, to_json, write_atomic
 from tasks.common.environment import CODE, environment, landing
 from tasks.common.params import Params
 from tasks.common.stats import losses, mean_by_days, spreads
 from tasks.common.tables import labelled, read_features
+from tasks.spec import current
 from tasks.training import best
 from tasks.training.family import Fitted
 
 FIRST, LAST = "2013-01", "2013-12"
 WARMUP = "2013-03"
-"""Last month that the frozen models learn from."""
+"""Last interval that the frozen models learn from."""
 FOLDER = CODE / ".airloop" / "year"
 CONFIDENCE, RESAMPLES, SEED = 0.95, 2000, 7
 WAYS = {
-    "best": "`family: best`, retrained each month",
+    "best": "`family: best`, retrained each interval",
     "xgboost": "XGBoost, retrained",
     "mlp": "mlp, retrained",
     "frozen xgboost": "XGBoost, frozen",
@@ -49,30 +49,30 @@ WAYS = {
 
 
 @contextmanager
-def features(months: Sequence[str]) -> Iterator[Path]:
-    """The folder of ``<month>.parquet``; makes those that are not there yet, about 25 CPU-seconds each."""
+def features(intervals: Sequence[str]) -> Iterator[Path]:
+    """The folder of ``<interval>.parquet``; makes those that are not there yet, about 25 CPU-seconds each."""
     with bare_home(FOLDER) as home:
         made = FOLDER / "features"
-        if absent := [month for month in months if not (made / f"{month}.parquet").exists()]:
+        if absent := [interval for interval in intervals if not (made / f"{interval}.parquet").exists()]:
             feed = spec.example()
             tables = feed.read(feed.source(), absent)
-            for month in absent:
-                _say(f"{month}: landing and the ingest DAG's commands")
-                feed.land(month, tables, landing())
-                _make(home, month, made)
+            for interval in absent:
+                _say(f"{interval}: landing and the ingest DAG's commands")
+                feed.land(interval, tables, landing())
+                _make(home, interval, made)
         yield made
 
 
-def _make(home: Home, month: str, made: Path) -> None:
+def _make(home: Home, interval: str, made: Path) -> None:
     for action, *names in INGEST:
-        home.call(action, names, f"ingest-{month}", month)
-    content = (home.ingested(month) / f"data/features/{month}.parquet").read_bytes()
-    write_atomic(made / f"{month}.parquet", content)
+        home.call(action, names, f"ingest-{interval}", interval)
+    content = (home.ingested(interval) / f"data/features/{interval}.parquet").read_bytes()
+    write_atomic(made / f"{interval}.parquet", content)
 
 
 @dataclass(frozen=True)
 class Learnt:
-    """What both families know of all months through ``through``."""
+    """What both families know of all intervals through ``through``."""
 
     through: str
     folder: Path
@@ -82,8 +82,8 @@ class Learnt:
     @cached_property
     def rows(self) -> Any:
         """What they learn from."""
-        window = calendar.window(calendar.span(FIRST, self.through))
-        settings = Params.model_validate(self.settings.model_dump(by_alias=True) | {"months": window})
+        window = current().cadence.window(current().cadence.span(FIRST, self.through))
+        settings = Params.model_validate(self.settings.model_dump(by_alias=True) | {"intervals": window})
         return train.source(settings, self.folder)
 
     @cached_property
@@ -115,19 +115,19 @@ class Learnt:
         return models.load(onnx, contract.to_bytes(), sha256(onnx))
 
 
-def measure(month: str, folder: Path, settings: Params) -> dict[str, Any]:
-    """The month's numbers: ``ways`` with AUC, log loss and ECE of each, ``loss`` summed by day; kept when measured."""
-    path = FOLDER / "measured" / f"{month}.json"
+def measure(interval: str, folder: Path, settings: Params) -> dict[str, Any]:
+    """The interval's numbers: ``ways`` with AUC, log loss and ECE of each, ``loss`` summed by day; kept when measured."""
+    path = FOLDER / "measured" / f"{interval}.json"
     if not path.exists():
-        frozen, fresh = (Learnt(m, folder, settings) for m in (WARMUP, calendar.shift(month, -1)))
-        rows = labelled(read_features([month], folder=folder), spec.current().label)
+        frozen, fresh = (Learnt(m, folder, settings) for m in (WARMUP, current().cadence.shift(interval, -1)))
+        rows = labelled(read_features([interval], folder=folder), spec.current().label)
         scores = {family: fresh.model(family).score(rows) for family in best.FAMILIES}
         scores |= {f"frozen {family}": frozen.model(family).score(rows) for family in best.FAMILIES}
         scores["best"] = scores[fresh.chosen[0]]
         scores["constant"] = np.full(rows.num_rows, fresh.rows.facts["positive_share"], np.float32)
         days, labels = np.asarray(rows["day"]), rows[spec.current().label].to_numpy()
         found: dict[str, Any] = {
-            "month": month,
+            "interval": interval,
             "chosen": fresh.chosen[0],
             "choice": fresh.chosen[1],
             "ways": {},
@@ -146,18 +146,18 @@ def _measures(days: Any, labels: Any, scores: Any, bins: int) -> dict[str, Any]:
     return {name: asdict(spread) for name, spread in found.items()}
 
 
-def report(months: list[dict[str, Any]]) -> str:
+def report(intervals: list[dict[str, Any]]) -> str:
     """The tables, as Markdown."""
     ways = [way for way in WAYS if way != "constant"]
-    lines = ["| month | chosen | " + " | ".join(WAYS[way] for way in ways) + " |", "|---" * (len(ways) + 2) + "|"]
+    lines = ["| interval | chosen | " + " | ".join(WAYS[way] for way in ways) + " |", "|---" * (len(ways) + 2) + "|"]
     lines += [
-        f"| {found['month']} | {found['chosen']} | " + " | ".join(_cell(found["ways"][way]) for way in ways) + " |"
-        for found in months
+        f"| {found['interval']} | {found['chosen']} | " + " | ".join(_cell(found["ways"][way]) for way in ways) + " |"
+        for found in intervals
     ]
-    means = {way: {name: _mean(months, way, name) for name in ("auc", "log_loss", "ece")} for way in ways}
+    means = {way: {name: _mean(intervals, way, name) for name in ("auc", "log_loss", "ece")} for way in ways}
     lines.append("| mean | | " + " | ".join(_cell(means[way]) for way in ways) + " |")
     lines += ["", "| log loss less that of XGBoost, retrained | mean | 95% by days |", "|---|---|---|"]
-    lines += [_difference(months, way) for way in WAYS if way != "xgboost"]
+    lines += [_difference(intervals, way) for way in WAYS if way != "xgboost"]
     return "\n".join(lines)
 
 
@@ -168,18 +168,18 @@ def _cell(found: dict[str, Any]) -> str:
     return " ".join(f"{short(found[n]['value'])} ({short(found[n]['se'])})" for n in ("auc", "log_loss", "ece"))
 
 
-def _mean(months: list[dict[str, Any]], way: str, name: str) -> dict[str, float]:
-    """Mean over months, with the standard error of a mean of independent months."""
-    each = [found["ways"][way][name] for found in months]
+def _mean(intervals: list[dict[str, Any]], way: str, name: str) -> dict[str, float]:
+    """Mean over intervals, with the standard error of a mean of independent intervals."""
+    each = [found["ways"][way][name] for found in intervals]
     return {
         "value": float(np.mean([m["value"] for m in each])),
         "se": float(np.sqrt(np.sum([m["se"] ** 2 for m in each])) / len(each)),
     }
 
 
-def _difference(months: list[dict[str, Any]], way: str) -> str:
-    more = np.concatenate([np.subtract(found["loss"][way], found["loss"]["xgboost"]) for found in months])
-    rows = np.concatenate([found["rows"] for found in months])
+def _difference(intervals: list[dict[str, Any]], way: str) -> str:
+    more = np.concatenate([np.subtract(found["loss"][way], found["loss"]["xgboost"]) for found in intervals])
+    rows = np.concatenate([found["rows"] for found in intervals])
     found = mean_by_days(more, rows, resamples=RESAMPLES, confidence=CONFIDENCE, seed=SEED)
     return f"| {WAYS[way]} | {found.mean:+.4f} | {found.lo:+.4f} to {found.hi:+.4f} |"
 
@@ -191,15 +191,17 @@ def _say(what: str) -> None:
 def main() -> None:
     """Go through the year."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--through", default=LAST, help="last month")
+    parser.add_argument("--through", default=LAST, help="last interval")
     through = parser.parse_args().through
     settings = params.of_model(CODE, environment().model)
     with (
-        features(calendar.span(FIRST, through)) as folder,
+        features(current().cadence.span(FIRST, through)) as folder,
         redirect_stdout(sys.stderr),
     ):  # trainings tell how they get on
-        months = [measure(m, folder, settings) for m in calendar.span(calendar.shift(WARMUP, 1), through)]
-    print(report(months))
+        intervals = [
+            measure(m, folder, settings) for m in current().cadence.span(current().cadence.shift(WARMUP, 1), through)
+        ]
+    print(report(intervals))
 
 
 if __name__ == "__main__":

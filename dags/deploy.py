@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airloop import Assets, Model, by_hand, by_month, house_dag, job, models, month_of
+from airloop import Assets, Model, by_hand, by_interval, house_dag, interval_of, job, models
 
 
 def what(context: Mapping[str, Any]) -> list[str]:
@@ -21,8 +21,8 @@ def what(context: Mapping[str, Any]) -> list[str]:
     version, reason = context["params"]["version"], context["params"]["reason"]
     if version is not None:
         return ["--rollback", str(version), *([f"--why={reason}"] if reason else [])]
-    month = month_of(context)
-    return ["--month", month] if month else ["--reconcile"]
+    interval = interval_of(context)
+    return ["--interval", interval] if interval else ["--reconcile"]
 
 
 def deploy_dag(model: Model) -> None:
@@ -34,7 +34,7 @@ def deploy_dag(model: Model) -> None:
         __doc__,
         tag="model",
         description="Promote an approved model, or roll back to any version",
-        schedule=by_month(assets.approved),
+        schedule=by_interval(assets.approved),
         max_active_runs=1,  # the ledger is written by one run at a time
         params={
             "version": by_hand({"type": "integer", "minimum": 1}, title="Roll back to", description="A model version."),

@@ -5,7 +5,7 @@ The feed puts an interval of raw data into the landing zone. This DAG takes it f
 **features** (only what was known at each prediction's cutoff) → **publish** (training, scoring and the online
 service see the interval from now on).
 
-*Runs* at the end of each interval of the model's cadence; for one by hand with the form's `month`; for many with
+*Runs* at the end of each interval of the model's cadence; for one by hand with the form's `interval`; for many with
 `airflow backfill create --dag-id <model>.ingest --from-date 2013-01-01 --to-date 2013-06-01 --reprocess-behavior completed`.
 An interval looks back on the one before and waits until that has landed. Doing one again changes nothing; when it lands with
 other data, **resume** takes up the one after it again, which looked back on the old ones.
@@ -24,9 +24,9 @@ from airloop import (
     broken_models,
     calendar,
     house_dag,
+    interval_param,
     job,
     models,
-    month_param,
     stage,
 )
 
@@ -42,7 +42,9 @@ def ingest_dag(model: Model) -> None:
         max_active_runs=16,  # they run one after the other: each waits for the interval before, without a worker
         args=ORDERED_ARGS,
         params={
-            "month": month_param("The month to take in. Empty in a scheduled run or a backfill: those know theirs.")
+            "interval": interval_param(
+                model, "The interval to take in. Empty in a scheduled run or a backfill: those know theirs."
+            )
         },
         **calendar(model),
     ):

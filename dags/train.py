@@ -5,14 +5,14 @@ first, where `train.search` has a budget) → **resolve** (which model is to be 
 **evaluate** (measures, decides nothing) → **gate** (decides, measures nothing) → **register**. A model that does not
 pass is not registered: that task is skipped with every reason in its log, and the champion stays.
 
-*Runs* when monitoring asks for it (the end of the warm-up asks for the first model); by hand with `month`, the last month
+*Runs* when monitoring asks for it (the end of the warm-up asks for the first model); by hand with `interval`, the last interval
 to learn from. *Then* deployment starts by itself, if the model was approved.
 """
 
 from __future__ import annotations
 
 from airflow.sdk import Param, chain
-from airloop import Assets, Model, by_hand, by_month, house_dag, job, models, month_param, stage
+from airloop import Assets, Model, by_hand, by_interval, house_dag, interval_param, job, models, stage
 
 
 def train_dag(model: Model) -> None:
@@ -24,10 +24,10 @@ def train_dag(model: Model) -> None:
         __doc__,
         tag="model",
         description="Train, compare with the champion, register what passes the gate",
-        schedule=by_month(assets.retrain_requested),
+        schedule=by_interval(assets.retrain_requested),
         max_active_runs=1,
         params={
-            "month": month_param("Train on everything up to and including this month."),
+            "interval": interval_param(model, "Train on everything up to and including this interval."),
             "overrides": Param(
                 {},
                 type="object",

@@ -93,7 +93,7 @@ def _render(root: Path, name: str | None, first: str | None, last: str | None) -
     command = [sys.executable, "-m", "tasks.spec_file", str(made["model"])]
     if code := subprocess.run(command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, check=False).returncode:
         sys.exit(code)  # it has said why
-    intervals = sorted(made["months"])
+    intervals = sorted(made["intervals"])
     click.echo(f"{settings_files.RUN}: {made['model']}, {intervals[0]} to {intervals[-1]}")
     return str(made["model"])
 

@@ -153,7 +153,7 @@ def play(through: str, source: Path) -> dict[str, Any]:
     """Play the demo in a container of the stack's network, where the S3 store is reached; returns its report.
 
     Args:
-        through: last month to land.
+        through: last interval to land.
         source: the example's data on this machine.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`make demo`: half a year of real data arrives month by month at a real Airflow. Drives the DAGs, decides nothing.
+"""`make demo`: half a year of real data arrives interval by interval at a real Airflow. Drives the DAGs, decides nothing.
 
 python -m local.demo [--through 2013-06] [--place compose [--without grafana]]
 """
@@ -23,7 +23,7 @@ from local.env import place, take_on
 from local.errors import LocalError
 from local.progress import waiting
 from local.trickle import Trickle
-from tasks.common import months, params
+from tasks.common import params
 from tasks.common.artefacts import to_json, write_atomic
 from tasks.common.environment import environment as tasks_environment
 from tasks.common.environment import landing, store
@@ -52,53 +52,56 @@ class Demo:
         return f"{tasks_environment().model}.{name}"
 
     def play(self, through: str) -> None:
-        """Land each month and wait until the loop has come to rest; LocalError when a task fails for good."""
+        """Land each interval and wait until the loop has come to rest; LocalError when a task fails for good."""
         self._wait_for_dags()
-        for month in months.span(self.params.feed.first_month, through):
-            with self._doing(f"{month}: landing"):
-                self._land(month)
-            self._follow(self._dag("ingest"), self.airflow.trigger(self._dag("ingest"), {"month": month}), month)
-            self._say(demo_report.landed_line(self.store, month))
-            if month >= self.params.monitor.warmup_through:
-                self._settle(month)
+        calendar = params.calendar(tasks_environment().model)
+        for interval in calendar.cadence.span(calendar.first, through):
+            with self._doing(f"{interval}: landing"):
+                self._land(interval)
+            self._follow(
+                self._dag("ingest"), self.airflow.trigger(self._dag("ingest"), {"interval": interval}), interval
+            )
+            self._say(demo_report.landed_line(self.store, interval))
+            if interval >= self.params.monitor.warmup_through:
+                self._settle(interval)
 
-    def _settle(self, month: str) -> None:
+    def _settle(self, interval: str) -> None:
         """Follow what the landing set off: score, monitor and, where the labels ask for it, train and deploy."""
-        self._follow(self._dag("score"), self._started(self._dag("score"), month), month)
-        run = self._started(self._dag("monitor"), month)
-        self._follow(self._dag("monitor"), run, month)
-        self._say(demo_report.monitor_line(self.store, month))
+        self._follow(self._dag("score"), self._started(self._dag("score"), interval), interval)
+        run = self._started(self._dag("monitor"), interval)
+        self._follow(self._dag("monitor"), run, interval)
+        self._say(demo_report.monitor_line(self.store, interval))
         if self.airflow.tasks(self._dag("monitor"), run)["request_retrain"]["state"] != "success":
             return
-        run = self._started(self._dag("train"), month)
-        self._follow(self._dag("train"), run, month)
-        self._say(demo_report.gate_line(self.store, month))
+        run = self._started(self._dag("train"), interval)
+        self._follow(self._dag("train"), run, interval)
+        self._say(demo_report.gate_line(self.store, interval))
         if self.airflow.tasks(self._dag("train"), run)["register"]["state"] != "success":
             return
-        self._follow(self._dag("deploy"), self._started(self._dag("deploy"), month), month)
+        self._follow(self._dag("deploy"), self._started(self._dag("deploy"), interval), interval)
         self._say(demo_report.live_line(self.store))
         if not self.trickle.running:
             self.trickle.start()
 
-    def _land(self, month: str) -> None:
-        self.example.land(month, self.feed, landing())
+    def _land(self, interval: str) -> None:
+        self.example.land(interval, self.feed, landing())
 
-    def _started(self, dag: str, month: str, seconds: float = 120) -> str:
-        """Id of the run of ``dag`` for ``month`` that an asset event starts; LocalError when none comes."""
-        with self._doing(f"{month}: waiting for {dag}"):
-            for _ in self._waiting(lambda: f"{dag} of {month} to begin", seconds):
-                found = [r for r in self.airflow.runs(dag) if r.get("partition_key") == month]
+    def _started(self, dag: str, interval: str, seconds: float = 120) -> str:
+        """Id of the run of ``dag`` for ``interval`` that an asset event starts; LocalError when none comes."""
+        with self._doing(f"{interval}: waiting for {dag}"):
+            for _ in self._waiting(lambda: f"{dag} of {interval} to begin", seconds):
+                found = [r for r in self.airflow.runs(dag) if r.get("partition_key") == interval]
                 if found:
                     return str(found[-1]["dag_run_id"])
         raise LocalError(
-            f"No run of {dag} was started for {month}; see {self.airflow.url}/dags/{dag} and the scheduler's log."
+            f"No run of {dag} was started for {interval}; see {self.airflow.url}/dags/{dag} and the scheduler's log."
         )
 
-    def _follow(self, dag: str, run_id: str, month: str) -> None:
+    def _follow(self, dag: str, run_id: str, interval: str) -> None:
         """Wait for a run, showing the task at work; LocalError with the failed task's last words, or when it takes too long."""
         working: list[str] = []
-        with self._doing(f"{month}: {dag}") as show:
-            for _ in self._waiting(lambda: " ".join([dag, "of", month, *working]), RUN_SECONDS):
+        with self._doing(f"{interval}: {dag}") as show:
+            for _ in self._waiting(lambda: " ".join([dag, "of", interval, *working]), RUN_SECONDS):
                 run = self.airflow.run(dag, run_id)
                 if run["state"] == "success":
                     return
@@ -106,8 +109,8 @@ class Demo:
                 if run["state"] == "failed":
                     raise LocalError(self._last_words(dag, run_id, tasks))
                 working[:] = [name for name, task in tasks.items() if task["state"] == "running"]
-                show(f"{month}: {dag} {' '.join(working)}")
-        raise LocalError(f"{dag} of {month} has not ended after {RUN_SECONDS} s; see {self.airflow.url}/dags/{dag}.")
+                show(f"{interval}: {dag} {' '.join(working)}")
+        raise LocalError(f"{dag} of {interval} has not ended after {RUN_SECONDS} s; see {self.airflow.url}/dags/{dag}.")
 
     def _last_words(self, dag: str, run_id: str, tasks: dict[str, dict[str, object]]) -> str:
         failed = [(name, task) for name, task in tasks.items() if task["state"] == "failed"]
@@ -148,12 +151,12 @@ class Demo:
 
 
 def _check(through: str) -> None:
-    """LocalError unless ``through`` is a month that the example has, and one with a model to see."""
+    """LocalError unless ``through`` is an interval that the example has, and one with a model to see."""
     first, last = example().first_model, example().last
-    if through not in months.span(first, last):
+    if through not in params.calendar(tasks_environment().model).cadence.span(first, last):
         raise LocalError(
-            f"THROUGH={through} is no month from {first} to {last}: the example's first model comes when {first} has "
-            f"landed, and {last} is its last month."
+            f"THROUGH={through} is no interval from {first} to {last}: the example's first model comes when {first} has "
+            f"landed, and {last} is its last interval."
         )
 
 
@@ -223,7 +226,9 @@ def _lineage(containers: bool) -> str:
 def main() -> int:
     """Start clean, play, report; leave the services up. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--through", default="2013-06", help="last month to land, 2013-03 to 2013-12 (default 2013-06)")
+    parser.add_argument(
+        "--through", default="2013-06", help="last interval to land, 2013-03 to 2013-12 (default 2013-06)"
+    )
     parser.add_argument("--place", choices=["embedded", "compose"], default="embedded", help="where to play it")
     parser.add_argument("--without", nargs="*", default=[], help="services of docker-compose.yaml to leave out")
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)  # where to leave the report inside a container

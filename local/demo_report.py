@@ -1,4 +1,4 @@
-"""What the demo says of a month, and reports/demo.json: read from the store, where the stages recorded it."""
+"""What the demo says of an interval, and reports/demo.json: read from the store, where the stages recorded it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tasks.common.ledger import Ledger
 REPORT = ROOT / "reports" / "demo.json"
 
 
-def landed_line(store: Store, month: str) -> str:
-    """How many rows a month brought."""
-    record = landed.read(store, month)
+def landed_line(store: Store, interval: str) -> str:
+    """How many rows an interval brought."""
+    record = landed.read(store, interval)
     model = spec.current()
     counts = record.counts[model.rows] if record else {}
     bad: dict[str, int] = dict(record.counts.get("reasons", {})) if record else {}
     away = quarantined(record) if record else 0
     why = f" ({escape(', '.join(f'{n} x {reason}' for reason, n in bad.items()))})" if bad else ""
-    return f"[bold]{month}[/] landed: {counts['landed']:,} {model.words.rows}, {away} rows quarantined{why}"
+    return f"[bold]{interval}[/] landed: {counts['landed']:,} {model.words.rows}, {away} rows quarantined{why}"
 
 
 def quarantined(record: landed.Landed) -> int:
@@ -38,9 +38,9 @@ def quarantined(record: landed.Landed) -> int:
     )
 
 
-def monitor_line(store: Store, month: str) -> str:
+def monitor_line(store: Store, interval: str) -> str:
     """What the labels said."""
-    report = store.read_json(f"reports/{month}/monitor.json")
+    report = store.read_json(f"reports/{interval}/monitor.json")
     decision = report["decision"]
     verdict = "[yellow]retrain[/]" if decision["retrain"] else decision["outcome"]
     measured = _measures(report)
@@ -52,9 +52,9 @@ def monitor_line(store: Store, month: str) -> str:
     return f"        {numbers}{escape(decision['reason'])}: {verdict}"
 
 
-def gate_line(store: Store, month: str) -> str:
-    """What the gate said of the newest candidate trained through ``month``."""
-    gate = _gates(store, month)[-1]
+def gate_line(store: Store, interval: str) -> str:
+    """What the gate said of the newest candidate trained through ``interval``."""
+    gate = _gates(store, interval)[-1]
     colour = "green" if gate["passed"] else "red"
     return f"        gate: [{colour}]{escape(gate['summary'])}[/]"
 
@@ -66,20 +66,22 @@ def live_line(store: Store) -> str:
 
 
 def collect(store: Store, online: dict[str, Any]) -> dict[str, Any]:
-    """What the play came to: months, promotions, refusals, and what was asked online."""
+    """What the play came to: intervals, promotions, refusals, and what was asked online."""
     records = landed.read_all(store)
     return {
-        "months": [_month(store, record) for record in records.values()],
+        "intervals": [_interval(store, record) for record in records.values()],
         "promotions": [entry.model_dump() for entry in Ledger(store).entries()],
         "refusals": [
             {"run": gate["run"], "verdict": gate["verdict"], "failures": gate["failures"]}
-            for month in records
-            for gate in _gates(store, month)
+            for interval in records
+            for gate in _gates(store, interval)
             if not gate["passed"]
         ],
         "online": online,
         "reports": [
-            store.uri(f"reports/{month}/index.html") for month in records if store.exists(f"reports/{month}/index.html")
+            store.uri(f"reports/{interval}/index.html")
+            for interval in records
+            if store.exists(f"reports/{interval}/index.html")
         ],
     }
 
@@ -106,15 +108,15 @@ def write(played: dict[str, Any], found: dict[str, Any], seconds: float) -> dict
 
 
 def show(report: dict[str, Any], console: Console, lineage: str, place: str) -> None:
-    """The table of months, the links, and the commands that ask where a prediction comes from and stop it all."""
-    table = Table(title="Months", title_justify="left")
-    for name in ("month", "landed", "quarantined", "champion", "AUC", "log loss", "ECE", "retrain", "outcome"):
-        table.add_column(name, justify="left" if name in ("month", "outcome") else "right")
-    for row in report["months"]:
+    """The table of intervals, the links, and the commands that ask where a prediction comes from and stop it all."""
+    table = Table(title="Intervals", title_justify="left")
+    for name in ("interval", "landed", "quarantined", "champion", "AUC", "log loss", "ECE", "retrain", "outcome"):
+        table.add_column(name, justify="left" if name in ("interval", "outcome") else "right")
+    for row in report["intervals"]:
         champion = f"v{row['champion']}" if row["champion"] else "-"
         numbers = [f"{row[name]:.3f}" if row[name] is not None else "-" for name in ("auc", "log_loss", "ece")]
         table.add_row(
-            row["month"],
+            row["interval"],
             f"{row['landed']:,}",
             str(row["quarantined"]),
             champion,
@@ -160,30 +162,36 @@ def _openable(uri: str, page: str) -> str:
     return uri if uri.startswith("file:") else page + uri[uri.index("reports/") :]
 
 
-def _month(store: Store, record: landed.Landed) -> dict[str, Any]:
-    month, counts = record.month, record.counts[spec.current().rows]
-    report = store.read_json(f"reports/{month}/monitor.json") if store.exists(f"reports/{month}/monitor.json") else None
+def _interval(store: Store, record: landed.Landed) -> dict[str, Any]:
+    interval, counts = record.interval, record.counts[spec.current().rows]
+    report = (
+        store.read_json(f"reports/{interval}/monitor.json")
+        if store.exists(f"reports/{interval}/monitor.json")
+        else None
+    )
     measured = _measures(report) if report else {"auc": None, "log_loss": None, "ece": None}
     retrain = bool(report and report["decision"]["retrain"])
     return {
-        "month": month,
+        "interval": interval,
         "landed": counts["landed"],
         "kept": counts["kept"],
         "quarantined": quarantined(record),
         "champion": report["champion"]["version"] if report and report.get("champion") else None,
         **measured,
         "retrain": retrain,
-        "outcome": _outcome(store, month, report, retrain),
+        "outcome": _outcome(store, interval, report, retrain),
     }
 
 
-def _outcome(store: Store, month: str, report: dict[str, Any] | None, retrain: bool) -> str:
-    """In a few words, what came of the month."""
+def _outcome(store: Store, interval: str, report: dict[str, Any] | None, retrain: bool) -> str:
+    """In a few words, what came of the interval."""
     if not retrain:
         return str(report["decision"]["outcome"]) if report else "not watched yet"
-    gates = _gates(store, month)
+    gates = _gates(store, interval)
     promoted = [
-        e for e in Ledger(store).entries() if e.action == "promote" and e.evidence and e.evidence.data_through == month
+        e
+        for e in Ledger(store).entries()
+        if e.action == "promote" and e.evidence and e.evidence.data_through == interval
     ]
     if promoted:
         return f"v{promoted[-1].to_version} promoted"
@@ -195,10 +203,10 @@ def _measures(report: dict[str, Any]) -> dict[str, float | None]:
     return {name: (champion.get(name) or {}).get("value") for name in ("auc", "log_loss", "ece")}
 
 
-def _gates(store: Store, month: str) -> list[dict[str, Any]]:
-    """Verdicts on candidates trained through ``month``, each with its run, oldest first."""
+def _gates(store: Store, interval: str) -> list[dict[str, Any]]:
+    """Verdicts on candidates trained through ``interval``, each with its run, oldest first."""
     return [
         {"run": name.split("/")[1], **json.loads(store.read(name))}
         for name in store.names("runs")
-        if name.endswith("/gate.json") and name.startswith(f"runs/{environment().model}-train-{month}-")
+        if name.endswith("/gate.json") and name.startswith(f"runs/{environment().model}-train-{interval}-")
     ]

@@ -1,6 +1,6 @@
 """What a backup holds: the parts of a home that cannot be made again, in the order in which they are copied.
 
-A part that names others is copied before them: what a ledger entry, a landed month or a run's record names was written before it
+A part that names others is copied before them: what a ledger entry, a landed interval or a run's record names was written before it
 was named, and is never changed, so a copy taken later holds it (docs/adr/0046).
 """
 

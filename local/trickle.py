@@ -73,9 +73,9 @@ class Trickle:
     def _newest(self) -> str:
         return max(landed.read_all(self.store), default="")
 
-    def _rows(self, month: str) -> list[dict[str, Any]]:
-        """What can be asked for: the rows of a landed month."""
-        record = landed.read(self.store, month)
+    def _rows(self, interval: str) -> list[dict[str, Any]]:
+        """What can be asked for: the rows of a landed interval."""
+        record = landed.read(self.store, interval)
         if record is None:
             return []
         model = spec.current()

@@ -104,7 +104,7 @@ def _add_model(app: FastAPI, name: str, service: Service) -> None:
     async def show_form() -> HTMLResponse:
         return HTMLResponse(form)
 
-    @app.post(f"/-/sync/{name}", summary="Agree with the promotion ledger and the landed months now", tags=[name])
+    @app.post(f"/-/sync/{name}", summary="Agree with the promotion ledger and the landed intervals now", tags=[name])
     async def sync(request: Request) -> Response:
         if refusal := _not_admin(request, service.settings.admin_token):
             return _json({"error": refusal}, 403)

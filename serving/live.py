@@ -1,4 +1,4 @@
-"""What the service answers with: the live model and the state of the landed months, loaded aside and swapped at once."""
+"""What the service answers with: the live model and the state of the landed intervals, loaded aside and swapped at once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LiveModel:
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """The landed months, and the digest that stands for their files."""
+    """The landed intervals, and the digest that stands for their files."""
 
     state: State
     digest: str
@@ -88,7 +88,7 @@ class Loader:
 
     Args:
         spec: the model.
-        store: with the ledger, models and landed months.
+        store: with the ledger, models and landed intervals.
         code: the checkout, for settings that the store has no record of.
         version: the only model version to load, None for the one that is live.
     """
@@ -107,7 +107,7 @@ class Loader:
         problems: dict[str, str] = {}
         try:
             entries = Ledger(self._store).entries()
-            months = landed.read_all(self._store)
+            intervals = landed.read_all(self._store)
         except Exception as error:  # noqa: BLE001 - whatever the store's library raises, the service goes on
             return Live(current.model, current.state, f"the store cannot be read: {error}", {"store": _say(error)})
         entry = wanted_entry(entries, self._version)
@@ -123,9 +123,9 @@ class Loader:
         if wanted is None:
             return Live(None, current.state, problems["model"], problems, refused)
         try:
-            state = self._state(months, wanted.features, current.state)
+            state = self._state(intervals, wanted.features, current.state)
         except Exception as error:  # noqa: BLE001 - see above
-            problems["state"] = f"the landed months {', '.join(months)} are refused: {_say(error)}"
+            problems["state"] = f"the landed intervals {', '.join(intervals)} are refused: {_say(error)}"
             if current.state is None or current.state.state.params != wanted.features:
                 return Live(current.model, current.state, problems["state"], problems)
             state = current.state
@@ -179,16 +179,16 @@ class Loader:
                 raise DataError(f"{self._store.uri(name)} has no feature settings: {error}") from None
         return params.of_model(self._code, self._spec.name).features
 
-    def _state(self, months: dict[str, Landed], features: Settings, current: LiveState | None) -> LiveState:
-        files = {m: {name: f.sha256 for name, f in record.state.items()} for m, record in months.items()}
+    def _state(self, intervals: dict[str, Landed], features: Settings, current: LiveState | None) -> LiveState:
+        files = {m: {name: f.sha256 for name, f in record.state.items()} for m, record in intervals.items()}
         digest = sha256(to_json(files))
         if current and current.digest == digest and current.state.params == features:
             return current
-        tables = {m: self._spec.online.read_state(self._store, record.state) for m, record in months.items()}
+        tables = {m: self._spec.online.read_state(self._store, record.state) for m, record in intervals.items()}
         state = self._spec.online.state(tables, features)
         del tables
         pa.default_memory_pool().release_unused()  # a third of the process, with a year landed
-        # So that a logged digest can be read as months and files later.
+        # So that a logged digest can be read as intervals and files later.
         self._store.create(state_name(digest), to_json(files))
         return LiveState(state, digest)
 

@@ -11,11 +11,11 @@ from tasks.spec import Online
 
 
 class StateInfo(BaseModel):
-    """The landed months behind an answer."""
+    """The landed intervals behind an answer."""
 
     as_of: str | None = Field(description="Last landed event (UTC)")
     age_seconds: int | None = Field(description="How far the prediction's T lies beyond it; 0 inside what has landed")
-    months: list[str]
+    intervals: list[str]
     digest: str = Field(description="Digest of the state's files")
 
 
@@ -42,7 +42,7 @@ def _example_answer(model: str) -> dict[str, Any]:
         "state": {
             "as_of": "2026-11-22T08:14:00Z",
             "age_seconds": 0,
-            "months": ["2026-10", "2026-11"],
+            "intervals": ["2026-10", "2026-11"],
             "digest": "41e0...",
         },
         "degraded": False,

@@ -112,7 +112,7 @@ class Service:
                 if self.spec.name in self.settings.version and live.refused and not live.model:
                     end_process(live.reason)
             except Exception:  # a bug must not end the task that would load its fix
-                log.exception("%s: looking for a new model or month failed", self.spec.name)
+                log.exception("%s: looking for a new model or interval failed", self.spec.name)
             self.looked.set()
             await asyncio.sleep(self.settings.poll_seconds)
 
@@ -155,14 +155,14 @@ def _say(name: str, prediction: Prediction, live: Live, answer: str) -> dict[str
 
 
 def state_of(live: Live, at: int | None = None) -> dict[str, Any] | None:
-    """The state in words: its digest, months, last event, and how far ``at`` lies beyond that (now, by default)."""
+    """The state in words: its digest, intervals, last event, and how far ``at`` lies beyond that (now, by default)."""
     if live.state is None:
         return None
     last = live.state.state.as_of
     return {
         "as_of": None if last is None else iso(last),
         "age_seconds": None if last is None else max(0, (int(time.time()) if at is None else at) - last),
-        "months": live.state.state.months,
+        "intervals": live.state.state.intervals,
         "digest": live.state.digest,
     }
 
@@ -172,7 +172,7 @@ def _log_changes(name: str, old: Live, new: Live) -> None:
         live = f"v{new.model.version} {new.model.model.sha256[:12]}" if new.model else new.reason
         log.info("%s: live model: %s", name, live)
     if new.state is not old.state and new.state:
-        log.info("%s: state: %s", name, ", ".join(new.state.state.months) or "no month has landed")
+        log.info("%s: state: %s", name, ", ".join(new.state.state.intervals) or "no interval has landed")
     for what, problem in new.problems.items():
         if old.problems.get(what) != problem:
             log.error("%s: %s", name, problem)

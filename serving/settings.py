@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     The job deploy sets it in a Deployment's pods: those of the old version answer until those of the new one are ready.
     """
     poll_seconds: float = Field(2.0, gt=0)
-    """Seconds between two looks at the store for a new model or month."""
+    """Seconds between two looks at the store for a new model or interval."""
     flush_seconds: float = Field(1.0, gt=0)
     """Longest time a prediction is only in memory before it is in the log; what a crash can lose."""
     max_rows: int = Field(1000, gt=0)

@@ -1,6 +1,6 @@
 """deploy: one ledger entry, then the world is made to agree with it; a model that does not come to serve is taken back.
 
-python -m tasks.deploy --month 2013-04            the model trained through that month
+python -m tasks.deploy --interval 2013-04            the model trained through that interval
 python -m tasks.deploy --rollback 1 --why "..."   any registered version
 python -m tasks.deploy --reconcile                only make service and MLflow agree with the ledger
 """
@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 
 from tasks import spec
-from tasks.common import landed, ledger, months, online, smoke, versions
+from tasks.common import landed, ledger, online, smoke, versions
 from tasks.common.artefacts import Store
 from tasks.common.environment import store
 from tasks.common.errors import AirloopError, run_main
@@ -22,16 +22,16 @@ from tasks.common.registry import view
 from tasks.common.results import emit
 
 
-def promote(month: str, who: str, book: ledger.Ledger, target: Store) -> ledger.Entry:
-    """Enter the model trained through ``month`` as live from the month after; at most once for each training run."""
-    found = versions.newest_through(target, month)
+def promote(interval: str, who: str, book: ledger.Ledger, target: Store) -> ledger.Entry:
+    """Enter the model trained through ``interval`` as live from the interval after; at most once for each training run."""
+    found = versions.newest_through(target, interval)
     entries = book.entries()
     if any(e.action == "promote" and e.evidence and e.evidence.run == found.run for e in entries):
         return entries[-1]  # decided before: a retry, or a rerun of what was rolled back since
     return book.append(
         action="promote",
         to_version=found.version,
-        effective_from=months.shift(month, 1),
+        effective_from=spec.current().cadence.shift(interval, 1),
         who=who,
         why=found.tags.get("airloop.why", "passed the gate"),
         evidence=found.evidence,
@@ -39,11 +39,11 @@ def promote(month: str, who: str, book: ledger.Ledger, target: Store) -> ledger.
 
 
 def roll_back(to_version: int, who: str, why: str, book: ledger.Ledger, target: Store) -> ledger.Entry:
-    """Enter ``to_version`` as live for all months that have not landed; scored months keep their champion."""
+    """Enter ``to_version`` as live for all intervals that have not landed; scored intervals keep their champion."""
     evidence = versions.read(target, to_version).evidence
     last = book.latest()
     records = landed.read_all(target)
-    unseen = months.shift(max(records), 1) if records else months.shift(evidence.data_through, 1)
+    unseen = spec.current().cadence.shift(max(records, default=evidence.data_through), 1)
     return book.append(
         action="rollback",
         to_version=to_version,
@@ -147,7 +147,7 @@ def main() -> None:
     """Enter and reconcile, as the command line asks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--month", help="promote the model trained through this month, YYYY-MM")
+    what.add_argument("--interval", help="promote the model trained through this interval")
     what.add_argument("--rollback", type=int, metavar="VERSION", help="put this registered version live")
     what.add_argument(
         "--reconcile",
@@ -161,10 +161,10 @@ def main() -> None:
     who = os.environ.get("AIRLOOP_WHO", getpass.getuser())
     if arguments.rollback is not None:
         roll_back(arguments.rollback, who, arguments.why, book, target)
-    elif arguments.month:
-        promote(arguments.month, who, book, target)
+    elif arguments.interval:
+        promote(arguments.interval, who, book, target)
     live = deploy(book, target)
-    emit({"month": live.effective_from, "version": live.to_version, "action": live.action, "seq": live.seq})
+    emit({"interval": live.effective_from, "version": live.to_version, "action": live.action, "seq": live.seq})
 
 
 if __name__ == "__main__":

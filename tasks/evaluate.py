@@ -64,8 +64,8 @@ def golden_rows(features: pa.Table, frozen: pa.Table) -> tuple[Rows, dict[str, A
     return Rows.of(found), facts
 
 
-def month_of(table: pa.Table) -> pa.ChunkedArray:
-    """Month of each row."""
+def interval_of(table: pa.Table) -> pa.ChunkedArray:
+    """Interval of each row."""
     return pc.strftime(table[spec.current().date], "%Y-%m")
 
 
@@ -73,7 +73,7 @@ def judge(model: Model, golden: Rows, decision: Rows, settings: Params) -> tuple
     """What is measured of candidate and champion alike, and their probabilities of golden and decision rows."""
     bins = settings.evaluate.calibration_bins
     on_golden, on_decision = model.score(golden.table), model.score(decision.table)
-    month = np.asarray(month_of(decision.table))
+    interval = np.asarray(interval_of(decision.table))
     found = {
         "model": model.sha256,
         "contract": sha256(model.contract.to_bytes()),
@@ -87,7 +87,7 @@ def judge(model: Model, golden: Rows, decision: Rows, settings: Params) -> tuple
             name: behave(model, golden.table, on_golden, check) for name, check in settings.gate.behaviour.items()
         },
         "decision": metrics(decision.labels, on_decision, bins),
-        "months": by_value(month, decision.labels, on_decision, bins),
+        "intervals": by_value(interval, decision.labels, on_decision, bins),
     }
     return found, on_golden, on_decision
 
@@ -179,13 +179,13 @@ def evaluate(settings: Params, root: Path = Path()) -> dict[str, bytes]:
     found = read_candidate(root / "model")
     candidate, training = found.model, found.training
     champion_facts, champion = read_champion(root / "champion")
-    months = sorted({*settings.months, *settings.golden.months})
+    intervals = sorted({*settings.intervals, *settings.golden.intervals})
     about = spec.current()
     features = read_features(
-        months, list(dict.fromkeys((*about.key, "day", about.label, *about.features))), root / "data/features"
+        intervals, list(dict.fromkeys((*about.key, "day", about.label, *about.features))), root / "data/features"
     )
     golden, golden_facts = golden_rows(features, pq.read_table(root / "golden/golden.parquet"))
-    in_window = pc.is_in(month_of(features), value_set=pa.array(sorted(settings.months)))
+    in_window = pc.is_in(interval_of(features), value_set=pa.array(sorted(settings.intervals)))
     decision = Rows.of(labelled(held_out(features.filter(in_window), settings.holdout), about.label))
 
     measured, on_golden, on_decision = judge(candidate, golden, decision, settings)
@@ -229,7 +229,7 @@ def decision_file(rows: Rows, candidate: Matrix, champion: Matrix | None) -> byt
     table = pa.table(
         {
             "day": rows.table["day"],
-            "month": month_of(rows.table),
+            "interval": interval_of(rows.table),
             spec.current().label: pa.array(rows.labels),
             "p_candidate": pa.array(candidate),
             "p_champion": none if champion is None else pa.array(champion),
@@ -246,7 +246,7 @@ def _tolerance(found: Candidate, settings: Params) -> dict[str, float]:
 def smoke_rows(golden: pa.Table, scores: Matrix, count: int, more: dict[str, float]) -> list[dict[str, Any]]:
     """``count`` golden rows, evenly spread, with what the service is asked with, the candidate's probability, and ``more``.
 
-    Their features are kept as well, so that a model can be tried where no month has landed.
+    Their features are kept as well, so that a model can be tried where no interval has landed.
     """
     picked = np.unique(np.linspace(0, max(len(scores) - 1, 0), min(count, len(scores))).astype(np.int64))
     rows, model = golden.take(pa.array(picked)).to_pylist(), spec.current()
@@ -271,7 +271,7 @@ def main() -> None:
     for name, content in files.items():
         write_atomic(Path("evaluation") / name, content)
     candidate = read_candidate(Path("model")).model
-    features = read_features([max(settings.months)])
+    features = read_features([max(settings.intervals)])
     write_atomic(Path("latency.json"), to_json(measure(candidate, features, settings.evaluate.latency_rows)))
     report = json.loads(files["evaluation.json"])
     golden, rival = report["candidate"]["golden"], report["champion"]

@@ -33,42 +33,42 @@ def build_features(views: Mapping[str, DataFrame], settings: Any, *, one_task: b
     return running.sql(spec.current().features_sql(settings, ONE_TASK if one_task else ""))
 
 
-def features(month: str, previous: str, settings: Any, root: Path = Path("data")) -> Path:
-    """Write ``root/features/<month>.parquet`` from the kept month and the tail of ``previous``; returns its path."""
+def features(interval: str, previous: str, settings: Any, root: Path = Path("data")) -> Path:
+    """Write ``root/features/<interval>.parquet`` from the kept interval and the tail of ``previous``; returns its path."""
     model = spec.current()
-    before = [] if previous == month else [root / "tail" / previous]
-    folders = {"interval": [root / "kept" / month], "before": before, "all": [root / "kept" / month, *before]}
-    spark = session(f"features {month}")
+    before = [] if previous == interval else [root / "tail" / previous]
+    folders = {"interval": [root / "kept" / interval], "before": before, "all": [root / "kept" / interval, *before]}
+    spark = session(f"features {interval}")
     files = {
         name: [folder / f"{view.table}.parquet" for folder in folders[view.span]] for name, view in model.views.items()
     }
     views = {name: read(spark, files[name], model.tables[view.table].kept) for name, view in model.views.items()}
     small = size_for(spark, [file for some in files.values() for file in some])
     frame = build_features(views, settings, one_task=small)
-    target = root / "features" / f"{month}.parquet"
+    target = root / "features" / f"{interval}.parquet"
     # Nothing is cached: each input is read by a few narrow scans, which cost less than keeping its rows.
-    write_single(frame, tuple(model.key), target, root / f".features-{month}.partial")
+    write_single(frame, tuple(model.key), target, root / f".features-{interval}.partial")
     spark.stop()
     return target
 
 
 def main() -> None:
-    """Build the features of one month."""
+    """Build the features of one interval."""
     lease.join()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--month", required=True, help="YYYY-MM")
-    month = parser.parse_args().month
+    parser.add_argument("--interval", required=True, help="its key, such as 2013-04")
+    interval = parser.parse_args().interval
     settings = params.load()
-    if month not in settings.months:
+    if interval not in settings.intervals:
         raise ConfigError(
-            f"{month} is not in the months of run.yaml, which are {', '.join(settings.months)}; write others with "
+            f"{interval} is not in the intervals of run.yaml, which are {', '.join(settings.intervals)}; write others with "
             "`airloop render --first ... --last ...`."
         )
-    previous = settings.months[month].previous
-    target = features(month, previous, settings.features)
+    previous = settings.intervals[interval].previous
+    target = features(interval, previous, settings.features)
     rows = pq.read_metadata(target).num_rows
-    seen = "nothing before it" if previous == month else f"the tail of {previous}"
-    print(f"{month}: features of {rows:,} rows, looking back on {seen}")
+    seen = "nothing before it" if previous == interval else f"the tail of {previous}"
+    print(f"{interval}: features of {rows:,} rows, looking back on {seen}")
 
 
 if __name__ == "__main__":

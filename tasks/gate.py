@@ -29,10 +29,10 @@ from tasks.common.stats import Comparison, compare
 Report = Mapping[str, Any]
 
 OPTIMISM = (
-    "Decision days lie between the candidate's training days, those of the newest month also between days that the "
+    "Decision days lie between the candidate's training days, those of the newest interval also between days that the "
     "champion never saw, and so may flatter the candidate. The numbers are what was measured on past pairs: the mean of "
-    "the difference on decision days less that of the following month (docs/decision-days.md). Nothing is subtracted; the "
-    "audit of the next month's labels says who was right."
+    "the difference on decision days less that of the following interval (docs/decision-days.md). Nothing is subtracted; the "
+    "audit of the next interval's labels says who was right."
 )
 
 
@@ -76,7 +76,7 @@ def golden_set(report: Report, settings: GoldenParams) -> Iterator[str]:
     elif golden["digest"] != settings.digest:
         yield (
             f"golden set: digest {golden['digest']}, required the pinned {settings.digest}; find out what changed "
-            "the golden months (were they landed again?) before pinning another"
+            "the golden intervals (were they landed again?) before pinning another"
         )
     if golden["rows"] != settings.rows:
         yield f"golden set: {golden['rows']} rows, required {settings.rows}"

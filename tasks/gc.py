@@ -1,4 +1,4 @@
-"""gc: what no model, no landed month and no recent run needs any more; says what it is, and deletes it when asked to.
+"""gc: what no model, no landed interval and no recent run needs any more; says what it is, and deletes it when asked to.
 
 python -m tasks.gc                what would go, and how many bytes
 python -m tasks.gc --names        each thing by name

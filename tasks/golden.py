@@ -21,7 +21,7 @@ from tasks.common.tables import held_out, labelled, read_features
 
 
 def freeze(features: pa.Table, settings: GoldenParams, holdout: DayRule) -> pa.Table:
-    """The golden rows of the golden months' ``features``: key columns and label, sorted by the key."""
+    """The golden rows of the golden intervals' ``features``: key columns and label, sorted by the key."""
     model = spec.current()
     eligible = labelled(held_out(features, holdout), model.label).select(columns(model))
     chosen = choose(eligible.to_pylist(), settings.rows, settings.min_rows_per_value, model)
@@ -42,10 +42,10 @@ def write(golden: pa.Table, folder: Path = Path("golden")) -> str:
 
 
 def main() -> None:
-    """Freeze the golden set of params.golden.months."""
+    """Freeze the golden set of params.golden.intervals."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     settings = params.load()
-    features = read_features(settings.golden.months, ["day", *columns(spec.current())])
+    features = read_features(settings.golden.intervals, ["day", *columns(spec.current())])
     golden = freeze(features, settings.golden, settings.holdout)
     found = write(golden)
     pinned = "as pinned" if found == settings.golden.digest else f"NOT the pinned {settings.golden.digest}"

@@ -1,4 +1,4 @@
-"""Brings one month from the landing zone into the workspace: verified, typed, sorted, byte-equal when done again."""
+"""Brings one interval from the landing zone into the workspace: verified, typed, sorted, byte-equal when done again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks import spec
-from tasks.common import months
 from tasks.common.artefacts import sha256
 from tasks.common.environment import landing
 from tasks.common.errors import DataError, Unavailable, run_main
@@ -25,9 +24,9 @@ MAX_CELL = 10_000
 """Characters of a cell; one that is longer spoils its row. The longest of the example has eight."""
 
 
-def ingest(month: str, manifest: Manifest) -> dict[str, pa.Table]:
-    """All landed tables of ``month``, typed and in canonical order; DataError when a file is not as in ``manifest``."""
-    return {table: _ingest_one(month, table, manifest) for table in spec.current().tables}
+def ingest(interval: str, manifest: Manifest) -> dict[str, pa.Table]:
+    """All landed tables of ``interval``, typed and in canonical order; DataError when a file is not as in ``manifest``."""
+    return {table: _ingest_one(interval, table, manifest) for table in spec.current().tables}
 
 
 def parse_landed(data: bytes, entry: Entry, columns: Sequence[str], where: str) -> tuple[pd.DataFrame, pd.Series]:
@@ -53,7 +52,7 @@ def verify(data: bytes, entry: Entry, where: str) -> None:
 
 
 def decompress(data: bytes, where: str) -> str:
-    """The text in a gzip file. Bytes that are not UTF-8 become U+FFFD, so that they spoil their row and not the month."""
+    """The text in a gzip file. Bytes that are not UTF-8 become U+FFFD, so that they spoil their row and not the interval."""
     try:
         return gzip.decompress(data).decode("utf-8-sig", errors="replace")
     except (EOFError, OSError, zlib.error) as error:
@@ -105,45 +104,47 @@ def in_order(table: pa.Table, key: Sequence[str]) -> pa.Table:
 
 
 def main() -> None:
-    """Ingest the landed files of --month into data/raw/<month>/."""
+    """Ingest the landed files of --interval into data/raw/<interval>/."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--month", required=True, help="YYYY-MM")
-    month = parser.parse_args().month
-    months.parse(month)
-    tables = ingest(month, _manifest(month))
-    write_folder(Path(f"data/raw/{month}"), {f"{name}.parquet": parquet_bytes(table) for name, table in tables.items()})
-    print(f"{month}: " + ", ".join(f"{table.num_rows:,} {name}" for name, table in tables.items()) + " ingested")
+    parser.add_argument("--interval", required=True, help="its key, such as 2013-04")
+    interval = parser.parse_args().interval
+    spec.current().cadence.check(interval)
+    tables = ingest(interval, _manifest(interval))
+    write_folder(
+        Path(f"data/raw/{interval}"), {f"{name}.parquet": parquet_bytes(table) for name, table in tables.items()}
+    )
+    print(f"{interval}: " + ", ".join(f"{table.num_rows:,} {name}" for name, table in tables.items()) + " ingested")
 
 
-def _ingest_one(month: str, table: str, manifest: Manifest) -> pa.Table:
+def _ingest_one(interval: str, table: str, manifest: Manifest) -> pa.Table:
     name = f"{table}.csv.gz"
-    where = landing().uri(f"{month}/{name}")
+    where = landing().uri(f"{interval}/{name}")
     entry = manifest.files.get(name)
     if entry is None:
-        raise DataError(f"{where} is not in its manifest. {land_again(month)}")
+        raise DataError(f"{where} is not in its manifest. {land_again(interval)}")
     model = spec.current()
     declared = model.tables[table]
-    data = read(month, name)  # once: what is verified is what is used
+    data = read(interval, name)  # once: what is verified is what is used
     try:
         cells, notes = parse_landed(data, entry, declared.feed, where)
     except DataError as error:
-        raise DataError(f"{error}. {land_again(month)}") from None
+        raise DataError(f"{error}. {land_again(interval)}") from None
     except Unavailable as error:
         raise Unavailable(
-            f"{error}. If a correction is landing, the next try takes it in; if it is damaged: {land_again(month)}"
+            f"{error}. If a correction is landing, the next try takes it in; if it is damaged: {land_again(interval)}"
         ) from None
     return in_order(model.typed(table, cells, notes), declared.order)
 
 
-def _manifest(month: str) -> Manifest:
-    path = Path(f"data/manifests/{month}.json")
+def _manifest(interval: str) -> Manifest:
+    path = Path(f"data/manifests/{interval}.json")
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         raise DataError(
-            f"{path.resolve()} is missing; run python tasks/manifest.py --month {month} first (dvc repro does)."
+            f"{path.resolve()} is missing; run python tasks/manifest.py --interval {interval} first (dvc repro does)."
         ) from None
-    return parse_manifest(data, month, str(path))
+    return parse_manifest(data, interval, str(path))
 
 
 if __name__ == "__main__":

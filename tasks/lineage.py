@@ -24,16 +24,16 @@ from tasks.common.errors import ConfigError, DataError, run_main
 from tasks.spec import ModelSpec
 
 FORMS = (
-    "Ids look like <model>.2013-04.v1.0123456789abcdef (batch, column prediction_id of predictions/<month>/) or "
+    "Ids look like <model>.2013-04.v1.0123456789abcdef (batch, column prediction_id of predictions/<interval>/) or "
     "<model>.online.2013-04-05.v1.... (online, in the service's answer)."
 )
-BATCH = re.compile(r"[a-z0-9_]+\.(?P<month>\d{4}-\d{2})\.v(?P<version>\d+)\.[0-9a-f]+")
+BATCH = re.compile(r"[a-z0-9_]+\.(?P<interval>\d{4}-\d{2})\.v(?P<version>\d+)\.[0-9a-f]+")
 
 
 def find_prediction(prediction_id: str, source: Store) -> dict[str, Any]:
     """The prediction with this id, its ``version`` and where it is kept; DataError when there is none."""
     if match := BATCH.fullmatch(prediction_id):
-        name = f"predictions/{match['month']}/v{match['version']}.parquet"
+        name = f"predictions/{match['interval']}/v{match['version']}.parquet"
         if source.exists(name):
             table = pq.read_table(io.BytesIO(source.read(name)))
             rows = table.filter(pc.equal(table["prediction_id"], prediction_id)).to_pylist()
@@ -86,18 +86,18 @@ def _settings(folder: str, model: str | None, source: Store) -> dict[str, str]:
 
 
 def _data(lock: dict[str, Any], source: Store, table: str) -> list[dict[str, Any]]:
-    """Month, features digest and rows of the training window, from the run's dvc.lock."""
-    months = []
+    """IntervalKey, features digest and rows of the training window, from the run's dvc.lock."""
+    intervals = []
     for stage, entry in sorted(lock.items()):
         if not stage.startswith("features@"):
             continue
-        month = stage.partition("@")[2]
-        record = json.loads(source.read(f"landed/{month}.json")) if source.exists(f"landed/{month}.json") else {}
+        interval = stage.partition("@")[2]
+        record = json.loads(source.read(f"landed/{interval}.json")) if source.exists(f"landed/{interval}.json") else {}
         digest = entry["outs"][0]["md5"]
         current = record.get("features") == digest
         rows = record["counts"][table]["kept"] if current else None
-        months.append({"month": month, "features": digest, "rows": rows, "still_current": current})
-    return months
+        intervals.append({"interval": interval, "features": digest, "rows": rows, "still_current": current})
+    return intervals
 
 
 def render(prediction: dict[str, Any], found: dict[str, Any], model: ModelSpec) -> str:
@@ -115,9 +115,9 @@ def render(prediction: dict[str, Any], found: dict[str, Any], model: ModelSpec) 
         *([f"  overrides       {found['overrides']}"] if found["overrides"] else []),
         f"Data        dvc.lock sha256 {found['dvc_lock']}",
     ]
-    for month in found["data"]:
-        rows = f"{month['rows']:,} rows" if month["rows"] is not None else "landed again since with other content"
-        lines.append(f"  {month['month']}         features md5 {month['features']}  {rows}")
+    for interval in found["data"]:
+        rows = f"{interval['rows']:,} rows" if interval["rows"] is not None else "landed again since with other content"
+        lines.append(f"  {interval['interval']}         features md5 {interval['features']}  {rows}")
     lines.append(f"Gate        {gate.get('verdict')}: {gate.get('summary', '')}".rstrip(": "))
     lines += [f"  {failure}" for failure in gate.get("failures", [])]
     lines.append("Let through")

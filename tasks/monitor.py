@@ -1,4 +1,4 @@
-"""monitor: a landed month's labels meet its predictions; measure, report, decide whether to retrain."""
+"""monitor: a landed interval's labels meet its predictions; measure, report, decide whether to retrain."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tasks.monitoring import audit, decide, drift, measure, page, quality, track
 
 @dataclass(frozen=True)
 class Inputs:
-    """What one month's monitoring reads."""
+    """What one interval's monitoring reads."""
 
-    month: str
+    interval: str
     features: pa.Table
     digest: str
     """md5 of the features file, as in dvc.lock."""
     reference: dict[str, str]
-    """Earlier reference months to the digests of their features."""
+    """Earlier reference intervals to the digests of their features."""
     champion: int | None
     shadow: int | None
     predictions: dict[int, tuple[str, pa.Table]]
@@ -46,34 +46,38 @@ class Inputs:
         return {"features": self.digest, "reference": self.reference, "predictions": names}
 
 
-def read(month: str, settings: Params, where: Store) -> Inputs:
-    """Features from the workspace, predictions from the store; DataError when the month was not scored on these features."""
+def read(interval: str, settings: Params, where: Store) -> Inputs:
+    """Features from the workspace, predictions from the store; DataError when the interval was not scored on these features."""
     try:
-        scored = where.read_json(f"predictions/{month}/scored.json")
+        scored = where.read_json(f"predictions/{interval}/scored.json")
     except FileNotFoundError:
-        raise DataError(f"{month} has not been scored. Run the score DAG for it: {trigger('score', month)}.") from None
-    features = read_features([month])
-    digest = landed.features_digest(FEATURES / f"{month}.parquet")
+        raise DataError(
+            f"{interval} has not been scored. Run the score DAG for it: {trigger('score', interval)}."
+        ) from None
+    features = read_features([interval])
+    digest = landed.features_digest(FEATURES / f"{interval}.parquet")
     if scored["features"] != digest:
         raise DataError(
-            f"{month} was scored on features {scored['features'][:12]}..., and {digest[:12]}... are here: the month has landed "
-            f"again since. Run the score DAG for it: {trigger('score', month)}."
+            f"{interval} was scored on features {scored['features'][:12]}..., and {digest[:12]}... are here: the interval has landed "
+            f"again since. Run the score DAG for it: {trigger('score', interval)}."
         )
     reference = {
         m: landed.features_digest(path)
-        for m in sorted(settings.golden.months)
-        if m < month and (path := FEATURES / f"{m}.parquet").is_file()
+        for m in sorted(settings.golden.intervals)
+        if m < interval and (path := FEATURES / f"{m}.parquet").is_file()
     }
     champion, shadow = scored.get("champion"), scored.get("previous")
     digests = scored.get("predictions", {})
-    predictions = {v: _predictions(where, month, v, digests.get(f"v{v}")) for v in (champion, shadow) if v is not None}
-    return Inputs(month, features, digest, reference, champion, shadow, predictions)
+    predictions = {
+        v: _predictions(where, interval, v, digests.get(f"v{v}")) for v in (champion, shadow) if v is not None
+    }
+    return Inputs(interval, features, digest, reference, champion, shadow, predictions)
 
 
 def examine(inputs: Inputs, settings: Params, entries: list[ledger.Entry]) -> dict[str, Any]:
     """Everything that is measured, the same bytes for the same inputs: monitor.json without its decision."""
     scores = {
-        version: measure.match(inputs.features, table, f"predictions/{inputs.month}/v{version}.parquet")
+        version: measure.match(inputs.features, table, f"predictions/{inputs.interval}/v{version}.parquet")
         for version, (_, table) in inputs.predictions.items()
     }
     models = {
@@ -89,7 +93,7 @@ def examine(inputs: Inputs, settings: Params, entries: list[ledger.Entry]) -> di
     if (
         inputs.champion is not None
         and inputs.shadow is not None
-        and audit.promotion(entries, inputs.month, inputs.champion)
+        and audit.promotion(entries, inputs.interval, inputs.champion)
     ):
         pair = ((inputs.champion, scores[inputs.champion]), (inputs.shadow, scores[inputs.shadow]))
         audited = audit.audit(inputs.features, *pair, settings)
@@ -99,7 +103,7 @@ def examine(inputs: Inputs, settings: Params, entries: list[ledger.Entry]) -> di
         if model and model["unusable"]
     ]
     return {
-        "month": inputs.month,
+        "interval": inputs.interval,
         "status": "scored" if inputs.champion is not None else "warming up",
         "inputs": inputs.summary(),
         "rows": rows,
@@ -117,23 +121,23 @@ def settle(report: dict[str, Any], settings: Params, where: Store, entries: list
     """The decision about what was measured, recorded; the one recorded before, if the same was decided already."""
     champion = report["champion"] or {}
     facts = decide.Facts(
-        month=report["month"], features=report["inputs"]["features"], champion=champion.get("version"),
+        interval=report["interval"], features=report["inputs"]["features"], champion=champion.get("version"),
         auc=(champion.get("auc") or {}).get("value"), ece=(champion.get("ece") or {}).get("value"), why_not=champion.get("why_not"),
     )  # fmt: skip
     if found := decide.recorded(where, facts):
         return found
     live = entries[-1].evidence if entries else None
     past = decide.Past(
-        landed=tuple(landed.read_all(where)), asked=decide.asked_before(where, facts.month),
+        landed=tuple(landed.read_all(where)), asked=decide.asked_before(where, facts.interval),
         live_through=live.data_through if live else None,
     )  # fmt: skip
     return decide.record(where, decide.decide(facts, past, settings.monitor))
 
 
-def monitor(month: str, settings: Params, where: Store, run: str) -> dict[str, Any]:
-    """Watch ``month``: reports and decision in the store, numbers in MLflow; returns what the orchestrator is told."""
-    inputs = read(month, settings, where)
-    folder = f"reports/{month}"
+def monitor(interval: str, settings: Params, where: Store, run: str) -> dict[str, Any]:
+    """Watch ``interval``: reports and decision in the store, numbers in MLflow; returns what the orchestrator is told."""
+    inputs = read(interval, settings, where)
+    folder = f"reports/{interval}"
     with ExitStack() as stack:
         process, out = None, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="airloop-"))) / "drift.html"
         mark = _mark(inputs, settings)
@@ -141,7 +145,7 @@ def monitor(month: str, settings: Params, where: Store, run: str) -> dict[str, A
         if not drawn and not problem:
             process = stack.enter_context(
                 drift.drawing(
-                    month, list(inputs.reference), settings.monitor.report_rows, settings.gate.promotion.seed, out
+                    interval, list(inputs.reference), settings.monitor.report_rows, settings.gate.promotion.seed, out
                 )
             )
         entries = ledger.Ledger(where).entries()
@@ -180,18 +184,18 @@ def publish(where: Store, folder: str, report: dict[str, Any], drawn: bytes, pro
 
 
 def line(report: dict[str, Any], fire: bool, reason: str) -> str:
-    """One line for people: the month, its measures, what follows."""
+    """One line for people: the interval, its measures, what follows."""
     champion, limits = report["champion"], report["decision"]["limits"]
     outcome = report["decision"]["outcome"]
     if not champion or champion["why_not"]:
-        return f"{report['month']}: {reason}" + (": retrain" if fire else "")
+        return f"{report['interval']}: {reason}" + (": retrain" if fire else "")
     auc, loss, ece = (champion[name]["value"] for name in ("auc", "log_loss", "ece"))
     measures = f"AUC {auc:.3f}" + (f" < {limits['min_auc']:g}" if auc < limits["min_auc"] else "")
     measures += f", log loss {loss:.3f}, ECE {ece:.4f}" + (
         f" > {limits['max_ece']:g}" if ece > limits["max_ece"] else ""
     )
     end = "retrain" if fire else "within limits" if outcome == "keep" else f"no retrain: {reason}"
-    return f"{report['month']}: {measures} (v{champion['version']}): {end}"
+    return f"{report['interval']}: {measures} (v{champion['version']}): {end}"
 
 
 def result(report: dict[str, Any], fire: bool, reason: str) -> dict[str, Any]:
@@ -199,7 +203,7 @@ def result(report: dict[str, Any], fire: bool, reason: str) -> dict[str, Any]:
     champion, decision = report["champion"] or {}, report["decision"]
     values = {name: (champion.get(name) or {}).get("value") for name in ("auc", "log_loss", "ece")}
     return values | {
-        "month": report["month"],
+        "interval": report["interval"],
         "status": decision["outcome"],
         "retrain": fire,
         "reason": reason,
@@ -208,7 +212,7 @@ def result(report: dict[str, Any], fire: bool, reason: str) -> dict[str, Any]:
         "rows": report["rows"],
         "alarms": report["alarms"],
         "rollback": report["audit"]["command"] if report["audit"] else None,
-        "report": f"reports/{report['month']}/index.html",
+        "report": f"reports/{report['interval']}/index.html",
     }
 
 
@@ -216,7 +220,7 @@ def _no_picture(inputs: Inputs) -> str:
     """Why there is nothing for Evidently to draw, empty when there is."""
     if inputs.champion is None:
         return "no model is live yet, so there is nothing to watch"
-    return "" if inputs.reference else "there is no earlier reference month"
+    return "" if inputs.reference else "there is no earlier reference interval"
 
 
 def _mark(inputs: Inputs, settings: Params) -> bytes:
@@ -234,8 +238,8 @@ def _drawn(where: Store, name: str, mark: bytes) -> bytes:
     return page_before if page_before.endswith(mark) else b""
 
 
-def _predictions(where: Store, month: str, version: int, digest: str | None) -> tuple[str, pa.Table]:
-    name = f"predictions/{month}/v{version}.parquet"
+def _predictions(where: Store, interval: str, version: int, digest: str | None) -> tuple[str, pa.Table]:
+    name = f"predictions/{interval}/v{version}.parquet"
     try:
         data = where.read(name, digest)
         return sha256(data), pq.read_table(io.BytesIO(data))
@@ -244,16 +248,16 @@ def _predictions(where: Store, month: str, version: int, digest: str | None) -> 
     except pa.ArrowInvalid as error:
         problem = f"cannot be read ({error})"
     raise DataError(
-        f"{where.uri(name)} {problem}, though {month} is recorded as scored by v{version}; run the score DAG for it."
+        f"{where.uri(name)} {problem}, though {interval} is recorded as scored by v{version}; run the score DAG for it."
     )
 
 
 def main() -> None:
-    """Monitor one month."""
+    """Monitor one interval."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--month", required=True, help="the scored month to look at, YYYY-MM")
-    month = parser.parse_args().month
-    emit(monitor(month, params.load(), store(), os.environ.get("AIRLOOP_RUN", "")))
+    parser.add_argument("--interval", required=True, help="the scored interval to look at")
+    interval = parser.parse_args().interval
+    emit(monitor(interval, params.load(), store(), os.environ.get("AIRLOOP_RUN", "")))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""publish: a month that passed its stages becomes the month as it stands, for training, scoring and the service."""
+"""publish: an interval that passed its stages becomes the interval as it stands, for training, scoring and the service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import landed, months, params
+from tasks.common import landed, params
 from tasks.common.artefacts import Store, sha256, sha256_file
 from tasks.common.environment import store, trigger
 from tasks.common.errors import DataError, Skip, run_main
@@ -20,82 +20,88 @@ from tasks.common.results import emit
 from tasks.running.runs import landed_lock, read_run
 
 
-def put_state(month: str, tables: dict[str, pa.Table], target: Store) -> dict[str, landed.StateFile]:
+def put_state(interval: str, tables: dict[str, pa.Table], target: Store) -> dict[str, landed.StateFile]:
     """Write each table as Parquet under a name that holds its digest; what is there already is left."""
     files = {}
     for table_name, table in tables.items():
         data = parquet_bytes(table)
         digest = sha256(data)
-        name = f"state/{month}-{digest[:12]}-{table_name}.parquet"
+        name = f"state/{interval}-{digest[:12]}-{table_name}.parquet"
         target.create(name, data)
         files[table_name] = landed.StateFile(name=name, sha256=digest)
     return files
 
 
-def publish(month: str, root: Path, target: Store) -> landed.Landed:
-    """Write the record of ``month`` from the workspace at ``root``.
+def publish(interval: str, root: Path, target: Store) -> landed.Landed:
+    """Write the record of ``interval`` from the workspace at ``root``.
 
     Raises:
         DataError: a stage of it has not run.
-        Skip: other data have landed since this run read the month, and some are published.
+        Skip: other data have landed since this run read the interval, and some are published.
     """
-    lock = landed_lock(root, month)
-    missing = [stage for stage in ("ingest", "validate", "features") if f"{stage}@{month}" not in lock]
+    lock = landed_lock(root, interval)
+    missing = [stage for stage in ("ingest", "validate", "features") if f"{stage}@{interval}" not in lock]
     if missing:
-        raise DataError(f"{month}: {', '.join(missing)} has not run in {root}; run the ingest DAG for the month.")
-    kept = root / "data/kept" / month
+        raise DataError(f"{interval}: {', '.join(missing)} has not run in {root}; run the ingest DAG for the interval.")
+    kept = root / "data/kept" / interval
     model = spec.current()
     tables = model.online.state_tables({table: pq.read_table(kept / f"{table}.parquet") for table in model.tables})
     record = landed.Landed(
-        month=month,
-        previous=params.load(root).months[month].previous,
+        interval=interval,
+        previous=params.load(root).intervals[interval].previous,
         run=read_run(root).key,
-        manifest=sha256_file(root / f"data/manifests/{month}.json"),
+        manifest=sha256_file(root / f"data/manifests/{interval}.json"),
         features="",
-        counts=json.loads((root / f"data/counts/{month}.json").read_text()),
+        counts=json.loads((root / f"data/counts/{interval}.json").read_text()),
         lock=lock,
-        state=put_state(month, tables, target),
+        state=put_state(interval, tables, target),
     )
-    record = record.model_copy(update={"features": record.output("features", f"data/features/{month}.parquet")})
+    record = record.model_copy(update={"features": record.output("features", f"data/features/{interval}.parquet")})
     if not landed.publish(target, record, lambda: _landed_now(record)):
         raise Skip(
-            f"{month}: other data have landed since run {record.run} read them, so what is published stays. The run that "
-            f"read the newer data publishes them; if there is none: {trigger('ingest', month)}."
+            f"{interval}: other data have landed since run {record.run} read them, so what is published stays. The run that "
+            f"read the newer data publishes them; if there is none: {trigger('ingest', interval)}."
         )
     return record
 
 
 def _landed_now(record: landed.Landed) -> str:
-    """Digest of the manifest in the landing zone; that of ``record`` where a feed has cleared the month away."""
+    """Digest of the manifest in the landing zone; that of ``record`` where a feed has cleared the interval away."""
     try:
-        return sha256(manifest_bytes(fetch_manifest(record.month)))
+        return sha256(manifest_bytes(fetch_manifest(record.interval)))
     except DataError:
         return record.manifest
 
 
-def stale(month: str, source: Store) -> list[str]:
-    """Of ``month`` and the one after it, those that were built on another previous month than has landed now.
+def stale(interval: str, source: Store) -> list[str]:
+    """Of ``interval`` and the one after it, those that were built on another previous interval than has landed now.
 
-    The month itself can be: the one before may have landed again while this run worked.
+    The interval itself can be: the one before may have landed again while this run worked.
     """
     records = landed.read_all(source)
-    return [each for each in (month, months.shift(month, 1)) if each in records and landed.is_stale(records, each)]
+    return [
+        each
+        for each in (interval, spec.current().cadence.shift(interval, 1))
+        if each in records and landed.is_stale(records, each)
+    ]
 
 
 def main() -> None:
-    """Publish the month of this run."""
+    """Publish the interval of this run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--month", required=True, help="YYYY-MM")
-    month = parser.parse_args().month
-    record = publish(month, Path(), store())
+    parser.add_argument("--interval", required=True, help="its key, such as 2013-04")
+    interval = parser.parse_args().interval
+    record = publish(interval, Path(), store())
     counts = record.counts[spec.current().rows]
-    print(f"{month} landed: {counts['landed']:,} rows, {counts['quarantined']} quarantined; features {record.features}")
-    again = stale(month, store())
+    print(
+        f"{interval} landed: {counts['landed']:,} rows, {counts['quarantined']} quarantined; features {record.features}"
+    )
+    again = stale(interval, store())
     if again:
         print(
             f"note: {', '.join(again)} looked back on data that have landed again since; Airflow takes it up again by itself"
         )
-    emit({"month": month, "run": record.run, "features": record.features, "counts": counts, "again": again})
+    emit({"interval": interval, "run": record.run, "features": record.features, "counts": counts, "again": again})
 
 
 if __name__ == "__main__":

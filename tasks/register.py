@@ -117,7 +117,7 @@ def main() -> None:
     digest = put_model(root, store())
     version = register(root, run, store())
     print(f"registered {registered_name()} v{version}, trained through {run.last}; {why(verdict)}")
-    emit({"month": run.last, "version": version, "model": digest, "run": run.key, "why": why(verdict)})
+    emit({"interval": run.last, "version": version, "model": digest, "run": run.key, "why": why(verdict)})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""rescore: which landed months a new ledger entry concerns; they are scored (again) with the champion it names.
+"""rescore: which landed intervals a new ledger entry concerns; they are scored (again) with the champion it names.
 
-In the usual order of things there are none: a promotion takes effect in a month that has not landed. After a
-backfill of several months there are, and the loop catches up month by month.
+In the usual order of things there are none: a promotion takes effect in an interval that has not landed. After a
+backfill of several intervals there are, and the loop catches up interval by interval.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from tasks.common.results import emit
 
 
 def main() -> None:
-    """Name the months, or skip when there are none."""
+    """Name the intervals, or skip when there are none."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     live = ledger.Ledger(store()).latest()
-    months = [m for m in landed.read_all(store()) if live is not None and m >= live.effective_from]
-    if live is None or not months:
-        raise Skip("no landed month is concerned")
-    print(f"to score with v{live.to_version}: {', '.join(months)}")
-    emit({"months": months, "version": live.to_version})
+    intervals = [m for m in landed.read_all(store()) if live is not None and m >= live.effective_from]
+    if live is None or not intervals:
+        raise Skip("no landed interval is concerned")
+    print(f"to score with v{live.to_version}: {', '.join(intervals)}")
+    emit({"intervals": intervals, "version": live.to_version})
 
 
 if __name__ == "__main__":

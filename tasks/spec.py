@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from tasks.common.cadence import Cadence, Daily, Hourly, Monthly
 from tasks.common.environment import CODE, environment
 from tasks.common.errors import ConfigError
 from tasks.common.model_names import check
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from tasks.common.artefacts import Store
     from tasks.common.landed import StateFile
+
+__all__ = ["Cadence", "Daily", "Hourly", "Monthly"]
+"""What a model's folder takes from here although it is defined elsewhere."""
 
 UNREADABLE = "unreadable"
 """The raw tables' extra column: the cells that could not be typed, null when all could."""
@@ -48,16 +52,6 @@ class Deferred:
         """Import the function and call it."""
         module, _, name = self.path.partition(":")
         return getattr(importlib.import_module(module), name)(*arguments)
-
-
-@dataclass(frozen=True)
-class Cadence:
-    """How often data land."""
-
-    kind: Literal["monthly"]
-    """Length of an interval."""
-    zone: str
-    """Time zone that intervals begin in."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +152,7 @@ class State(Protocol):
 
     params: Settings
     """Settings that its features are made with."""
-    months: list[str]
+    intervals: list[str]
     """Intervals that it holds."""
     as_of: int | None
     """Time of the last event that has landed, seconds since the epoch; None when nothing has."""

@@ -119,7 +119,7 @@ def _data(model: ModelSpec) -> dict[str, Any]:
         "schema": SCHEMA,
         "name": model.name,
         "owner": model.owner,
-        "cadence": asdict(model.cadence),
+        "cadence": {"kind": model.cadence.kind, "zone": model.cadence.zone},
         "first": model.first,
         "last": model.last,
         "sources": {name: _source(table) for name, table in model.tables.items()},

@@ -1,4 +1,4 @@
-"""train: a model of the family that `train.family` names, on every month of the window, less the days that are kept for judging."""
+"""train: a model of the family that `train.family` names, on every interval of the window, less the days that are kept for judging."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Trained:
 
 def source(settings: Params, folder: Path = FOLDER) -> Source:
     """The rows that the settings let a training see."""
-    return Source(folder, tuple(sorted(settings.months)), settings.holdout, settings.train.validation)
+    return Source(folder, tuple(sorted(settings.intervals)), settings.holdout, settings.train.validation)
 
 
 def train(
@@ -190,7 +190,7 @@ def write(trained: Trained, folder: Path = Path("model")) -> None:
 
 
 def main() -> None:
-    """Train the model of params.months."""
+    """Train the model of params.intervals."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     settings = params.load()
     started = time.monotonic()
@@ -201,7 +201,7 @@ def main() -> None:
     forget(rows, settings.train, keep)
     facts = json.loads(trained.metrics)
     print(
-        f"train: {facts['family']} on {facts['rows']['train']} of {facts['rows']['read']} rows ({facts['months'][0]} to "
+        f"train: {facts['family']} on {facts['rows']['train']} of {facts['rows']['read']} rows ({facts['intervals'][0]} to "
         f"{facts['data_through']}), validation log loss {facts['validation_log_loss']:.5f}, "
         f"{len(trained.onnx) // 1000} kB of ONNX, {time.monotonic() - started:.1f} s"
     )

@@ -1,4 +1,4 @@
-"""Keeps the rows of one month that break no rule and quarantines the others, with all their reasons: none is lost."""
+"""Keeps the rows of one interval that break no rule and quarantines the others, with all their reasons: none is lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import months, params
+from tasks.common import params
 from tasks.common.artefacts import to_json
 from tasks.common.environment import store
 from tasks.common.errors import DataError, run_main
@@ -59,10 +59,10 @@ class Verdict:
         return {"landed": self.landed, "kept": self.kept.num_rows, "quarantined": self.quarantined.num_rows}
 
 
-def judge(raw: pa.Table, table: str, month: str) -> Verdict:
+def judge(raw: pa.Table, table: str, interval: str) -> Verdict:
     """Split a raw table (in canonical order) into rows to keep and rows to quarantine."""
     model = spec.current()
-    reasons = model.broken_rules(raw, table, month)
+    reasons = model.broken_rules(raw, table, interval)
     reasons = reasons.where(reasons != "", repeated(raw, table, reasons == ""))
     good = pa.array(reasons == "")
     kept = raw.filter(good).select(model.tables[table].kept.names)
@@ -84,13 +84,13 @@ def repeated(raw: pa.Table, table: str, among: pd.Series) -> pd.Series:
     return result
 
 
-def count(month: str, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
-    """The month's numbers, as in docs/data-contracts.md."""
+def count(interval: str, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
+    """The interval's numbers, as in docs/data-contracts.md."""
     reasons: dict[str, int] = {}
     for verdict in verdicts.values():
         for reason, rows in by_reason(verdict.quarantined).items():
             reasons[reason] = reasons.get(reason, 0) + len(rows)
-    return {"month": month, **{name: verdict.counts for name, verdict in verdicts.items()}, "reasons": reasons}
+    return {"interval": interval, **{name: verdict.counts for name, verdict in verdicts.items()}, "reasons": reasons}
 
 
 def by_reason(quarantined: pa.Table) -> dict[str, list[int]]:
@@ -122,48 +122,50 @@ def _cells(bad: pa.Table) -> str:
 
 
 def main() -> None:
-    """Judge data/raw/<month>/ into kept, tail, quarantine and counts."""
+    """Judge data/raw/<interval>/ into kept, tail, quarantine and counts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--month", required=True, help="YYYY-MM")
-    month = parser.parse_args().month
-    months.parse(month)
+    parser.add_argument("--interval", required=True, help="its key, such as 2013-04")
+    interval = parser.parse_args().interval
+    spec.current().cadence.check(interval)
     settings, model = params.load(), spec.current()
-    verdicts = {table: judge(_read(month, table), table, month) for table in model.tables}
+    verdicts = {table: judge(_read(interval, table), table, interval) for table in model.tables}
     quarantine = parquet_bytes(pa.concat_tables([verdict.quarantined for verdict in verdicts.values()]))
     if problem := too_bad(verdicts, limit := settings.validate_.max_bad_share):
-        _refuse(month, problem, limit, quarantine)
+        _refuse(interval, problem, limit, quarantine)
     kept = {table: verdict.kept for table, verdict in verdicts.items()}
-    tails = {table: model.tail(rows, table, month, settings.features) for table, rows in kept.items()}
-    numbers = count(month, verdicts)
-    write_folder(Path(f"data/kept/{month}"), _files(kept))
-    write_folder(Path(f"data/tail/{month}"), _files(tails))
-    write_file(Path(f"data/quarantine/{month}.parquet"), quarantine)
-    write_file(Path(f"data/counts/{month}.json"), to_json(numbers))
-    print(f"{month}: " + ", ".join(f"{numbers[t]['kept']:,} of {numbers[t]['landed']:,} {t} kept" for t in kept))
+    tails = {table: model.tail(rows, table, interval, settings.features) for table, rows in kept.items()}
+    numbers = count(interval, verdicts)
+    write_folder(Path(f"data/kept/{interval}"), _files(kept))
+    write_folder(Path(f"data/tail/{interval}"), _files(tails))
+    write_file(Path(f"data/quarantine/{interval}.parquet"), quarantine)
+    write_file(Path(f"data/counts/{interval}.json"), to_json(numbers))
+    print(f"{interval}: " + ", ".join(f"{numbers[t]['kept']:,} of {numbers[t]['landed']:,} {t} kept" for t in kept))
     for reason, rows in numbers["reasons"].items():
         print(f"  quarantined {rows:,} x {reason}")
 
 
-def _refuse(month: str, problem: str, limit: float, quarantine: bytes) -> None:
-    """Fail, with the month's quarantine where it outlives this run's workspace."""
-    name = f"refused/{month}.parquet"
+def _refuse(interval: str, problem: str, limit: float, quarantine: bytes) -> None:
+    """Fail, with the interval's quarantine where it outlives this run's workspace."""
+    name = f"refused/{interval}.parquet"
     store().write(name, quarantine)
     raise DataError(
-        f"{month} is refused and nothing of it is kept: more than validate.max_bad_share={limit} is bad.\n{problem}\n"
+        f"{interval} is refused and nothing of it is kept: more than validate.max_bad_share={limit} is bad.\n{problem}\n"
         f"All these rows with their reasons: {store().uri(name)}. If the feed is wrong, have it mended. "
-        f"{land_again(month)}. If the rows are right, raise validate.max_bad_share in the model's params.yaml."
+        f"{land_again(interval)}. If the rows are right, raise validate.max_bad_share in the model's params.yaml."
     )
 
 
-def _read(month: str, table: str) -> pa.Table:
-    path = Path(f"data/raw/{month}/{table}.parquet")
+def _read(interval: str, table: str) -> pa.Table:
+    path = Path(f"data/raw/{interval}/{table}.parquet")
     if not path.is_file():
         raise DataError(
-            f"{path.resolve()} is missing; run python tasks/ingest.py --month {month} first (dvc repro does)."
+            f"{path.resolve()} is missing; run python tasks/ingest.py --interval {interval} first (dvc repro does)."
         )
     raw = pq.read_table(path)
     if not raw.schema.equals(spec.current().tables[table].raw):
-        raise DataError(f"{path.resolve()} was made by another version of tasks/ingest.py; run that again for {month}.")
+        raise DataError(
+            f"{path.resolve()} was made by another version of tasks/ingest.py; run that again for {interval}."
+        )
     return raw
 
 

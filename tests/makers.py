@@ -1,4 +1,4 @@
-"""Feature months that look like the example's and a workspace around them, made in milliseconds.
+"""Feature intervals that look like the example's and a workspace around them, made in milliseconds.
 
 Lateness follows the weather, the trailing rates, the hour and a luck that a whole day shares, so that models learn
 something, days cluster, and the gate's behavioural checks have an answer.
@@ -24,7 +24,6 @@ import pytest
 from models.flights.definitions import KEY, LATE_DEPARTURES, LATE_RATES, NUMBERS
 from models.flights.model import MODEL
 from tasks import evaluate, golden, resolve, spec, train
-from tasks.common import months as calendar
 from tasks.common import params, settings_files
 from tasks.common.artefacts import Store, sha256, write_atomic
 from tasks.common.environment import CODE
@@ -54,9 +53,9 @@ SCHEMA = pa.schema(
 )
 
 
-def features(month: str, rows_a_day: int = 60, *, seed: int = 0, day_luck: float = 0.4) -> pa.Table:
-    """A month of feature rows in the layout of data/features/, sorted by the key; equal arguments, equal rows."""
-    first, last = calendar.parse(month), calendar.parse(calendar.shift(month, 1))
+def features(interval: str, rows_a_day: int = 60, *, seed: int = 0, day_luck: float = 0.4) -> pa.Table:
+    """An interval of feature rows in the layout of data/features/, sorted by the key; equal arguments, equal rows."""
+    first, last = (MODEL.cadence.local(key).date() for key in (interval, MODEL.cadence.shift(interval, 1)))
     days = (last - first).days
     n = days * rows_a_day
     rng = np.random.default_rng([seed, first.year * 12 + first.month])
@@ -120,10 +119,10 @@ def source(table: pa.Table, folder: Path, **options: Any) -> Source:
     return Source(folder, ("2013-02",), *days)
 
 
-def settings(months: Sequence[str] = WINDOW) -> dict[str, Any]:
+def settings(intervals: Sequence[str] = WINDOW) -> dict[str, Any]:
     """All sections of a run's settings, cut to what the made data can answer; the golden set is not pinned yet."""
-    raw = settings_files.read(CODE, MODEL.name) | {"model": MODEL.name, "months": calendar.window(months)}
-    raw["golden"] |= {"months": list(WARMUP), "rows": 600, "min_rows_per_value": 10, "digest": None}
+    raw = settings_files.read(CODE, MODEL.name) | {"model": MODEL.name, "intervals": MODEL.cadence.window(intervals)}
+    raw["golden"] |= {"intervals": list(WARMUP), "rows": 600, "min_rows_per_value": 10, "digest": None}
     raw["train"]["threads"] = 1
     raw["train"]["xgboost"] |= {"rounds": 80, "eta": 0.15, "early_stopping_rounds": 10}
     raw["train"]["mlp"] |= {
@@ -145,9 +144,9 @@ def settings(months: Sequence[str] = WINDOW) -> dict[str, Any]:
     return raw
 
 
-def put_settings(root: Path, months: Sequence[str] = WINDOW, **sections: dict[str, Any]) -> None:
-    """Give a folder the checkout's settings for these months; ``sections`` replaces single ones of a section."""
-    raw = settings_files.read(CODE, MODEL.name) | {"model": MODEL.name, "months": calendar.window(months)}
+def put_settings(root: Path, intervals: Sequence[str] = WINDOW, **sections: dict[str, Any]) -> None:
+    """Give a folder the checkout's settings for these intervals; ``sections`` replaces single ones of a section."""
+    raw = settings_files.read(CODE, MODEL.name) | {"model": MODEL.name, "intervals": MODEL.cadence.window(intervals)}
     for name, content in sections.items():
         raw[name] |= content
     settings_files.write(root, raw)
@@ -156,11 +155,11 @@ def put_settings(root: Path, months: Sequence[str] = WINDOW, **sections: dict[st
 class Workspace:
     """A run's folder with made features; its methods run the stages' own code there."""
 
-    def __init__(self, root: Path, months: Sequence[str] = WINDOW, *, rows_a_day: int = 60, seed: int = 0) -> None:
+    def __init__(self, root: Path, intervals: Sequence[str] = WINDOW, *, rows_a_day: int = 60, seed: int = 0) -> None:
         self.root = root
-        self.raw = settings(months)
-        for month in sorted({*months, *WARMUP}):
-            self.put_month(month, features(month, rows_a_day, seed=seed))
+        self.raw = settings(intervals)
+        for interval in sorted({*intervals, *WARMUP}):
+            self.put_interval(interval, features(interval, rows_a_day, seed=seed))
         self.save()
 
     def copy(self, root: Path) -> Workspace:
@@ -179,20 +178,20 @@ class Workspace:
         """Write ``raw`` to the files of settings."""
         settings_files.write(self.root, self.raw)
 
-    def put_month(self, month: str, table: pa.Table) -> None:
-        """Replace a month's features."""
+    def put_interval(self, interval: str, table: pa.Table) -> None:
+        """Replace an interval's features."""
         sink = io.BytesIO()
         pq.write_table(table, sink)
-        write_atomic(self.root / f"data/features/{month}.parquet", sink.getvalue())
+        write_atomic(self.root / f"data/features/{interval}.parquet", sink.getvalue())
 
-    def month(self, month: str) -> pa.Table:
-        """A month's features."""
-        return read_features([month], folder=self.root / "data/features")
+    def interval(self, interval: str) -> pa.Table:
+        """An interval's features."""
+        return read_features([interval], folder=self.root / "data/features")
 
     def golden(self, *, pin: bool = True) -> str:
         """Freeze the golden set, and pin it; returns its digest."""
         use = self.params
-        table = read_features(use.golden.months, folder=self.root / "data/features")
+        table = read_features(use.golden.intervals, folder=self.root / "data/features")
         found = golden.write(golden.freeze(table, use.golden, use.holdout), self.root / "golden")
         if pin:
             self.raw["golden"]["digest"] = found
@@ -217,14 +216,14 @@ class Workspace:
 
 
 def make_champion(store: Store, made: train.Trained, *, data_through: str, version: int = 1) -> None:
-    """Make ``made`` the champion: its files in the store and a ledger entry from the month after its data."""
+    """Make ``made`` the champion: its files in the store and a ledger entry from the interval after its data."""
     digest = sha256(made.onnx)
     store.write(f"models/{digest}/model.onnx", made.onnx)
     store.write(f"models/{digest}/contract.json", made.contract)
     Ledger(store).append(
         action="promote",
         to_version=version,
-        effective_from=calendar.shift(data_through, 1),
+        effective_from=MODEL.cadence.shift(data_through, 1),
         who="test",
         why="test",
         evidence=Evidence(

@@ -20,10 +20,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.flights.definitions import LATE_DEPARTURES, LATE_RATES, WEATHER
+from models.flights.definitions import LATE_DEPARTURES, LATE_RATES, MONTHS, WEATHER
 from models.flights.params import FeatureParams
 from models.flights.state import FLIGHTS, OBSERVATIONS
-from tasks.common import months as calendar
 from tasks.common.instants import iso
 from tasks.spec import Known
 
@@ -131,9 +130,9 @@ class State:
     def __init__(self, tables: Mapping[str, Mapping[str, pa.Table]], params: FeatureParams) -> None:
         """``tables``: month to its state tables (models/flights/state.py); none gives a state that knows nothing."""
         self.params = params
-        self.months = sorted(tables)
-        flights = _together((tables[m]["flights"] for m in self.months), FLIGHTS)
-        weather = _together((tables[m]["weather"] for m in self.months), OBSERVATIONS)
+        self.intervals = sorted(tables)
+        flights = _together((tables[m]["flights"] for m in self.intervals), FLIGHTS)
+        weather = _together((tables[m]["weather"] for m in self.intervals), OBSERVATIONS)
         arrived, arrived_late, arrivals = _events(flights, "arrived_at", "arr_delay", params.late_minutes)
         departed, departed_late, departures = _events(flights, "departed_at", "dep_delay", params.late_minutes)
         self._rates = {
@@ -143,7 +142,7 @@ class State:
         self._flights = Timetable([flights[c] for c in ("carrier", "flight", "origin", "dest")], flights)
         self._routes = Timetable([flights[c] for c in ("origin", "dest")], flights)
         self._weather = Observations(weather)
-        self._covered = _covered(self.months)
+        self._covered = _covered(self.intervals)
         self.as_of: int | None = max((int(t.max()) for t in (arrived, departed) if len(t)), default=None)
         """Time of the last event that has landed, seconds since the epoch; None when nothing has."""
 
@@ -194,7 +193,7 @@ class State:
             if first <= start and end <= last:
                 return []
         days = (dt.datetime.fromtimestamp(t, NEW_YORK) for t in (start, end - 1))
-        return [m for m in calendar.span(*(f"{d:%Y-%m}" for d in days)) if m not in self.months]
+        return [m for m in MONTHS.span(*(f"{d:%Y-%m}" for d in days)) if m not in self.intervals]
 
 
 def _covered(months: Iterable[str]) -> list[tuple[int, int]]:
@@ -202,8 +201,8 @@ def _covered(months: Iterable[str]) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     for month in months:
         start, end = (
-            int(dt.datetime.combine(calendar.parse(m), dt.time(), NEW_YORK).timestamp())
-            for m in (month, calendar.shift(month, 1))
+            int(dt.datetime.combine(MONTHS.local(m), dt.time(), NEW_YORK).timestamp())
+            for m in (month, MONTHS.shift(month, 1))
         )
         if spans and spans[-1][1] == start:
             spans[-1] = (spans[-1][0], end)

@@ -7,6 +7,11 @@ departure on). Shares are integer counts divided once in float64, so that every 
 
 from __future__ import annotations
 
+from tasks.spec import Monthly
+
+MONTHS = Monthly()
+"""Names and order of the feed's months, which are local ones of reading/clock.py's FEED_ZONE."""
+
 KEY_TYPES = {"date": "date", "scheduled_at": "bigint", "carrier": "string", "flight": "int", "origin": "string"}
 KEY = tuple(KEY_TYPES)
 """Identifies a scheduled flight, and orders every file of flights."""

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tasks.common import months as calendar
+from models.flights.definitions import MONTHS
 from tasks.common.artefacts import Store, sha256, sha256_file, to_json
 from tasks.common.environment import environment, landing
 from tasks.common.errors import ConfigError, DataError, run_main
@@ -104,7 +104,7 @@ def read_tables(archive: Path, months: Sequence[str] = ()) -> dict[str, tuple[Ro
 
 def monthly(header: Row, rows: list[Row], month: str, order: tuple[str, ...]) -> list[Row]:
     """The rows of one local calendar month, in an order that is theirs alone."""
-    first = calendar.parse(month)
+    first = MONTHS.local(MONTHS.check(month))
     year, number = header.index("year"), header.index("month")
     places = [header.index(name) for name in order]
     chosen = [row for row in rows if row[year] == str(first.year) and row[number] == str(first.month)]
@@ -128,7 +128,7 @@ def land(month: str, tables: dict[str, tuple[Row, list[Row]]], zone: Store) -> d
         name, data = f"{table}.csv.gz", to_csv_gz(tables[table][0], rows)
         zone.write(f"{month}/{name}", data)
         files[name] = {"sha256": sha256(data), "bytes": len(data), "rows": len(rows)}
-    zone.write(f"{month}/{MANIFEST}", to_json({"month": month, "files": files}))
+    zone.write(f"{month}/{MANIFEST}", to_json({"interval": month, "files": files}))
     return {table: len(rows) for table, rows in chosen.items()}
 
 
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--month", required=True, help="YYYY-MM")
     parser.add_argument("--through", help="last month to land, YYYY-MM; --month alone by default")
     arguments = parser.parse_args()
-    wanted = calendar.span(arguments.month, arguments.through or arguments.month)
+    wanted = MONTHS.span(arguments.month, arguments.through or arguments.month)
     if not wanted:
         raise ConfigError(f"--through {arguments.through} is before --month {arguments.month}; swap them.")
     tables = read_tables(source(), wanted)
@@ -162,7 +162,7 @@ def _rows(data: bytes, months: Sequence[str]) -> tuple[Row, list[Row]]:
     if not months:
         return header, list(reader)
     year, month = header.index("year"), header.index("month")
-    wanted = {(str(first.year), str(first.month)) for first in map(calendar.parse, months)}
+    wanted = {(str(first.year), str(first.month)) for first in map(MONTHS.local, months)}
     return header, [row for row in reader if (row[year], row[month]) in wanted]
 
 

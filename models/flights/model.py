@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from models.flights import drift, words
-from models.flights.definitions import ASKED, CATEGORIES, KEY_TYPES, LABEL, NUMBERS, SCHEDULE_FEATURES, WEATHER
+from models.flights.definitions import ASKED, CATEGORIES, KEY_TYPES, LABEL, MONTHS, NUMBERS, SCHEDULE_FEATURES, WEATHER
 from models.flights.features_sql import DUCKDB_MACROS
 from models.flights.golden import REPRESENTED, STRATA
 from models.flights.request import EXAMPLE, OTHER_EXAMPLE, FlightRequest
 from models.flights.schema import FEED, KEPT, ORDER, UNIQUE
-from tasks.spec import Cadence, Deferred, Example, Golden, Group, ModelSpec, Online, Table, View
+from tasks.spec import Deferred, Example, Golden, Group, ModelSpec, Online, Table, View
 
 MODEL = ModelSpec(
     name="flights",
     owner="airloop",
-    cadence=Cadence("monthly", "UTC"),
+    cadence=MONTHS,
     first="2013-01",
     last="2013-12",
     key=KEY_TYPES,

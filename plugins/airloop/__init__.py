@@ -3,10 +3,10 @@
 Light on purpose: Airflow imports it in each of its processes and again for each task.
 """
 
-from airloop.assets import Assets, announce, by_month
+from airloop.assets import Assets, announce, by_interval
 from airloop.cadence import calendar
-from airloop.house import ORDERED_ARGS, broken_dag, by_hand, house_dag, month_param
-from airloop.keys import month_of
+from airloop.house import ORDERED_ARGS, broken_dag, by_hand, house_dag, interval_param
+from airloop.keys import interval_of
 from airloop.model import Model, broken_models, models
 from airloop.stage import job, stage
 from airloop.waiting import ResumeOperator
@@ -20,12 +20,12 @@ __all__ = [
     "broken_dag",
     "broken_models",
     "by_hand",
-    "by_month",
+    "by_interval",
     "calendar",
     "house_dag",
+    "interval_of",
+    "interval_param",
     "job",
     "models",
-    "month_of",
-    "month_param",
     "stage",
 ]

@@ -1,4 +1,4 @@
-"""The assets that join the five DAGs of a model. Each event is about one month: the month is the event's partition key."""
+"""The assets that join the five DAGs of a model. Each event is about one interval: the interval is the event's partition key."""
 
 from __future__ import annotations
 
@@ -55,22 +55,22 @@ class Assets:
         return Asset(name=f"{self._model}/{name}", uri=f"x-airloop://{self._model}/{name}", group="airloop")
 
 
-def by_month(assets: BaseAsset) -> BaseTimetable:
-    """A schedule of one run for each month with news of ``assets``.
+def by_interval(assets: BaseAsset) -> BaseTimetable:
+    """A schedule of one run for each interval with news of ``assets``.
 
-    Plain asset schedules coalesce: six months that land while the consumer is busy would start one run.
+    Plain asset schedules coalesce: six intervals that land while the consumer is busy would start one run.
     """
     return PartitionedAssetTimetable(assets=assets)
 
 
-def announce(outlet_events: Any, asset: Asset, result: Mapping[str, Any], month: str | None) -> None:
+def announce(outlet_events: Any, asset: Asset, result: Mapping[str, Any], interval: str | None) -> None:
     """Say with the task's success that ``asset`` has news, with ``result`` as the event's extra.
 
-    The event is about the months that ``result["months"]`` lists, else about the run's ``month``. Nothing is said by a
+    The event is about the intervals that ``result["intervals"]`` lists, else about the run's ``interval``. Nothing is said by a
     task that fails or is skipped.
     """
     events = outlet_events[asset]
     events.extra = dict(result)
-    months = result.get("months") or ([month] if month else [])
-    if months:
-        events.add_partitions(sorted(months))
+    intervals = result.get("intervals") or ([interval] if interval else [])
+    if intervals:
+        events.add_partitions(sorted(intervals))

@@ -14,8 +14,6 @@ from airloop.model import BrokenModel, Model
 from airloop.notify import report_failure
 from airloop.waiting import note_failed
 
-MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
-
 DEFAULT_ARGS: dict[str, Any] = {
     # For what heals by itself: a killed worker, a service that restarts. A refusal is never retried (see process.py).
     "retries": 2,
@@ -85,9 +83,13 @@ def broken_dag(broken: BrokenModel) -> DAG:
         return dag
 
 
-def month_param(description: str) -> Param:
-    """The form's field for a month; empty means: the month that the run is about anyway."""
-    return Param(None, type=["null", "string"], pattern=MONTH_PATTERN, title="Month (YYYY-MM)", description=description)
+def interval_param(model: Model, description: str) -> Param:
+    """The form's field for an interval; empty means: the interval that the run is about anyway."""
+    cadence = model.cadence
+    title = f"Interval (such as {cadence.example})"
+    return Param(
+        None, type=["null", "string"], pattern=f"^{cadence.pattern.pattern}$", title=title, description=description
+    )
 
 
 def by_hand(schema: dict[str, Any], *, title: str, description: str) -> Param:

@@ -1,4 +1,4 @@
-"""What a run is about and what it is called: its model, its month, its key, and who asked for it."""
+"""What a run is about and what it is called: its model, its interval, its key, and who asked for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-NO_MONTH = "by-hand"
+from airloop.model import find
+
+NO_INTERVAL = "by-hand"
 
 
 def model_of(context: Mapping[str, Any]) -> str:
@@ -14,41 +16,41 @@ def model_of(context: Mapping[str, Any]) -> str:
     return str(context["dag_run"].dag_id).partition(".")[0]
 
 
-def month_of(context: Mapping[str, Any]) -> str | None:
-    """The run's month: its partition key, else the form's ``month``, else the start of its data interval.
+def interval_of(context: Mapping[str, Any]) -> str | None:
+    """The run's interval: its partition key, else the form's ``interval``, else the start of its data interval.
 
     None for a run started by hand without one.
     """
     run = context["dag_run"]
     if run.partition_key:
         return str(run.partition_key)
-    if month := (context.get("params") or {}).get("month"):
-        return str(month)
+    if interval := (context.get("params") or {}).get("interval"):
+        return str(interval)
     if run.data_interval_start and run.data_interval_start != run.data_interval_end:
-        return f"{run.data_interval_start:%Y-%m}"
+        return find(model_of(context)).cadence.key_at(run.data_interval_start)
     return None
 
 
-def require_month(context: Mapping[str, Any]) -> str:
-    """The run's month; ValueError that tells how to name one."""
-    month = month_of(context)
-    if month is None:
+def require_interval(context: Mapping[str, Any]) -> str:
+    """The run's interval; ValueError that tells how to name one."""
+    interval = interval_of(context)
+    if interval is None:
         dag = context["dag_run"].dag_id
         raise ValueError(
-            f"This run of {dag} is about no month. Give it one: fill in `month` in the form, or "
-            f'airflow dags trigger {dag} -c \'{{"month": "2013-04"}}\'.'
+            f"This run of {dag} is about no interval. Give it one: fill in `interval` in the form, or "
+            f'airflow dags trigger {dag} -c \'{{"interval": "2013-04"}}\'.'
         )
-    return month
+    return interval
 
 
 def run_key(context: Mapping[str, Any]) -> str:
-    """``<model>-ingest-2013-04-1a2b3c4d``: the DAG's id, the month, and 8 hex digits of the run id's sha256.
+    """``<model>-ingest-2013-04-1a2b3c4d``: the DAG's id, the interval, and 8 hex digits of the run id's sha256.
 
     The same for every try. No colons, which Hadoop's paths reject, and short enough for a label of Kubernetes.
     """
     run = context["dag_run"]
     digest = hashlib.sha256(run.run_id.encode()).hexdigest()[:8]
-    return f"{run.dag_id.replace('.', '-')}-{month_of(context) or NO_MONTH}-{digest}"
+    return f"{run.dag_id.replace('.', '-')}-{interval_of(context) or NO_INTERVAL}-{digest}"
 
 
 def who(context: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a model's part of the store knows of the pipeline: months, gate, drift, ledger."""
+"""What a model's part of the store knows of the pipeline: intervals, gate, drift, ledger."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MEASURES = ("auc", "log_loss", "ece")
 GATE = re.compile(r"runs/[a-z0-9_]+-train-(\d{4}-\d{2})-(\w+)/gate\.json")
 
 GATES = 50
-"""Newest candidates whose gate is published: one is a read of the store and seven series, and there are more every month."""
+"""Newest candidates whose gate is published: one is a read of the store and seven series, and there are more every interval."""
 
 
 class Sink(Protocol):
@@ -35,54 +35,64 @@ def collect(of: Model, gauges: Sink) -> None:
     reverts = sum(entry["action"] != "promote" for entry in found["ledger"])
     gauges.add("airloop_ledger_reversals", "Entries that took a version back.", reverts, model=model)
     pending = len(found["pending"])
-    gauges.add("airloop_months_pending", "Landed months not scored or not monitored yet.", pending, model=model)
-    for month in found["months"]:
-        _month(store, model, month, gauges)
-    monitored = [month["month"] for month in found["months"] if "monitor.json" in month["reports"]]
+    gauges.add("airloop_intervals_pending", "Landed intervals not scored or not monitored yet.", pending, model=model)
+    for interval in found["intervals"]:
+        _interval(store, model, interval, gauges)
+    monitored = [interval["interval"] for interval in found["intervals"] if "monitor.json" in interval["reports"]]
     if monitored:
-        gauges.add("airloop_month_newest", "1 for the newest monitored month.", 1, model=model, month=monitored[-1])
+        gauges.add(
+            "airloop_interval_newest", "1 for the newest monitored interval.", 1, model=model, interval=monitored[-1]
+        )
     judged = [match for name in store.names("runs") if (match := GATE.fullmatch(name))]
     for match in judged[-GATES:]:
         _gate(model, match[1], match[2], dict(store.read_json(match[0])), gauges)
 
 
-def _month(store: Store, model: str, month: dict[str, Any], gauges: Sink) -> None:
-    key = month["month"]
-    for table, counts in month["tables"].items():
+def _interval(store: Store, model: str, interval: dict[str, Any], gauges: Sink) -> None:
+    key = interval["interval"]
+    for table, counts in interval["tables"].items():
         for kind in ROWS:
-            gauges.add("airloop_month_rows", "Rows of a month.", counts[kind], model=model, month=key, table=table, kind=kind)  # fmt: skip
+            gauges.add("airloop_interval_rows", "Rows of an interval.", counts[kind], model=model, interval=key, table=table, kind=kind)  # fmt: skip
     for measure in MEASURES:
-        gauges.add("airloop_month_quality", "How good the champion was in a month.", month[measure], model=model, month=key, measure=measure)  # fmt: skip
+        gauges.add("airloop_interval_quality", "How good the champion was in an interval.", interval[measure], model=model, interval=key, measure=measure)  # fmt: skip
     gauges.add(
-        "airloop_month_champion", "Model version that scored a month.", month["champion"], model=model, month=key
+        "airloop_interval_champion",
+        "Model version that scored an interval.",
+        interval["champion"],
+        model=model,
+        interval=key,
     )
     gauges.add(
-        "airloop_month_retrain", "Whether the labels asked for a retrain.", month["retrain"], model=model, month=key
+        "airloop_interval_retrain",
+        "Whether the labels asked for a retrain.",
+        interval["retrain"],
+        model=model,
+        interval=key,
     )
-    if "monitor.json" not in month["reports"]:
+    if "monitor.json" not in interval["reports"]:
         return
     seen = dict(store.read_json(f"reports/{key}/monitor.json"))
     psi = (seen.get("quality") or {}).get("psi") or {}
     for feature, value in psi.items():
-        gauges.add("airloop_month_drift_psi", "Population stability index against the reference.", value, model=model, month=key, feature=feature)  # fmt: skip
-    gauges.add("airloop_month_alarms", "What the monitor wants a person to look at.", len(seen.get("alarms", [])), model=model, month=key)  # fmt: skip
+        gauges.add("airloop_interval_drift_psi", "Population stability index against the reference.", value, model=model, interval=key, feature=feature)  # fmt: skip
+    gauges.add("airloop_interval_alarms", "What the monitor wants a person to look at.", len(seen.get("alarms", [])), model=model, interval=key)  # fmt: skip
     advised = bool((seen.get("audit") or {}).get("rollback"))
     gauges.add(
-        "airloop_month_rollback_advised", "Whether the model before was better.", advised, model=model, month=key
+        "airloop_interval_rollback_advised", "Whether the model before was better.", advised, model=model, interval=key
     )
 
 
-def _gate(model: str, month: str, run: str, gate: dict[str, Any], gauges: Sink) -> None:
-    labels = {"model": model, "month": month, "run": run, "verdict": gate["verdict"]}
+def _gate(model: str, interval: str, run: str, gate: dict[str, Any], gauges: Sink) -> None:
+    labels = {"model": model, "interval": interval, "run": run, "verdict": gate["verdict"]}
     gauges.add("airloop_gate_passed", "Whether a candidate passed the gate.", gate["passed"], **labels)
     gauges.add(
         "airloop_gate_failures",
         "What spoke against a candidate.",
         len(gate["failures"]),
         model=model,
-        month=month,
+        interval=interval,
         run=run,
     )
     gain = (gate.get("promotion") or {}).get("d_log_loss") or {}
     for bound in ("mean", "lo", "hi"):
-        gauges.add("airloop_gate_log_loss_gain", "Log loss of the champion less the candidate's.", gain.get(bound), model=model, month=month, run=run, bound=bound)  # fmt: skip
+        gauges.add("airloop_gate_log_loss_gain", "Log loss of the champion less the candidate's.", gain.get(bound), model=model, interval=interval, run=run, bound=bound)  # fmt: skip

@@ -14,8 +14,8 @@ from typing import Any
 
 from airflow.sdk import get_parsing_context
 
-from airloop.cadence import Cadence
-from airloop.running import code
+from airloop.settings import code
+from tasks.common.cadence import Cadence, parse
 from tasks.common.errors import ConfigError
 from tasks.common.model_names import check
 
@@ -108,18 +108,10 @@ def _model(folder: str, spec: Any) -> Model:
         )
     if spec.get("schema") != SCHEMA:
         raise ConfigError(f"schema={spec.get('schema')!r} is unknown; this code reads schema {SCHEMA}.")
-    cadence = _cadence(spec.get("cadence"))
-    first = cadence.check("first", spec.get("first"))
-    last = None if spec.get("last") is None else cadence.check("last", spec["last"])
-    if last is not None and last < first:
-        raise ConfigError(f"last={last!r} comes before first={first!r}; exchange them, or leave last out.")
-    return Model(_name(folder, spec), _text("owner", spec.get("owner")), cadence, first, last)
-
-
-def _cadence(found: Any) -> Cadence:
-    if not isinstance(found, dict):
-        raise ConfigError(f'cadence={found!r} is no object; write {{"kind": "monthly", "zone": "UTC"}}.')
-    return Cadence(_text("cadence.kind", found.get("kind")), _text("cadence.zone", found.get("zone")))
+    calendar = parse(spec)
+    return Model(
+        _name(folder, spec), _text("owner", spec.get("owner")), calendar.cadence, calendar.first, calendar.last
+    )
 
 
 def _name(folder: str, spec: Mapping[str, Any]) -> str:

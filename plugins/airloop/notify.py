@@ -6,18 +6,18 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from airloop.keys import month_of
+from airloop.keys import interval_of
 from airloop.settings import AccessSettings, load
 
 log = logging.getLogger(__name__)
 
 
 def describe(context: Mapping[str, Any]) -> str:
-    """What failed, for which month, why, and where to read on: one line."""
+    """What failed, for which interval, why, and where to read on: one line."""
     ti = context["ti"]
     reason = " ".join(str(context.get("exception") or "no reason was given").split())
-    month = month_of(context) or "no month"
-    return f"Airloop: {ti.dag_id}.{ti.task_id} failed for {month}: {reason} (log: {getattr(ti, 'log_url', 'none')})"
+    interval = interval_of(context) or "no interval"
+    return f"Airloop: {ti.dag_id}.{ti.task_id} failed for {interval}: {reason} (log: {getattr(ti, 'log_url', 'none')})"
 
 
 def report_failure(context: Mapping[str, Any]) -> None:

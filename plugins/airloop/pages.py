@@ -1,4 +1,4 @@
-"""The Airloop pages in Airflow's web UI: the models, and of each what is live and why, and each month's numbers, decision and report.
+"""The Airloop pages in Airflow's web UI: the models, and of each what is live and why, and each interval's numbers, decision and report.
 
 Behind Airflow's login: Airflow mounts a plugin's web application without one.
 """
@@ -16,10 +16,10 @@ from fastapi import Path as FromPath
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment, FileSystemLoader
 
-from airloop.house import MONTH_PATTERN
 from airloop.model import BrokenModel, Model, all_models, find
 from airloop.settings import LinkSettings, load
 from airloop.stores import store_of
+from tasks.common.cadence import KEY
 from tasks.common.errors import ConfigError
 from tasks.common.model_names import NAME
 
@@ -41,7 +41,7 @@ app = FastAPI(
 templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
 
 Name = Annotated[str, FromPath(pattern=f"^{NAME.pattern}$")]
-Month = Annotated[str, FromPath(pattern=MONTH_PATTERN)]
+IntervalKey = Annotated[str, FromPath(pattern=f"^{KEY}$")]
 ReportFile = Literal["index.html", "drift.html", "monitor.json"]
 
 
@@ -64,14 +64,14 @@ def numbers(name: Name) -> JSONResponse:
     return JSONResponse(overview(_model(name)))
 
 
-@app.get("/{name}/reports/{month}/{file}")
-def report(name: Name, month: Month, file: ReportFile) -> Response:
-    """A page or the numbers that the monitor wrote about a month."""
+@app.get("/{name}/reports/{interval}/{file}")
+def report(name: Name, interval: IntervalKey, file: ReportFile) -> Response:
+    """A page or the numbers that the monitor wrote about an interval."""
     model = _model(name)
     try:
-        data = store_of(model.name).read(f"reports/{month}/{file}")
+        data = store_of(model.name).read(f"reports/{interval}/{file}")
     except FileNotFoundError:
-        missing = f"{month} has no {file} yet; the DAG {model.dag_id('monitor')} writes it."
+        missing = f"{interval} has no {file} yet; the DAG {model.dag_id('monitor')} writes it."
         raise HTTPException(404, missing) from None
     return Response(data, media_type="application/json" if file.endswith(".json") else "text/html", headers=SANDBOX)
 
@@ -112,7 +112,7 @@ def _summary(model: Model | BrokenModel) -> dict[str, Any]:
 
 
 def overview(model: Model) -> dict[str, Any]:
-    """What is live, every promotion (newest first), every landed month, and what is still to come.
+    """What is live, every promotion (newest first), every landed interval, and what is still to come.
 
     Raises what the store raises; a damaged ledger is an error rather than a shorter one.
     """
@@ -122,14 +122,14 @@ def overview(model: Model) -> dict[str, Any]:
     store = store_of(model.name)
     entries = Ledger(store).entries()
     names = {name for folder in ("landed", "predictions", "reports") for name in store.names(folder)}
-    months = [_month(store, _key(name), names) for name in sorted(names) if name.startswith("landed/")]
+    intervals = [_interval(store, _key(name), names) for name in sorted(names) if name.startswith("landed/")]
     return {
         "model": model.name,
         "live": entries[-1].model_dump() if entries else None,
         "ledger": [entry.model_dump() for entry in reversed(entries)],
-        "months": months,
+        "intervals": intervals,
         "notices": sentences(store),
-        "pending": [f"{m['month']}: {m['pending']}" for m in months if m["pending"]],
+        "pending": [f"{m['interval']}: {m['pending']}" for m in intervals if m["pending"]],
         "problem": None,
     }
 
@@ -139,16 +139,16 @@ def _key(name: str) -> str:
     return name.removeprefix("landed/").removesuffix(".json")
 
 
-def _month(store: Store, month: str, names: set[str]) -> dict[str, Any]:
+def _interval(store: Store, interval: str, names: set[str]) -> dict[str, Any]:
     def read(name: str) -> dict[str, Any]:
         return dict(store.read_json(name)) if name in names else {}
 
-    tables = _tables(read(f"landed/{month}.json"))
-    scored = read(f"predictions/{month}/scored.json")
-    seen = read(f"reports/{month}/monitor.json")
+    tables = _tables(read(f"landed/{interval}.json"))
+    scored = read(f"predictions/{interval}/scored.json")
+    seen = read(f"reports/{interval}/monitor.json")
     champion, decision, audit = (seen.get(part) or {} for part in ("champion", "decision", "audit"))
     return {
-        "month": month,
+        "interval": interval,
         "tables": tables,
         **{kind: sum(counts[kind] for counts in tables.values()) if tables else None for kind in ROWS},
         "status": scored.get("status"),
@@ -156,7 +156,7 @@ def _month(store: Store, month: str, names: set[str]) -> dict[str, Any]:
         **{key: (champion.get(key) or {}).get("value") for key in ("auc", "log_loss", "ece")},
         **{key: decision.get(key) for key in ("retrain", "outcome", "reason")},
         "notes": [*seen.get("alarms", []), *([audit["sentence"]] if audit.get("rollback") else [])],
-        "reports": [name for name in get_args(ReportFile) if f"reports/{month}/{name}" in names],
+        "reports": [name for name in get_args(ReportFile) if f"reports/{interval}/{name}" in names],
         "pending": _pending(scored, seen, decision),
     }
 
@@ -168,7 +168,7 @@ def _tables(landed: dict[str, Any]) -> dict[str, dict[str, int]]:
 
 
 def _pending(scored: dict[str, Any], seen: dict[str, Any], decision: dict[str, Any]) -> str | None:
-    """What a landed month still waits for, None when nothing."""
+    """What a landed interval still waits for, None when nothing."""
     if not scored:
         return "landed, not scored yet"
     if not seen:

@@ -24,7 +24,7 @@ class Place(StrEnum):
 COLUMNS: dict[str, dict[str, Place]] = {
     "embedded": {"python": Place.PROCESS, "spark": Place.SPARK},
     "containers": {"python": Place.PROCESS, "spark": Place.SPARK},
-    # A month fits one pod, whose Spark needs no volume that others see; AIRLOOP_PLACE_FEATURES=spark takes executors.
+    # An interval fits one pod, whose Spark needs no volume that others see; AIRLOOP_PLACE_FEATURES=spark takes executors.
     "cluster": {"python": Place.POD, "spark": Place.POD},
 }
 """AIRLOOP_PLACE picks a column; what differs between embedded and containers is outside Airflow's tasks."""

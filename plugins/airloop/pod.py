@@ -17,14 +17,14 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 from kubernetes.client import models as k8s
 
-from airloop.keys import require_month, run_key
+from airloop.keys import require_interval, run_key
 from airloop.pod_end import End, Patience, Termination, end_of
 from airloop.pod_group import GroupWatch
 from airloop.pod_spec import EVICTIONS, SINCE, environment, place_on_nodes, settings, usage
 from airloop.pod_watch import PodWatch, Stopped
 from airloop.process import Command, CommandError, Outcome, conclude
-from airloop.running import Arguments, RunOperator, announce_all, begins_run, call, code, running_argv, whose
-from airloop.settings import PodSettings, load
+from airloop.running import Arguments, RunOperator, announce_all, begins_run, call, running_argv, whose
+from airloop.settings import PodSettings, code, load
 from tasks.common import results
 from tasks.running.catalogue import Work
 
@@ -88,8 +88,8 @@ class StagePodOperator(RunOperator, KubernetesPodOperator):
         if context is not None:
             self.arguments = self._argv(context)
             self.env_vars = environment(context)
-            month = require_month(context)
-            self.labels = {**self.labels, "airloop.io/month": month, "airloop.io/run": run_key(context)}
+            interval = require_interval(context)
+            self.labels = {**self.labels, "airloop.io/interval": interval, "airloop.io/run": run_key(context)}
         # The sidecar for XCom dies first at times and hides the real error; results go to the store by name.
         push, self.do_xcom_push = self.do_xcom_push, False
         try:

@@ -5,33 +5,26 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Asset, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airloop.assets import announce
-from airloop.keys import month_of, require_month, run_key, variables
+from airloop.keys import interval_of, require_interval, run_key, variables
 from airloop.process import Command, WaitError, conclude
-from airloop.settings import PlaceSettings, inherited, load
+from airloop.settings import code, inherited
 from airloop.waiting import clear_note, give_up, wait
 
-HERE = Path(__file__).resolve().parents[2]
 Arguments = Callable[[Mapping[str, Any]], Sequence[str]]
 """From the task's context, further arguments for a job's command."""
-
-
-def code() -> Path:
-    """The checkout whose tasks/ and dvc.yaml are used: AIRLOOP_CODE, else the one that this file is part of."""
-    return Path(load(PlaceSettings).code or HERE)
 
 
 def call(command: Command, argv: Sequence[str], context: Mapping[str, Any], log: Any) -> dict[str, Any]:
     """Run ``python ARGV`` in the checkout; returns its result's payload. Raises as ``process.conclude`` does."""
     env = inherited({**variables(context), "PYTHONPATH": str(code())})
     result = conclude(command.run([sys.executable, *argv], cwd=code(), env=env, log=log))
-    return {**result.payload, **({"months": result.done()} if len(result.intervals) > 1 else {})}
+    return {**result.payload, **({"intervals": result.done()} if len(result.intervals) > 1 else {})}
 
 
 def begins_run(task: BaseOperator) -> bool:
@@ -59,14 +52,14 @@ def running_argv(
         begins: whether the task begins the run.
 
     Raises:
-        AirflowFailException: the run has no month.
+        AirflowFailException: the run has no interval.
     """
     try:
-        month = require_month(context)
+        interval = require_interval(context)
     except ValueError as error:
         raise AirflowFailException(str(error)) from None
     params = context.get("params") or {}
-    argv = ["-m", "tasks.running", action, *names, *whose(model, context), "--first", month, "--last", month]
+    argv = ["-m", "tasks.running", action, *names, *whose(model, context), "--first", interval, "--last", interval]
     if begins:
         argv.append("--begins")
     if params.get("reason"):
@@ -77,7 +70,7 @@ def running_argv(
 
 
 def job_argv(name: str, context: Mapping[str, Any], arguments: Sequence[str], *, model: str) -> list[str]:
-    """Command line of a job that needs no workspace, and so no month."""
+    """Command line of a job that needs no workspace, and so no interval."""
     rest = ["--rest", *arguments] if arguments else []
     return ["-m", "tasks.running", "job", name, *whose(model, context), *rest]
 
@@ -160,4 +153,4 @@ def announce_all(outlets: Sequence[Any], result: Mapping[str, Any], context: Map
     """Announce ``result`` on each asset among ``outlets``."""
     for outlet in outlets:
         if isinstance(outlet, Asset):
-            announce(context["outlet_events"], outlet, result, month_of(context))
+            announce(context["outlet_events"], outlet, result, interval_of(context))

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -29,6 +30,8 @@ from airloop.setting_types import (
     has_password,
 )
 from tasks.common.errors import ConfigError
+
+HERE = Path(__file__).resolve().parents[2]
 
 FORWARDED = (
     "AIRLOOP_STORE", "AIRLOOP_LANDING", "AIRLOOP_DVC_REMOTE", "AIRLOOP_ONLINE_URL", "MLFLOW_TRACKING_URI",
@@ -128,6 +131,11 @@ def load(group: type[Group], environ: Mapping[str, str] | None = None) -> Group:
     except ValidationError as error:
         wrong = [f"{each['loc'][0]}={values[str(each['loc'][0])]!r} {_reason(each)}" for each in error.errors()]
         raise ConfigError(" ".join(wrong)) from None
+
+
+def code() -> Path:
+    """The checkout whose tasks/ and dvc.yaml are used: AIRLOOP_CODE, else the one that this file is part of."""
+    return Path(load(PlaceSettings).code or HERE)
 
 
 def of_stage(prefix: str, name: str, environ: Mapping[str, str] | None = None) -> str | None:

@@ -15,11 +15,11 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airloop import spark_conf
-from airloop.keys import month_of, run_key, variables
+from airloop.keys import interval_of, run_key, variables
 from airloop.places import image_for
 from airloop.process import Command, Outcome, conclude
-from airloop.running import Arguments, RunOperator, begins_run, call, code, running_argv, whose
-from airloop.settings import PodSettings, load, temporarily
+from airloop.running import Arguments, RunOperator, begins_run, call, running_argv, whose
+from airloop.settings import PodSettings, code, load, temporarily
 from tasks.common import results
 from tasks.common.results import RESULT_VARIABLE
 from tasks.running.variables import LEASE
@@ -124,7 +124,7 @@ class SparkOperator(RunOperator, SparkSubmitOperator):
         name, cluster = self.names[-1], load(PodSettings)
         labels = {
             **self._own(context),
-            "airloop.io/month": month_of(context) or "none",
+            "airloop.io/interval": interval_of(context) or "none",
             "airloop.io/model": self.model,
             "airloop.io/cost-owner": cluster.cost_owner,
         }

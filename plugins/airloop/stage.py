@@ -10,7 +10,8 @@ from airflow.sdk import Asset, BaseOperator, get_parsing_context
 
 from airloop.model import Model
 from airloop.places import Place, place_of
-from airloop.running import Arguments, ProcessOperator, RunOperator, code
+from airloop.running import Arguments, ProcessOperator, RunOperator
+from airloop.settings import code
 from tasks.running.catalogue import Catalogue, Work
 
 LAUNCH_MINUTES = 15

@@ -16,7 +16,7 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DagRunTriggerException
 
-from airloop.keys import model_of, month_of, run_key
+from airloop.keys import interval_of, model_of, run_key
 from airloop.settings import PlaceSettings, load
 from airloop.stores import store_of
 
@@ -64,33 +64,33 @@ def give_up(task: Any, context: Any, event: Mapping[str, Any]) -> None:
         AirflowSkipException: it is started again when the interval lands.
         AirflowFailException: it is not.
     """
-    interval, month = str(event["interval"]), str(month_of(context))
+    interval, own = str(event["interval"]), str(interval_of(context))
     why = f"{interval} has not landed: {event['reason']}."
     if not task.resumable:
         raise AirflowFailException(f"{why} Land it, then clear this task.")
     note_stalled(context, waits_for=interval)
     if has_landed(task.model, interval):  # whoever landed it may have looked for the note before it was there
         return
-    raise AirflowSkipException(f"{why} This run ends; when {interval} lands, {month} is started again by itself.")
+    raise AirflowSkipException(f"{why} This run ends; when {interval} lands, {own} is started again by itself.")
 
 
 def note_stalled(context: Any, *, waits_for: str | None = None) -> None:
     """Note that the run's interval does not land for now, so that those that wait for it give up."""
-    if month := month_of(context):
-        note = {"interval": month, "waits_for": waits_for, "run": run_key(context)}
-        store_of(model_of(context)).write_json(_note(month), note)
+    if interval := interval_of(context):
+        note = {"interval": interval, "waits_for": waits_for, "run": run_key(context)}
+        store_of(model_of(context)).write_json(_note(interval), note)
 
 
 def note_failed(context: Any) -> None:
     """Note that the run has failed, unless it gave up before and says what it waits for; a callback of its tasks."""
-    if (month := month_of(context)) and not is_stalled(model_of(context), month):
+    if (interval := interval_of(context)) and not is_stalled(model_of(context), interval):
         note_stalled(context)
 
 
 def clear_note(context: Any) -> None:
     """Forget that the run's interval was stalled: it is at work."""
-    if month := month_of(context):
-        store_of(model_of(context)).delete(_note(month))
+    if interval := interval_of(context):
+        store_of(model_of(context)).delete(_note(interval))
 
 
 def _note(interval: str) -> str:
@@ -114,19 +114,19 @@ class ResumeOperator(BaseOperator):
 
     def execute(self, context: Any) -> Any:
         """Trigger, or be skipped."""
-        kept, month = store_of(self.model), str(month_of(context))
+        kept, interval = store_of(self.model), str(interval_of(context))
         notes = [kept.read_json(name) for name in kept.names("stalled")]
         stale = (context["ti"].xcom_pull(task_ids=self.published) or {}).get("again", [])
-        concerned = [*stale, *(note["interval"] for note in notes if note["waits_for"] == month)]
+        concerned = [*stale, *(note["interval"] for note in notes if note["waits_for"] == interval)]
         if not concerned:
-            raise AirflowSkipException(f"no interval waits for {month} or is stale by it")
-        self.log.info("%s is taken up again, since %s has landed", concerned[0], month)
+            raise AirflowSkipException(f"no interval waits for {interval} or is stale by it")
+        self.log.info("%s is taken up again, since %s has landed", concerned[0], interval)
         # What TriggerDagRunOperator raises, which takes a second to import. Without a logical date: the DAG's calendar may have
         # ended before today, and a task whose date is past its end is never scheduled.
         raise DagRunTriggerException(
             trigger_dag_id=context["dag_run"].dag_id,
             dag_run_id=f"resumed__{concerned[0]}__{uuid.uuid4().hex[:8]}",
-            conf={"month": concerned[0]},
+            conf={"interval": concerned[0]},
             logical_date=None,
             reset_dag_run=False,
             skip_when_already_exists=False,

@@ -351,7 +351,7 @@ def _unfit(what: str, why: str) -> ConfigError:
 def _lost(what: list[str]) -> DataError:
     return DataError(
         f"{', '.join(what)}: no file with the digest in dvc.lock, neither in the cache nor in the DVC remote. "
-        "Run the ingest DAG for that month again; it makes the file anew."
+        "Run the ingest DAG for that interval again; it makes the file anew."
     )
 
 

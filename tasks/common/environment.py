@@ -120,7 +120,7 @@ def landing() -> Store:
     return Store(environment().landing_url).part(environment().model)
 
 
-def trigger(dag: str, month: str = "") -> str:
+def trigger(dag: str, interval: str = "") -> str:
     """The command that starts a run of one of the model's DAGs, for the way out that an error names."""
-    conf = f' -c \'{{"month": "{month}"}}\'' if month else ""
+    conf = f' -c \'{{"interval": "{interval}"}}\'' if interval else ""
     return f"airflow dags trigger {environment().model}.{dag}{conf}"

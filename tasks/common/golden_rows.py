@@ -33,8 +33,8 @@ def choose(rows: Sequence[Row], wanted: int, min_represented: int, model: ModelS
     """
     if len(rows) < wanted:
         raise DataError(
-            f"The golden months hold {len(rows)} eligible rows, fewer than golden.rows={wanted}; "
-            "land all golden months first, or lower golden.rows in the model's params.yaml."
+            f"The golden intervals hold {len(rows)} eligible rows, fewer than golden.rows={wanted}; "
+            "land all golden intervals first, or lower golden.rows in the model's params.yaml."
         )
     order = sorted(range(len(rows)), key=lambda i: hashlib.sha256(key_text(rows[i], model).encode()).digest())
     reserved = _reserve(rows, order, min_represented, model.golden_set.represented)

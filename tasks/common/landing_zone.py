@@ -1,4 +1,4 @@
-"""The landing zone, which the feed writes and we only read: monthly files, and a manifest of their digests."""
+"""The landing zone, which the feed writes and we only read: files of each interval, and a manifest of their digests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.common.artefacts import to_json
 from tasks.common.environment import landing
 from tasks.common.errors import DataError, Unavailable
 from tasks.common.frozen import Frozen
-from tasks.common.params import Month
+from tasks.common.params import IntervalKey
 from tasks.common.results import Status
 
 MANIFEST = "manifest.json"
@@ -36,29 +36,29 @@ class Entry(Frozen):
 
 
 class Manifest(Frozen, extra="ignore"):
-    """What the feed says it landed. Other keys of a feed's own are ignored: only content makes a month a new one."""
+    """What the feed says it landed. Other keys of a feed's own are ignored: only content makes an interval a new one."""
 
-    month: Month
+    interval: IntervalKey
     files: dict[str, Entry]
     """File name to what it holds."""
 
 
-def read(month: str, name: str) -> bytes:
+def read(interval: str, name: str) -> bytes:
     """Content of a landed file, read once; NotThere or Unavailable with the way out when it cannot be read."""
     zone = landing()
-    path = f"{month}/{name}"
+    path = f"{interval}/{name}"
     try:
         return zone.read(path)
     except FileNotFoundError:
-        raise NotThere(f"{zone.uri(path)} has not landed. {land_again(month)}") from None
+        raise NotThere(f"{zone.uri(path)} has not landed. {land_again(interval)}") from None
     except OSError as error:
         raise Unavailable(f"{zone.uri(path)} cannot be read now ({error}); try again.") from None
 
 
-def fetch_manifest(month: str) -> Manifest:
-    """The manifest that has landed for ``month``; DataError when there is none, or it is not one."""
-    where = landing().uri(f"{month}/{MANIFEST}")
-    return parse_manifest(read(month, MANIFEST), month, where)
+def fetch_manifest(interval: str) -> Manifest:
+    """The manifest that has landed for ``interval``; DataError when there is none, or it is not one."""
+    where = landing().uri(f"{interval}/{MANIFEST}")
+    return parse_manifest(read(interval, MANIFEST), interval, where)
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
@@ -66,20 +66,20 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     return to_json(manifest.model_dump())
 
 
-def parse_manifest(data: bytes, month: str, where: str) -> Manifest:
-    """The manifest of ``month`` in ``data``, which was read from ``where``; DataError when it is not one."""
+def parse_manifest(data: bytes, interval: str, where: str) -> Manifest:
+    """The manifest of ``interval`` in ``data``, which was read from ``where``; DataError when it is not one."""
     try:
         manifest = Manifest.model_validate(json.loads(data))
     except (ValidationError, ValueError) as error:
-        raise DataError(f"{where} is not a manifest: {_first(error)}. {land_again(month)}") from None
-    if manifest.month != month:
-        raise DataError(f"{where} is the manifest of {manifest.month}, not of {month}. {land_again(month)}")
+        raise DataError(f"{where} is not a manifest: {_first(error)}. {land_again(interval)}") from None
+    if manifest.interval != interval:
+        raise DataError(f"{where} is the manifest of {manifest.interval}, not of {interval}. {land_again(interval)}")
     return manifest
 
 
-def land_again(month: str) -> str:
-    """The way out of every problem with a landed month."""
-    return f"Land the month (again): {spec.current().land_command.format(interval=month)}"
+def land_again(interval: str) -> str:
+    """The way out of every problem with a landed interval."""
+    return f"Land the interval (again): {spec.current().land_command.format(interval=interval)}"
 
 
 def _first(error: ValidationError | ValueError) -> str:

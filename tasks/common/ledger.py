@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.errors import AirloopError, DataError
 from tasks.common.frozen import Frozen
-from tasks.common.params import Month
+from tasks.common.params import IntervalKey
 
 
 class LedgerError(AirloopError):
@@ -33,8 +33,8 @@ class Evidence(Frozen):
     """Digest of the gate's verdict; null where a person overruled or rolled back."""
     run: str
     """Training run that made the model."""
-    data_through: Month
-    """Last month the model was trained on."""
+    data_through: IntervalKey
+    """Last interval the model was trained on."""
 
 
 class Entry(Frozen):
@@ -48,8 +48,8 @@ class Entry(Frozen):
     from_version: int | None
     to_version: int | None
     """Model version in MLflow; null means that nothing is live."""
-    effective_from: Month
-    """First month, in data time, that this version scores."""
+    effective_from: IntervalKey
+    """First interval, in data time, that this version scores."""
     who: str
     why: str
     evidence: Evidence | None
@@ -132,15 +132,15 @@ class Ledger:
         return entry
 
 
-def live_at(entries: list[Entry], month: str) -> Entry | None:
-    """The last of ``entries`` effective in ``month``, None when there is none or it took everything out of service."""
-    effective = [entry for entry in entries if entry.effective_from <= month]
+def live_at(entries: list[Entry], interval: str) -> Entry | None:
+    """The last of ``entries`` effective in ``interval``, None when there is none or it took everything out of service."""
+    effective = [entry for entry in entries if entry.effective_from <= interval]
     return effective[-1] if effective and effective[-1].to_version is not None else None
 
 
-def previous_at(entries: list[Entry], month: str) -> Entry | None:
-    """The entry that was live before the champion of ``month``, with another version: the shadow to compare with."""
-    champion = live_at(entries, month)
+def previous_at(entries: list[Entry], interval: str) -> Entry | None:
+    """The entry that was live before the champion of ``interval``, with another version: the shadow to compare with."""
+    champion = live_at(entries, interval)
     if champion is None:
         return None
     before = [e for e in entries[: champion.seq - 1] if e.to_version not in (None, champion.to_version)]
@@ -162,7 +162,7 @@ def _check(
     if effective_from < last.effective_from:
         raise LedgerError(
             f"effective_from={effective_from} is before {last.effective_from}, from which v{last.to_version} is live; "
-            "history is not rewritten. Use that month or a later one."
+            "history is not rewritten. Use that interval or a later one."
         )
     named = next((e.evidence.model for e in entries if e.evidence and e.to_version == to_version), None)
     if evidence and named not in (None, evidence.model):

@@ -12,7 +12,7 @@ STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62
 table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.2rem .8rem;text-align:right;border-bottom:1px solid #ddd}
 td:first-child,th:first-child{text-align:left}h2{margin-top:2rem}svg{border:1px solid #ddd}.note{color:#555}"""
 
-NOTE = """<p class=note>Days that no model trained on. A challenger has seen their neighbours of the newest month, the
+NOTE = """<p class=note>Days that no model trained on. A challenger has seen their neighbours of the newest interval, the
 champion has not: differences there flatter the challenger.</p>"""
 
 MEASURES = ("n", "positives", "nan", "auc", "log_loss", "ece", "brier")
@@ -29,9 +29,9 @@ def render(report: Mapping[str, Any]) -> str:
         _metrics({name: m["golden"] for name, m in models.items()}),
         f"<h2>Is a stated 30% {spec.current().words.positive} 30% of the time?</h2>",
         _reliability({name: m["reliability"] for name, m in models.items()}),
-        "<h2>Decision days, month by month</h2>",
+        "<h2>Decision days, interval by interval</h2>",
         NOTE,
-        *(f"<h3>{escape(name)}</h3>{_metrics(m['months'] | {'all': m['decision']})}" for name, m in models.items()),
+        *(f"<h3>{escape(name)}</h3>{_metrics(m['intervals'] | {'all': m['decision']})}" for name, m in models.items()),
         *(f"<h2>Golden rows by {escape(c)}</h2>{_metrics(values)}" for c, values in candidate["slices"].items()),
         "<h2>Behaviour</h2>",
         _table(

@@ -36,7 +36,7 @@ def segment_name(day: str, process: str, segment: int) -> str:
 
 
 def state_name(digest: str) -> str:
-    """Name in the store of the record that says which files of which months a state digest stands for."""
+    """Name in the store of the record that says which files of which intervals a state digest stands for."""
     return f"online/states/{digest}.json"
 
 

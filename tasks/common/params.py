@@ -5,38 +5,47 @@ tasks/common/settings_files.py says which section is in which file.
 
 from __future__ import annotations
 
+import datetime as dt
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, create_model, model_validator
 
-from tasks.common import months as calendar
 from tasks.common import settings_files
+from tasks.common.cadence import KEY, Calendar
+from tasks.common.environment import CODE
 from tasks.common.errors import ConfigError
 from tasks.common.frozen import Frozen
 from tasks.common.model_names import LENGTH, NAME
 
+CADENCE = "cadence"
+"""In the context of a validation, the cadence that keys of intervals must be of."""
 
-def _month(value: str) -> str:
-    try:
-        calendar.parse(value)
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
+
+def _key(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, dt.date):  # YAML takes 2013-04-05 for one
+        value = value.isoformat()
+    if info.context and CADENCE in info.context:
+        try:
+            info.context[CADENCE].check(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
     return value
 
 
-Month = Annotated[str, AfterValidator(_month)]
+IntervalKey = Annotated[str, BeforeValidator(_key), Field(pattern=f"^{KEY}$")]
+"""Key of an interval; in settings, one of the model's cadence."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 ModelName = Annotated[str, Field(pattern=f"^{NAME.pattern}$", max_length=LENGTH)]
 
 
 class Lookback(Frozen):
-    """One month of the window."""
+    """One interval of the window."""
 
-    previous: Month
-    """Month whose last days feed this month's trailing features; the month itself where there is none."""
+    previous: IntervalKey
+    """Interval whose last days feed this interval's trailing features; the interval itself where there is none."""
 
 
 class DayRule(Frozen):
@@ -57,9 +66,9 @@ class DayRule(Frozen):
 class SpanParams(Frozen):
     """Intervals that `airloop repro` works through unless it is given others."""
 
-    first: Month
+    first: IntervalKey
     """First interval; its features look back on nothing."""
-    last: Month
+    last: IntervalKey
     """Last interval."""
 
     @model_validator(mode="after")
@@ -69,25 +78,18 @@ class SpanParams(Frozen):
         return self
 
 
-class FeedParams(Frozen):
-    """The feed itself."""
-
-    first_month: Month
-    """First month there is; every later one needs the month before it for its look-back."""
-
-
 class ValidateParams(Frozen):
     """The ``validate`` stage."""
 
     max_bad_share: Share
-    """Largest share of landed rows that may be quarantined before the month is refused."""
+    """Largest share of landed rows that may be quarantined before the interval is refused."""
 
 
 class GoldenParams(Frozen):
     """The ``golden`` stage."""
 
-    months: Annotated[tuple[Month, ...], Field(min_length=1)]
-    """Months the golden rows come from; the warm-up."""
+    intervals: Annotated[tuple[IntervalKey, ...], Field(min_length=1)]
+    """Intervals the golden rows come from; the warm-up."""
     rows: Positive
     """Number of golden rows."""
     min_rows_per_value: Annotated[int, Field(ge=0)]
@@ -338,12 +340,12 @@ class Behaviour(Frozen):
 
 
 class Optimism(Frozen):
-    """By how much decision days flattered a challenger, as measured on past months (docs/decision-days.md)."""
+    """By how much decision days flattered a challenger, as measured on past intervals (docs/decision-days.md)."""
 
     d_log_loss: float
-    """Mean of (its log-loss difference to the champion on decision days) less (that of the next month)."""
+    """Mean of (its log-loss difference to the champion on decision days) less (that of the next interval)."""
     d_auc: float
-    """Mean of (its AUC difference to the champion on decision days) less (that of the next month)."""
+    """Mean of (its AUC difference to the champion on decision days) less (that of the next interval)."""
 
 
 class PromotionParams(Frozen):
@@ -385,16 +387,16 @@ class GateParams(Frozen):
 
 
 class MonitorParams(Frozen):
-    """The monitor: when labels of a landed month call for a retrain."""
+    """The monitor: when labels of a landed interval call for a retrain."""
 
-    warmup_through: Month
-    """Last month before there is a golden set; its landing asks for the first training."""
+    warmup_through: IntervalKey
+    """Last interval before there is a golden set; its landing asks for the first training."""
     max_ece: Share
-    """Retrain when the month's expected calibration error is above this."""
+    """Retrain when the interval's expected calibration error is above this."""
     min_auc: Share
-    """Retrain when the month's ROC-AUC is below this."""
-    cooldown_months: Annotated[int, Field(ge=0)]
-    """Landed months to wait after a retrain request before the next."""
+    """Retrain when the interval's ROC-AUC is below this."""
+    cooldown_intervals: Annotated[int, Field(ge=0)]
+    """Landed intervals to wait after a retrain request before the next."""
     max_psi: Annotated[float, Field(gt=0)]
     """Population stability index of a planned feature from which a data-quality alarm is raised."""
     max_blind_share: Share
@@ -439,7 +441,6 @@ class Params(Frozen):
     evaluate: EvaluateParams
     pods: PodParams
     span: SpanParams
-    feed: FeedParams
     validate_: Annotated[ValidateParams, Field(alias="validate")]
     features: Any
     """Of the features, and of the online service's lookups: typed by the model (tasks.spec.sections)."""
@@ -451,8 +452,14 @@ class Params(Frozen):
     monitor: MonitorParams
     model: ModelName
     """Folder of models/ that the run is about."""
-    months: Annotated[dict[Month, Lookback], Field(min_length=1)]
+    intervals: Annotated[dict[IntervalKey, Lookback], Field(min_length=1)]
     """The run's intervals."""
+
+
+@cache
+def calendar(model: str) -> Calendar:
+    """The calendar of the model's feed."""
+    return settings_files.calendar_of(CODE, model)
 
 
 @cache
@@ -476,7 +483,7 @@ def parse(raw: dict[str, Any], where: str = "") -> Params:
     """
     model = str(raw["model"])
     try:
-        return _with_the_model_s(model).model_validate(raw)
+        return _with_the_model_s(model).model_validate(raw, context={CADENCE: calendar(model).cadence})
     except ValidationError as error:
         lines = []
         for problem in error.errors():

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from tasks.common import fast_yaml, months
+from tasks.common import cadence, fast_yaml
 from tasks.common.artefacts import write_atomic
 from tasks.common.environment import default_model, environment
 from tasks.common.errors import ConfigError
@@ -26,9 +26,9 @@ SHARED = "params.yaml"
 RUN = "run.yaml"
 DEFAULT_MODEL = "default_model"
 SHARED_SECTIONS = (DEFAULT_MODEL, "evaluate", "pods")
-RUN_SECTIONS = ("model", "months")
+RUN_SECTIONS = ("model", "intervals")
 MODEL_SECTIONS = (
-    "span", "feed", "validate", "features", "holdout", "golden", "train", "export", "gate", "monitor",
+    "span", "validate", "features", "holdout", "golden", "train", "export", "gate", "monitor",
 )  # fmt: skip
 ARGUMENTS = "arguments"
 """What a person asked `airloop render` for, null where nothing was said; a run's workspace has no such section."""
@@ -43,6 +43,11 @@ def of_model(model: str) -> str:
 def spec_of(model: str) -> str:
     """Path of the model's rendered declaration."""
     return f"models/{model}/spec.json"
+
+
+def calendar_of(root: Path, model: str) -> cadence.Calendar:
+    """The calendar of the model's feed, by its rendered declaration in a checkout or a workspace."""
+    return cadence.read(root / spec_of(model))
 
 
 def file_of(section: str, model: str) -> str:
@@ -131,16 +136,16 @@ def rendered(root: Path, model: str | None = None, first: str | None = None, las
             f"{root / SHARED} has no {DEFAULT_MODEL}; write a folder of models/ there, or name the model."
         )
     sections = read(root, model)
-    span, begin = sections["span"], str(sections["feed"]["first_month"])
+    span, calendar = sections["span"], calendar_of(root, model)
     first, last = first or str(span["first"]), last or str(span["last"])
-    intervals = months.span(first, last)
+    intervals = calendar.cadence.span(first, last)
     if not intervals:
         raise ConfigError(f"last={last} is before first={first}; exchange them.")
-    if first < begin:
+    if first < calendar.first:
         raise ConfigError(
-            f"first={first} is before feed.first_month={begin} in {of_model(model)}; begin there, or later."
+            f"first={first} is before {calendar.first}, the first interval in {spec_of(model)}; begin there, or later."
         )
-    return {"model": model, "months": months.window(intervals)}
+    return {"model": model, "intervals": calendar.cadence.window(intervals)}
 
 
 def render(root: Path, model: str | None = None, first: str | None = None, last: str | None = None) -> dict[str, Any]:

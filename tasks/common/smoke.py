@@ -1,7 +1,7 @@
 """Golden rows of a model: what it must answer wherever it runs, as its evaluation recorded it.
 
 A replica asks the model itself before it becomes ready, from the features that the evaluation saw; the job deploy asks the
-whole service, as a client would. Features are kept, because a month that lands again changes what the service would make.
+whole service, as a client would. Features are kept, because an interval that lands again changes what the service would make.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ SETTINGS = {
     "spark.sql.catalogImplementation": "in-memory",  # no metastore_db beside the script
     # A window's rows stay in memory to this count, then spill; the default of 4096 sends every large group to a sorter.
     "spark.sql.windowExec.buffer.in.memory.threshold": "1000000",
-    # Compiling a month's query as one takes longer than running it; data that is not small turns it on again.
+    # Compiling an interval's query as one takes longer than running it; data that is not small turns it on again.
     "spark.sql.codegen.wholeStage": "false",
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
 }
@@ -70,12 +70,12 @@ def read(spark: SparkSession, paths: Sequence[Path], schema: pa.Schema) -> DataF
     """
     for path in paths:
         if not path.is_file():
-            raise DataError(f"{path} is missing; run `dvc repro` for its month first.")
+            raise DataError(f"{path} is missing; run `dvc repro` for its interval first.")
         found = pq.read_schema(path)
         if wrong := [f.name for f in schema if f.name not in found.names or found.field(f.name).type != f.type]:
             raise DataError(
                 f"{path} lacks {', '.join(wrong)}, or has another type there than this code expects; "
-                "another version of the code made it. Run `dvc repro` for its month again."
+                "another version of the code made it. Run `dvc repro` for its interval again."
             )
     kinds = from_arrow_schema(schema)
     if not paths:
@@ -104,7 +104,7 @@ def size_for(spark: SparkSession, files: list[Path]) -> bool:
 def write_single(frame: DataFrame, order: tuple[str, ...], target: Path, temporary: Path) -> None:
     """Write ``frame`` as one Parquet file ``target``, sorted by ``order``, in one step and without Spark's litter.
 
-    One task writes: a month is a megabyte or two, and readers want one file of one name. ``temporary`` is a folder on the
+    One task writes: an interval is a megabyte or two, and readers want one file of one name. ``temporary`` is a folder on the
     same disk; what a killed run left there is replaced.
 
     Spark's own file is copied by the writer of all other stages: parquet-mr lists a column's encodings in the order of a

@@ -1,7 +1,7 @@
 """Measures of probabilities, and how sure one can be of a difference when rows of one day share their luck.
 
 What rows of one day share makes the day good or bad as a whole, so days are what is drawn again in the bootstrap. Drawing
-rows pretends to ten or thirty times more evidence than there is (measured: the standard error of a month's AUC is six
+rows pretends to ten or thirty times more evidence than there is (measured: the standard error of an interval's AUC is six
 times too small).
 """
 
@@ -77,7 +77,7 @@ def metrics(labels: Labels, scores: Floats, bins: int) -> dict[str, float | int 
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """A difference and its bootstrap interval."""
 
     mean: float
@@ -91,8 +91,8 @@ class Comparison:
 
     days: int
     rows: int
-    d_log_loss: Interval
-    d_auc: Interval
+    d_log_loss: ConfidenceInterval
+    d_auc: ConfidenceInterval
 
 
 def compare(
@@ -122,7 +122,7 @@ def compare(
     return Comparison(k, len(labels), _interval(d_log_loss, k, confidence), _interval(d_auc, k, confidence))
 
 
-def mean_by_days(sums: Floats, counts: Floats, *, resamples: int, confidence: float, seed: int) -> Interval:
+def mean_by_days(sums: Floats, counts: Floats, *, resamples: int, confidence: float, seed: int) -> ConfidenceInterval:
     """Mean over rows of something that is summed by day, with its interval: whole days are drawn with replacement.
 
     Args:
@@ -188,7 +188,7 @@ def _spread(draws: npt.NDArray[np.float64], clusters: int, confidence: float, hi
     return Spread(value, se, max(0.0, value - half), min(highest, value + half))
 
 
-def _interval(draws: npt.NDArray[np.float64], clusters: int, confidence: float) -> Interval:
+def _interval(draws: npt.NDArray[np.float64], clusters: int, confidence: float) -> ConfidenceInterval:
     """Percentile interval of ``draws[1:]``, widened about the estimate ``draws[0]`` for few clusters.
 
     Drawing k clusters understates the variance by (k - 1) / k, and a percentile interval takes the noise for known:
@@ -200,7 +200,7 @@ def _interval(draws: npt.NDArray[np.float64], clusters: int, confidence: float) 
     widen = float(t.ppf(1 - tail, clusters - 1) / norm.ppf(1 - tail) * np.sqrt(clusters / (clusters - 1)))
     mean = float(draws[0])
     lo, hi = np.nanquantile(draws[1:], [tail, 1 - tail])
-    return Interval(mean, mean + widen * (float(lo) - mean), mean + widen * (float(hi) - mean))
+    return ConfidenceInterval(mean, mean + widen * (float(lo) - mean), mean + widen * (float(hi) - mean))
 
 
 def _aucs(

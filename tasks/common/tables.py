@@ -1,4 +1,4 @@
-"""Feature tables of several months, and the days that are kept out of training."""
+"""Feature tables of several intervals, and the days that are kept out of training."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from tasks.common.errors import DataError
 from tasks.common.params import DayRule
 
 FEATURES = Path("data/features")
-"""Folder of ``<month>.parquet`` in a workspace."""
+"""Folder of ``<interval>.parquet`` in a workspace."""
 
 
-def paths_of(months: Iterable[str], folder: Path = FEATURES) -> list[Path]:
-    """Feature files of ``months``, oldest first; DataError names the months that are not there."""
-    paths = [folder / f"{month}.parquet" for month in sorted(months)]
+def paths_of(intervals: Iterable[str], folder: Path = FEATURES) -> list[Path]:
+    """Feature files of ``intervals``, oldest first; DataError names the intervals that are not there."""
+    paths = [folder / f"{interval}.parquet" for interval in sorted(intervals)]
     if absent := [path.stem for path in paths if not path.is_file()]:
-        raise DataError(f"{folder} lacks {', '.join(absent)}; run `dvc repro` for these months first.")
+        raise DataError(f"{folder} lacks {', '.join(absent)}; run `dvc repro` for these intervals first.")
     return paths
 
 
-def read_features(months: Iterable[str], columns: Sequence[str] | None = None, folder: Path = FEATURES) -> pa.Table:
-    """Feature rows of ``months``, oldest first; DataError names the months that are not there."""
-    paths = paths_of(months, folder)
+def read_features(intervals: Iterable[str], columns: Sequence[str] | None = None, folder: Path = FEATURES) -> pa.Table:
+    """Feature rows of ``intervals``, oldest first; DataError names the intervals that are not there."""
+    paths = paths_of(intervals, folder)
     try:
         return pa.concat_tables([pq.read_table(path, columns=columns) for path in paths])
     except pa.ArrowInvalid as error:
         raise DataError(
-            f"{folder} holds months that do not fit together: {error}. Build their features again."
+            f"{folder} holds intervals that do not fit together: {error}. Build their features again."
         ) from None
 
 

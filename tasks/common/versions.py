@@ -57,7 +57,7 @@ class Version(Frozen):
 
     @property
     def data_through(self) -> str:
-        """Last month the model was trained on."""
+        """Last interval the model was trained on."""
         return self.tags["airloop.data_through"]
 
     @property
@@ -101,11 +101,11 @@ def read(store: Store, number: int) -> Version:
 
 
 def newest_through(store: Store, data_through: str) -> Version:
-    """The newest version trained through this month; only what passed the gate is ever registered."""
+    """The newest version trained through this interval; only what passed the gate is ever registered."""
     fitting = [version for version in read_all(store).values() if version.data_through == data_through]
     if not fitting:
         raise DataError(
-            f"{store.url} has no registered model trained through {data_through}; run the train DAG for that month."
+            f"{store.url} has no registered model trained through {data_through}; run the train DAG for that interval."
         )
     return fitting[-1]
 

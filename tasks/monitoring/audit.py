@@ -1,6 +1,6 @@
-"""Was the last promotion right? The first month that the new champion scored tells, with the old one as its shadow.
+"""Was the last promotion right? The first interval that the new champion scored tells, with the old one as its shadow.
 
-The gate compares on days between training days, which flatters a challenger (docs/adr/0050); the month after does not.
+The gate compares on days between training days, which flatters a challenger (docs/adr/0050); the interval after does not.
 Nothing here acts: the answer is a recommendation with its uncertainty.
 """
 
@@ -19,9 +19,9 @@ from tasks.common.params import Params
 from tasks.monitoring.measure import Scores, usable
 
 
-def promotion(entries: list[Entry], month: str, champion: int) -> Entry | None:
-    """The promotion that made ``champion`` live from ``month`` on, None when this was not its first month."""
-    found = [e for e in entries if (e.action, e.to_version, e.effective_from) == ("promote", champion, month)]
+def promotion(entries: list[Entry], interval: str, champion: int) -> Entry | None:
+    """The promotion that made ``champion`` live from ``interval`` on, None when this was not its first interval."""
+    found = [e for e in entries if (e.action, e.to_version, e.effective_from) == ("promote", champion, interval)]
     return found[-1] if found else None
 
 
@@ -31,7 +31,7 @@ def audit(
     """Champion less shadow on the rows that both scored; None when those cannot be compared.
 
     Args:
-        features: The month's rows.
+        features: The interval's rows.
         champion: Version and scores of the promoted model.
         shadow: Version and scores of the model it replaced.
         settings: For the bootstrap.

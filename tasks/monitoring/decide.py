@@ -1,4 +1,4 @@
-"""Retrain or not: a pure rule, and records that make it once for each month, data and champion.
+"""Retrain or not: a pure rule, and records that make it once for each interval, data and champion.
 
 The decision is a fact and is written first, under its key. The right to act on it is a second object, created by the
 first run that asks: that run may say it again (a retry after a kill says what the killed try could not), no other run
@@ -12,20 +12,20 @@ from typing import Any, Literal
 
 from tasks.common.artefacts import Store, to_json
 from tasks.common.frozen import Frozen
-from tasks.common.params import MonitorParams, Month
+from tasks.common.params import IntervalKey, MonitorParams
 
 Outcome = Literal["retrain", "keep", "warming up", "cooling down", "superseded", "not measured"]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What one month's labels say."""
+    """What one interval's labels say."""
 
-    month: str
+    interval: str
     features: str
-    """Digest of the month's data."""
+    """Digest of the interval's data."""
     champion: int | None
-    """Version that scored the month, None in the warm-up."""
+    """Version that scored the interval, None in the warm-up."""
     auc: float | None = None
     ece: float | None = None
     why_not: str | None = None
@@ -37,17 +37,17 @@ class Past:
     """What was there before."""
 
     landed: tuple[str, ...] = ()
-    """Months that have landed."""
+    """Intervals that have landed."""
     asked: tuple[str, ...] = ()
-    """Months of other decisions to retrain."""
+    """Intervals of other decisions to retrain."""
     live_through: str | None = None
-    """Last month that the model now live was trained on, None when nothing is live."""
+    """Last interval that the model now live was trained on, None when nothing is live."""
 
 
 class Decision(Frozen):
-    """What was decided of one month, data and champion."""
+    """What was decided of one interval, data and champion."""
 
-    month: Month
+    interval: IntervalKey
     features: str
     champion: int | None
     retrain: bool
@@ -60,14 +60,14 @@ class Decision(Frozen):
 
     @property
     def key(self) -> str:
-        """Names it within its month: data and champion."""
+        """Names it within its interval: data and champion."""
         return f"{self.features[:12]}-{'none' if self.champion is None else f'v{self.champion}'}"
 
 
 def breaches(facts: Facts, limits: MonitorParams) -> list[str]:
     """Every rule that asks for a retrain."""
     if facts.champion is None:
-        over = facts.month >= limits.warmup_through
+        over = facts.interval >= limits.warmup_through
         return [f"the warm-up through {limits.warmup_through} is over"] if over else []
     found = []
     if facts.ece is not None and facts.ece > limits.max_ece:
@@ -82,9 +82,9 @@ def decide(facts: Facts, past: Past, limits: MonitorParams) -> Decision:
     found = breaches(facts, limits)
     outcome, reason = _judge(facts, past, limits, found)
     return Decision(
-        month=facts.month, features=facts.features, champion=facts.champion, retrain=outcome == "retrain",
+        interval=facts.interval, features=facts.features, champion=facts.champion, retrain=outcome == "retrain",
         outcome=outcome, reason=reason, auc=facts.auc, ece=facts.ece,
-        limits=limits.model_dump(include={"warmup_through", "max_ece", "min_auc", "cooldown_months"}),
+        limits=limits.model_dump(include={"warmup_through", "max_ece", "min_auc", "cooldown_intervals"}),
     )  # fmt: skip
 
 
@@ -96,45 +96,48 @@ def _judge(facts: Facts, past: Past, limits: MonitorParams, found: list[str]) ->
         return "warming up", f"warming up through {limits.warmup_through}: no model is live yet"
     if not found:
         return "keep", f"ECE {facts.ece:.4f} <= {limits.max_ece:g} and AUC {facts.auc:.4f} >= {limits.min_auc:g}"
-    if past.live_through is not None and past.live_through > facts.month:
-        return "superseded", f"{why}, but the model now live was trained through {past.live_through}, after this month"
-    if last := cooling(facts.month, past, limits.cooldown_months):
+    if past.live_through is not None and past.live_through > facts.interval:
+        return (
+            "superseded",
+            f"{why}, but the model now live was trained through {past.live_through}, after this interval",
+        )
+    if last := cooling(facts.interval, past, limits.cooldown_intervals):
         return (
             "cooling down",
-            f"{why}, but {last} asked already and the cooldown is {limits.cooldown_months} landed month(s)",
+            f"{why}, but {last} asked already and the cooldown is {limits.cooldown_intervals} landed interval(s)",
         )
     return "retrain", why
 
 
-def cooling(month: str, past: Past, cooldown_months: int) -> str | None:
-    """The last month up to ``month`` that asked for a retrain, if the cooldown since then is not over."""
-    earlier = [asked for asked in past.asked if asked <= month]
-    if not cooldown_months or not earlier:
+def cooling(interval: str, past: Past, cooldown_intervals: int) -> str | None:
+    """The last interval up to ``interval`` that asked for a retrain, if the cooldown since then is not over."""
+    earlier = [asked for asked in past.asked if asked <= interval]
+    if not cooldown_intervals or not earlier:
         return None
-    waited = sum(max(earlier) < landed <= month for landed in past.landed)
-    return max(earlier) if waited <= cooldown_months else None
+    waited = sum(max(earlier) < landed <= interval for landed in past.landed)
+    return max(earlier) if waited <= cooldown_intervals else None
 
 
-def asked_before(store: Store, month: str) -> tuple[str, ...]:
-    """Months up to ``month`` with a decision to retrain in the store."""
-    names = [name for name in store.names("decisions") if name.split("/")[1] <= month]
-    return tuple(sorted({found["month"] for name in names if (found := store.read_json(name))["retrain"]}))
+def asked_before(store: Store, interval: str) -> tuple[str, ...]:
+    """Intervals up to ``interval`` with a decision to retrain in the store."""
+    names = [name for name in store.names("decisions") if name.split("/")[1] <= interval]
+    return tuple(sorted({found["interval"] for name in names if (found := store.read_json(name))["retrain"]}))
 
 
 def record(store: Store, decision: Decision) -> Decision:
     """Keep ``decision``; when its key was decided before, that decision stands and is returned."""
-    name = f"decisions/{decision.month}/{decision.key}.json"
+    name = f"decisions/{decision.interval}/{decision.key}.json"
     if store.create(name, to_json(decision.model_dump())):
         return decision
     return Decision.model_validate(store.read_json(name))
 
 
 def recorded(store: Store, facts: Facts) -> Decision | None:
-    """What was decided of the same month, data and champion, None if nothing was."""
+    """What was decided of the same interval, data and champion, None if nothing was."""
     champion = "none" if facts.champion is None else f"v{facts.champion}"
     try:
         return Decision.model_validate(
-            store.read_json(f"decisions/{facts.month}/{facts.features[:12]}-{champion}.json")
+            store.read_json(f"decisions/{facts.interval}/{facts.features[:12]}-{champion}.json")
         )
     except FileNotFoundError:
         return None
@@ -147,7 +150,7 @@ def claim(store: Store, decision: Decision, run: str) -> str | None:
     """
     if not run or not decision.retrain:
         return None
-    name = f"requests/{decision.month}/{decision.key}.json"
+    name = f"requests/{decision.interval}/{decision.key}.json"
     if store.create(name, to_json({"run": run})):
         return None
     holder: dict[str, Any] = store.read_json(name)

@@ -1,9 +1,9 @@
-"""Evidently's page of a month: how every shown column is spread, now and in the reference months.
+"""Evidently's page of an interval: how every shown column is spread, now and in the reference intervals.
 
 It runs in a process of its own, beside the measuring: importing Evidently takes 6 CPU-s, and a picture that cannot be
 drawn must never cost a decision.
 
-    python -m tasks.monitoring.drift --month 2013-05 --reference 2013-01 2013-02 --rows 5000 --seed 7 --out drift.html
+    python -m tasks.monitoring.drift --interval 2013-05 --reference 2013-01 2013-02 --rows 5000 --seed 7 --out drift.html
 """
 
 from __future__ import annotations
@@ -62,9 +62,21 @@ def draw(current: pa.Table, reference: pa.Table) -> str:
 
 
 @contextlib.contextmanager
-def drawing(month: str, reference: Sequence[str], rows: int, seed: int, out: Path) -> Iterator[subprocess.Popen[str]]:
+def drawing(
+    interval: str, reference: Sequence[str], rows: int, seed: int, out: Path
+) -> Iterator[subprocess.Popen[str]]:
     """Draw the page in another process while the block runs; it ends with the block, finished or not."""
-    argv = [sys.executable, "-W", "ignore", "-m", "tasks.monitoring.drift", "--month", month, "--reference", *reference]
+    argv = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "tasks.monitoring.drift",
+        "--interval",
+        interval,
+        "--reference",
+        *reference,
+    ]
     argv += ["--rows", str(rows), "--seed", str(seed), "--out", str(out)]
     # Arrow and BLAS threads would only fight with the parent's for the same few cores.
     env = {**os.environ, "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
@@ -88,16 +100,16 @@ def finish(process: subprocess.Popen[str], out: Path) -> tuple[bytes, str]:
 
 
 def main() -> None:
-    """Draw one month's page."""
+    """Draw one interval's page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--month", required=True, help="YYYY-MM")
-    parser.add_argument("--reference", required=True, nargs="+", help="months to compare with")
+    parser.add_argument("--interval", required=True, help="its key, such as 2013-04")
+    parser.add_argument("--reference", required=True, nargs="+", help="intervals to compare with")
     parser.add_argument("--rows", required=True, type=int, help="rows to sample of each side")
     parser.add_argument("--seed", required=True, type=int, help="seed of the sample")
     parser.add_argument("--out", required=True, type=Path, help="HTML file to write")
     asked = parser.parse_args()
     columns = [*spec.current().shown_categories, *spec.current().shown_numbers]
-    current = sample(read_features([asked.month], columns), asked.rows, asked.seed)
+    current = sample(read_features([asked.interval], columns), asked.rows, asked.seed)
     reference = sample(read_features(asked.reference, columns), asked.rows, asked.seed)
     write_atomic(asked.out, draw(current, reference).encode())
 

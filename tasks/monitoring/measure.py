@@ -1,4 +1,4 @@
-"""Labels meet predictions: how good a model was on a landed month, and how sure one can be of that."""
+"""Labels meet predictions: how good a model was on a landed interval, and how sure one can be of that."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def match(features: pa.Table, predictions: pa.Table, source: str) -> Scores:
     """Probability of each row of ``features``, in its order.
 
     Args:
-        features: The month's feature rows; only the key is read.
+        features: The interval's feature rows; only the key is read.
         predictions: Key and ``probability`` of the same rows, in any order.
         source: Where the predictions come from, for the error.
 
@@ -37,14 +37,14 @@ def match(features: pa.Table, predictions: pa.Table, source: str) -> Scores:
     try:
         joined = left.reset_index(names="row").merge(right, how="outer", on=key, indicator="side", validate="1:1")
     except MergeError:
-        raise DataError(f"{source} or the features it belongs to hold a row twice; score the month again.") from None
+        raise DataError(f"{source} or the features it belongs to hold a row twice; score the interval again.") from None
     alone = joined[joined["side"] != "both"]
     if len(alone):
         lacking, surplus = int((alone["side"] == "left_only").sum()), int((alone["side"] == "right_only").sum())
         example = ", ".join(str(value) for value in alone.iloc[0][key])
         raise DataError(
-            f"{source} does not fit the month's features: {lacking} rows without a prediction, {surplus} predictions "
-            f"without a row (for example {example}). Run the score DAG for the month again."
+            f"{source} does not fit the interval's features: {lacking} rows without a prediction, {surplus} predictions "
+            f"without a row (for example {example}). Run the score DAG for the interval again."
         )
     found: Scores = joined.sort_values("row")["probability"].to_numpy(np.float64)
     return found

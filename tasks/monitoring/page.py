@@ -1,4 +1,4 @@
-"""The month's summary page: one file that opens anywhere, read from top to bottom in a minute."""
+"""The interval's summary page: one file that opens anywhere, read from top to bottom in a minute."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def render(report: Mapping[str, Any], drift: str) -> str:
     if report["audit"]:
         parts.append(_audit(report["audit"]))
     parts += [_stability(report), _drift(report, drift), _nulls(report["quality"]), _inputs(report)]
-    title = f"Monitor {escape(report['month'])}"
+    title = f"Monitor {escape(report['interval'])}"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{title}</title><style>{STYLE}</style></head><body><main>\n"
@@ -76,7 +76,7 @@ def _headline(report: Mapping[str, Any]) -> str:
     )
     reason = decision["reason"][0].upper() + decision["reason"][1:]
     return (
-        f'<header class="{TONE.get(decision["outcome"], "wait")}"><h1>{escape(report["month"])}, {scored}</h1>'
+        f'<header class="{TONE.get(decision["outcome"], "wait")}"><h1>{escape(report["interval"])}, {scored}</h1>'
         f'<p class="verdict">{VERDICT[decision["outcome"]]}</p><p>{_sentence(reason)}</p><p class="note">{rows}{outcome}.</p></header>'
     )
 
@@ -156,11 +156,11 @@ def _stability(report: Mapping[str, Any]) -> str:
     words = spec.current().words
     title = f"The {words.planned} against the reference"
     if psi is None:
-        return _section(title, "<p>There is no earlier reference month to compare with.</p>")
+        return _section(title, "<p>There is no earlier reference interval to compare with.</p>")
     return _section(
         title,
         charts.bars(psi, limit)
-        + f'<p class="note">Population stability index against {_months(report)}. {words.planned_by} plans these columns: a jump is a '
+        + f'<p class="note">Population stability index against {_intervals(report)}. {words.planned_by} plans these columns: a jump is a '
         "broken feed rather than a season, so it raises an alarm and never asks for a retrain.</p>",
     )
 
@@ -175,7 +175,7 @@ def _nulls(quality: Mapping[str, Any]) -> str:
     return _section(
         "Unknown values",
         f"<p>{quality['blind_share']:.2%} of the {model.words.rows} have no {model.outage.name} at all.</p><details><summary>Null shares by feature"
-        f"</summary>{_table(('feature', 'this month', 'reference'), rows)}"
+        f"</summary>{_table(('feature', 'this interval', 'reference'), rows)}"
         '<p class="note">Features that are not listed have no nulls at all.</p></details>',
     )
 
@@ -185,24 +185,28 @@ def _drift(report: Mapping[str, Any], drift: str) -> str:
         return _section("Distributions", f"<p>Evidently's page is not there: {escape(drift)}.</p>")
     return _section(
         "Distributions",
-        f'<p><a href="drift.html">Evidently\'s drift report</a>: every column, this month against {_months(report)}.</p>'
-        '<p class="note">To look at, not to decide by: its "dataset drift" share passes its default threshold in every month of this '
-        "year, even between months of the training data, so it says nothing about whether the model still works. Labels do.</p>",
+        f'<p><a href="drift.html">Evidently\'s drift report</a>: every column, this interval against {_intervals(report)}.</p>'
+        '<p class="note">To look at, not to decide by: its "dataset drift" share passes its default threshold with the seasons, '
+        "even between intervals of the training data, so it says nothing about whether the model still works. Labels do.</p>",
     )
 
 
 def _inputs(report: Mapping[str, Any]) -> str:
     inputs = report["inputs"]
     rows = [("features", inputs["features"])]
-    rows += [(f"reference {month}", digest) for month, digest in inputs["reference"].items()]
+    rows += [(f"reference {interval}", digest) for interval, digest in inputs["reference"].items()]
     rows += [(f"predictions {name}", digest) for name, digest in inputs["predictions"].items()]
     table = _table(("input", "digest"), [(escape(name), f"<code>{escape(digest)}</code>") for name, digest in rows])
     return _section("", f"<details><summary>What these numbers were computed from</summary>{table}</details>")
 
 
-def _months(report: Mapping[str, Any]) -> str:
-    months = list(report["inputs"]["reference"])
-    return escape(months[0] if len(months) == 1 else f"{months[0]} to {months[-1]}") if months else "no reference"
+def _intervals(report: Mapping[str, Any]) -> str:
+    intervals = list(report["inputs"]["reference"])
+    return (
+        escape(intervals[0] if len(intervals) == 1 else f"{intervals[0]} to {intervals[-1]}")
+        if intervals
+        else "no reference"
+    )
 
 
 def _sentence(text: str) -> str:

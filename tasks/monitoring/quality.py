@@ -1,4 +1,4 @@
-"""The month's inputs against the reference months: a broken feed shows here before it shows in the labels."""
+"""The interval's inputs against the reference intervals: a broken feed shows here before it shows in the labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The month's numbers and pages in MLflow, for those who look there. MLflow decides nothing and may be down."""
+"""The interval's numbers and pages in MLflow, for those who look there. MLflow decides nothing and may be down."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def log(report: Mapping[str, Any], pages: Mapping[str, bytes], uri: str) -> str 
     The run that holds the same report is found and not made again.
     """
     if said := trouble(uri):
-        warn(f"MLflow at {uri} {said}, so the month is not logged there; the decision and the report stand")
+        warn(f"MLflow at {uri} {said}, so the interval is not logged there; the decision and the report stand")
         return None
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -28,7 +28,7 @@ def log(report: Mapping[str, Any], pages: Mapping[str, bytes], uri: str) -> str 
     try:
         return _log(MlflowClient(uri), report, pages)
     except (MlflowException, OSError) as error:
-        warn(f"MLflow at {uri} did not take the month ({error}); the decision and the report stand")
+        warn(f"MLflow at {uri} did not take the interval ({error}); the decision and the report stand")
         return None
 
 
@@ -56,12 +56,12 @@ def _log(client: Any, report: Mapping[str, Any], pages: Mapping[str, bytes]) -> 
         return str(same[0].info.run_id)
     decision, champion = report["decision"], report["champion"]
     version = f"v{champion['version']}" if champion else "none"
-    run_id = str(client.create_run(experiment_id, run_name=f"{report['month']} {version}", tags={
-        "airloop.month": report["month"], "airloop.version": version, "airloop.outcome": decision["outcome"],
+    run_id = str(client.create_run(experiment_id, run_name=f"{report['interval']} {version}", tags={
+        "airloop.interval": report["interval"], "airloop.version": version, "airloop.outcome": decision["outcome"],
         "airloop.retrain": str(decision["retrain"]).lower(), "airloop.reason": decision["reason"], "airloop.report": digest,
     }).info.run_id)  # fmt: skip
-    # The step is the month (201304), so that runs of one metric line up by month in the UI's charts.
-    step = int(report["month"].replace("-", ""))
+    # The step is the interval (201304), so that runs of one metric line up by interval in the UI's charts.
+    step = int(report["interval"].replace("-", ""))
     now = int(time.time() * 1000)
     client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in metrics(report).items()])
     with tempfile.TemporaryDirectory(prefix="airloop-") as folder:

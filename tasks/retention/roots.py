@@ -1,4 +1,4 @@
-"""The mark: everything that a registered or live model, a landed month or a recent run needs, from the records themselves."""
+"""The mark: everything that a registered or live model, a landed interval or a recent run needs, from the records themselves."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def mark(store: Store, records: float, data: float) -> Marked:
     """Everything reachable.
 
     Args:
-        store: a model's part, with the ledger, versions, landed months and records of runs.
+        store: a model's part, with the ledger, versions, landed intervals and records of runs.
         records: epoch seconds; the record of a run that was written to since is kept, and its code.
         data: epoch seconds; of a run whose record was written to since, all that its lock names is kept too.
 

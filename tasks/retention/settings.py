@@ -1,4 +1,4 @@
-"""How long what is kept by age alone stays. What a model, a landed month or an open run needs stays whatever its age."""
+"""How long what is kept by age alone stays. What a model, a landed interval or an open run needs stays whatever its age."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Retention(BaseSettings):
     workspaces: Days = 7.0
     """Workspaces of runs, since they were last worked in; a cleared task makes its workspace again from the run's record."""
     records: Days = 730.0
-    """Records of runs (and of searches) that made neither a registered model nor the present data of a month."""
+    """Records of runs (and of searches) that made neither a registered model nor the present data of an interval."""
     data: Days = 30.0
     """What such runs made: their task cannot be cleared after that, and the model cannot be rebuilt."""
     checkpoints: Days = 14.0

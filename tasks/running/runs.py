@@ -109,7 +109,7 @@ def open_run(request: Request, store: Store, *, begins: bool = False) -> Path:
 
 
 def _create(root: Path, request: Request, store: Store) -> None:
-    from tasks.common import landed, months, params
+    from tasks.common import landed, params
     from tasks.running.windows import window
 
     source = environment().code
@@ -118,16 +118,20 @@ def _create(root: Path, request: Request, store: Store) -> None:
     for setting, value in request.overrides.items():
         _override(raw, setting, value)
     records = landed.read_all(store)
-    raw |= {"model": span.model, "months": months.window([span.last])}
-    settings = params.parse(raw, " with this run's overrides")
-    raw["months"] = months.window(window(request.window, span.first, span.last, records, settings))
+    calendar = settings_files.calendar_of(source, span.model)
+    raw |= {"model": span.model, "intervals": calendar.cadence.window([span.last])}
+    golden = params.parse(raw, " with this run's overrides").golden.intervals
+    wanted = window(request.window, span.first, span.last, records, calendar, golden)
+    raw["intervals"] = calendar.cadence.window(wanted)
 
     if root.exists():
         shutil.rmtree(root)
     root.mkdir(parents=True)
     code.copy(source, root, span.model)
     settings_files.write(root, raw)
-    write_lock(root, {stage: entry for m in raw["months"] if m in records for stage, entry in records[m].lock.items()})
+    write_lock(
+        root, {stage: entry for m in raw["intervals"] if m in records for stage, entry in records[m].lock.items()}
+    )
     _initialise(root)
     identity = code.identify(source, span.model)
     code.archive(root, identity, store, span.model)
@@ -214,9 +218,9 @@ def save_record(root: Path, store: Store, stages: Iterable[str] | None = None) -
             store.write(f"runs/{key}/{name}", content)
 
 
-def landed_lock(root: Path, month: str) -> dict[str, Any]:
-    """Entries of ``root``'s dvc.lock that belong to ``month``."""
-    return {stage: entry for stage, entry in read_lock(root).items() if stage.endswith(f"@{month}")}
+def landed_lock(root: Path, interval: str) -> dict[str, Any]:
+    """Entries of ``root``'s dvc.lock that belong to ``interval``."""
+    return {stage: entry for stage, entry in read_lock(root).items() if stage.endswith(f"@{interval}")}
 
 
 def _override(raw: dict[str, Any], setting: str, value: Any) -> None:

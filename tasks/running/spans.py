@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tasks.common import months, results, settings_files
+from tasks.common import results, settings_files
 from tasks.common.errors import AirloopError, warn
 from tasks.common.results import Interval, Result, Status
 from tasks.running import command
@@ -57,13 +57,14 @@ def help_with(workspace: Workspace, work: Work) -> Result:
 
 def intervals(workspace: Workspace) -> list[str]:
     """The intervals of the run's span, in order."""
-    return months.span(workspace.span.first, workspace.span.last)
+    cadence = settings_files.calendar_of(workspace.root, workspace.span.model).cadence
+    return cadence.span(workspace.span.first, workspace.span.last)
 
 
 def done(run: str, works: Sequence[Work], keys: Sequence[str]) -> Result:
     """What is reported of stages whose results are there."""
     items = dict.fromkeys(work.item(key) for key in keys for work in works)
-    payload = {"month": keys[-1], "run": run, "stages": list(items)}
+    payload = {"interval": keys[-1], "run": run, "stages": list(items)}
     return Result(payload=payload, intervals={key: Interval(Status.DONE) for key in keys})
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from tasks.common import landed, months, params
+from tasks.common import landed
+from tasks.common.cadence import Calendar
 from tasks.common.errors import ConfigError, Unavailable
 
 Records = Mapping[str, landed.Landed]
@@ -18,7 +19,7 @@ class NotLanded(Unavailable):
         self.payload = {"waits_for": interval}
 
 
-def window(name: str, first: str, last: str, records: Records, settings: params.Params) -> list[str]:
+def window(name: str, first: str, last: str, records: Records, calendar: Calendar, golden: Sequence[str]) -> list[str]:
     """Choose the intervals of a run.
 
     Args:
@@ -26,7 +27,8 @@ def window(name: str, first: str, last: str, records: Records, settings: params.
         first: the span's first interval.
         last: the span's last interval.
         records: what has landed, by interval.
-        settings: the run's settings.
+        calendar: of the model's feed.
+        golden: intervals that the golden set is from.
 
     Returns:
         The intervals in order.
@@ -40,38 +42,37 @@ def window(name: str, first: str, last: str, records: Records, settings: params.
         raise ConfigError(
             f"window={name!r} is unknown; use one of {', '.join(_WINDOWS)} in meta of dvc.yaml or jobs.yaml."
         )
-    if first < settings.feed.first_month:
-        raise ConfigError(
-            f"{first} is before feed.first_month={settings.feed.first_month} of {settings.model}'s params.yaml."
-        )
-    return _WINDOWS[name](first, last, records, settings)
+    cadence = calendar.cadence
+    cadence.check(first, "first"), cadence.check(last, "last")
+    if first < calendar.first:
+        raise ConfigError(f"{first} is before {calendar.first}, the first interval of the feed.")
+    return _WINDOWS[name](first, last, records, calendar, golden)
 
 
-def _interval(first: str, last: str, records: Records, _: params.Params) -> list[str]:
+def _interval(first: str, last: str, records: Records, calendar: Calendar, _: Sequence[str]) -> list[str]:
     """The span itself, landed."""
-    return _landed(months.span(first, last), records)
+    return _landed(calendar.cadence.span(first, last), records)
 
 
-def _lookback(first: str, last: str, records: Records, settings: params.Params) -> list[str]:
+def _lookback(first: str, last: str, records: Records, calendar: Calendar, _: Sequence[str]) -> list[str]:
     """The span, which lands in this run, and what its features look back on, which must have landed."""
-    span = months.span(first, last)
-    if first == settings.feed.first_month:
+    span = calendar.cadence.span(first, last)
+    if first == calendar.first:
         return span
-    before = months.shift(first, -1)
+    before = calendar.cadence.shift(first, -1)
     if before not in records:
         raise NotLanded(f"{first} looks back on {before}, which has not landed yet.", before)
     return [before, *span]
 
 
-def _history(_: str, last: str, records: Records, settings: params.Params) -> list[str]:
+def _history(_: str, last: str, records: Records, calendar: Calendar, _golden: Sequence[str]) -> list[str]:
     """Everything from the feed's first interval to the span's last, landed."""
-    return _landed(months.span(settings.feed.first_month, last), records)
+    return _landed(calendar.cadence.span(calendar.first, last), records)
 
 
-def _reference(first: str, last: str, records: Records, settings: params.Params) -> list[str]:
+def _reference(first: str, last: str, records: Records, calendar: Calendar, golden: Sequence[str]) -> list[str]:
     """The span, landed, and the intervals that the golden set is from as far as they have landed."""
-    golden = [month for month in settings.golden.months if month in records]
-    return _landed(sorted({*golden, *months.span(first, last)}), records)
+    return _landed(sorted({*(key for key in golden if key in records), *calendar.cadence.span(first, last)}), records)
 
 
 def _landed(intervals: list[str], records: Records) -> list[str]:
@@ -82,7 +83,7 @@ def _landed(intervals: list[str], records: Records) -> list[str]:
     return intervals
 
 
-_WINDOWS: Mapping[str, Callable[[str, str, Records, params.Params], list[str]]] = {
+_WINDOWS: Mapping[str, Callable[[str, str, Records, Calendar, Sequence[str]], list[str]]] = {
     "interval": _interval,
     "lookback": _lookback,
     "history": _history,

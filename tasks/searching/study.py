@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tasks.common.artefacts import sha256, to_json
 from tasks.common.errors import AirloopError, ConfigError
 from tasks.common.params import SearchParams, TrainParams
-from tasks.common.stats import Interval, mean_by_days
+from tasks.common.stats import ConfidenceInterval, mean_by_days
 from tasks.common.urls import path_of
 from tasks.searching.trial import POINTS, Judgement, distributions, drawn, prune, with_settings
 from tasks.training.ending import Ended
@@ -180,7 +180,7 @@ class Search:
         """The finished trial with the lowest loss."""
         return self.study.best_trial
 
-    def gain(self) -> Interval:
+    def gain(self) -> ConfidenceInterval:
         """Log loss of the best trial less that of the first, with its 95% interval over days."""
         first, best = (_judgement(t) for t in (self.trials[0], self.best()))
         return mean_by_days(

@@ -15,7 +15,7 @@ from tasks.training.family import Fitted
 from tasks.training.source import Source
 
 if TYPE_CHECKING:
-    from tasks.common.stats import Interval
+    from tasks.common.stats import ConfidenceInterval
 
 FAMILIES = ("xgboost", "mlp")
 """In the order of their training; the first wins a tie."""
@@ -58,7 +58,7 @@ def _scores(name: str, found: Fitted, watch: pa.Table, contract: Contract) -> np
     return np.concatenate([predict(found.native, contract.encode(batch)) for batch in watch.to_batches(65536)])
 
 
-def _why(chosen: str, other: str, difference: Interval, days: int) -> str:
+def _why(chosen: str, other: str, difference: ConfidenceInterval, days: int) -> str:
     certain = "which is more than luck" if difference.hi < 0 else "which may be luck"
     return (
         f"{chosen} has the lower log loss on the {days} validation days: by {-difference.mean:.5f} "

@@ -31,11 +31,11 @@ UNKNOWN = "0" * 64
 
 @dataclass(frozen=True)
 class Source:
-    """Feature rows of the window's months; nothing is read before it is asked for."""
+    """Feature rows of the window's intervals; nothing is read before it is asked for."""
 
     folder: Path
-    """Folder of ``<month>.parquet``."""
-    months: tuple[str, ...]
+    """Folder of ``<interval>.parquet``."""
+    intervals: tuple[str, ...]
     holdout: DayRule
     """Days that no model trains or stops on."""
     validation: DayRule
@@ -45,8 +45,8 @@ class Source:
 
     @cached_property
     def paths(self) -> list[Path]:
-        """The months' files, oldest first; DataError names the months that are not there."""
-        return paths_of(self.months, self.folder)
+        """The intervals' files, oldest first; DataError names the intervals that are not there."""
+        return paths_of(self.intervals, self.folder)
 
     def keep(self, rows: pa.Table | pa.RecordBatch, part: Part) -> pa.Table | pa.RecordBatch:
         """Those of ``rows``, which have the columns ``day`` and the label, that belong to ``part``."""
@@ -59,7 +59,7 @@ class Source:
     def batches(self, part: Part, columns: Sequence[str] | None = None, rows: int = 65536) -> Iterator[pa.RecordBatch]:
         """Rows of ``part`` in the files' order, in batches of at most ``rows``, with ``columns`` (all inputs of a model), the label and the day.
 
-        Memory holds some batches at a time, however many months there are.
+        Memory holds some batches at a time, however many intervals there are.
         """
         wanted = _wanted(columns)
         for path in self.paths:
@@ -77,7 +77,7 @@ class Source:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of what is read and how it is divided."""
-        rules = to_json([self.months, self.holdout.model_dump(), self.validation.model_dump(), self.span])
+        rules = to_json([self.intervals, self.holdout.model_dump(), self.validation.model_dump(), self.span])
         found = hashlib.sha256(rules)
         for path in self.paths:
             found.update(bytes.fromhex(sha256_file(path)))
@@ -85,18 +85,18 @@ class Source:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """Months, rows, days and the positive share, in plain JSON; DataError when a part has not both outcomes."""
+        """Intervals, rows, days and the positive share, in plain JSON; DataError when a part has not both outcomes."""
         seen: dict[Part, tuple[int, int, set[int]]] = {part: self._count(part) for part in ("train", "validation")}
         for part, (rows, positive, _) in seen.items():
             if positive in {0, rows}:
                 raise DataError(
                     f"The {'training' if part == 'train' else 'train.validation'} days hold {rows} labelled rows and not both "
-                    "outcomes; widen the window (months) or change train.validation in the model's params.yaml."
+                    "outcomes; widen the window (intervals) or change train.validation in the model's params.yaml."
                 )
         rows, positive, _ = seen["train"]
         return {
-            "months": sorted(self.months),
-            "data_through": max(self.months),
+            "intervals": sorted(self.intervals),
+            "data_through": max(self.intervals),
             "rows": {"read": sum(pq.read_metadata(path).num_rows for path in self.paths)}
             | {part: seen[part][0] for part in seen},
             "days": {part: len(seen[part][2]) for part in seen},

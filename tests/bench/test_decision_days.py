@@ -14,21 +14,21 @@ from tasks.common import params
 from tasks.common.environment import CODE
 from tests.makers import features
 
-MONTHS = calendar.span("2013-01", "2013-12")
+INTERVALS = calendar.span("2013-01", "2013-12")
 
 
 @pytest.fixture(scope="module")
 def past() -> Past:
     """A year in which each newer candidate leans a little more towards the truth."""
-    table = pa.concat_tables([features(month) for month in MONTHS])
+    table = pa.concat_tables([features(interval) for interval in INTERVALS])
     table = table.filter(pc.is_valid(table[LABEL]))
-    month = np.asarray(pc.strftime(table["date"], "%Y-%m"))
+    interval = np.asarray(pc.strftime(table["date"], "%Y-%m"))
     labels = table[LABEL].to_numpy()
     scores = {
         through: (0.5 + (labels - 0.5) * 0.02 * step).astype(np.float32)
         for step, through in enumerate(calendar.span("2013-03", "2013-11"))
     }
-    return Past(params.of_model(CODE, "flights"), table, month, scores, {}, {})
+    return Past(params.of_model(CODE, "flights"), table, interval, scores, {}, {})
 
 
 def test_there_are_21_pairs_of_a_champion_and_a_newer_candidate(past: Past) -> None:
@@ -42,7 +42,7 @@ def test_decision_days_are_the_newest_that_neither_trained_on(past: Past) -> Non
     days, _ = past.rows(past.decision(pair.window, 28))
     every, _ = past.rows(past.decision(pair.window))
     assert set(days) == set(np.unique(every)[-28:]) and not {d for d in days.tolist() if d % 4 != 2}
-    assert set(past.month[past.decision(pair.window)]) == set(pair.window)
+    assert set(past.interval[past.decision(pair.window)]) == set(pair.window)
 
 
 def test_a_candidate_that_is_better_everywhere_is_promoted_and_was_right(past: Past) -> None:

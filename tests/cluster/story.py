@@ -9,9 +9,9 @@ from tests.e2e.loop import Loop
 from . import settings
 from .kube import Cluster
 
-MONTH = "2013-01"
-ONE_MONTH = {
-    "golden.months": [MONTH],
+INTERVAL = "2013-01"
+ONE_INTERVAL = {
+    "golden.intervals": [INTERVAL],
     "golden.digest": "82fe51ecdd16808946da6bce215393a1573d1912b7e9851448af739d12b9b687",
     "gate.floors.auc": 0.65,  # measured .691
     "gate.behaviour": {},

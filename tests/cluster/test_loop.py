@@ -18,18 +18,18 @@ from tests.e2e.loop import Loop
 
 from . import settings, table
 from .kube import Cluster
-from .story import INGEST, MARKS, MONTH, ONE_MONTH, TRAIN, nothing_left, runs
+from .story import INGEST, INTERVAL, MARKS, ONE_INTERVAL, TRAIN, nothing_left, runs
 
 pytestmark = MARKS
 
 
-def test_a_month_goes_through_the_whole_loop_in_pods(loop: Loop, cluster: Cluster) -> None:
+def test_an_interval_goes_through_the_whole_loop_in_pods(loop: Loop, cluster: Cluster) -> None:
     with table.fault("none: ingest, score, monitor, train", "every stage in a pod, and none left behind") as row:
-        loop.land(MONTH)
-        loop.run("flights.ingest", {"month": MONTH})
-        loop.follow("flights.score", loop.started("flights.score", MONTH))
-        loop.follow("flights.monitor", loop.started("flights.monitor", MONTH))
-        tasks = loop.run("flights.train", {"month": MONTH, "overrides": ONE_MONTH})
+        loop.land(INTERVAL)
+        loop.run("flights.ingest", {"interval": INTERVAL})
+        loop.follow("flights.score", loop.started("flights.score", INTERVAL))
+        loop.follow("flights.monitor", loop.started("flights.monitor", INTERVAL))
+        tasks = loop.run("flights.train", {"interval": INTERVAL, "overrides": ONE_INTERVAL})
         assert tasks["register"]["state"] == "success"
 
         used = [use for key in runs(loop) for use in pod_record.usage(key, loop.store)]
@@ -40,20 +40,20 @@ def test_a_month_goes_through_the_whole_loop_in_pods(loop: Loop, cluster: Cluste
         nothing_left(cluster)
 
 
-def test_the_month_has_the_digests_that_this_machine_gives_it(loop: Loop, tmp_path: Path) -> None:
-    with table.fault("none: the same month in processes here", "the same digests") as row:
-        here = in_processes(MONTH, tmp_path)
-        there = loop.landed(MONTH).lock
+def test_the_interval_has_the_digests_that_this_machine_gives_it(loop: Loop, tmp_path: Path) -> None:
+    with table.fault("none: the same interval in processes here", "the same digests") as row:
+        here = in_processes(INTERVAL, tmp_path)
+        there = loop.landed(INTERVAL).lock
         differing = [name for name in there if outs(there[name]) != outs(here[name])]
         assert not differing, f"other digests: {', '.join(differing)}"
         row.saw(f"{len(there)} stages agree")
 
 
-def test_the_month_has_the_digests_that_executors_give_it(
+def test_the_interval_has_the_digests_that_executors_give_it(
     loop: Loop, cluster: Cluster, told: settings.Settings, tmp_path: Path
 ) -> None:
     with table.fault("none: its features by Spark on Kubernetes", "the same digests; no executor is left") as row:
-        there = loop.landed(MONTH).lock
+        there = loop.landed(INTERVAL).lock
         run, here = by_executors(cluster, told, tmp_path)
         assert {name: outs(here[name]) for name in there} == {name: outs(there[name]) for name in there}
         used = pod_record.usage(run, Store(url_of(tmp_path / "store")).part("flights"))
@@ -62,9 +62,9 @@ def test_the_month_has_the_digests_that_executors_give_it(
         nothing_left(cluster)
 
 
-def in_processes(month: str, home: Path) -> dict[str, Any]:
-    """dvc.lock of the month's stages, run by processes of this machine in a home and a store of their own."""
-    argv = ["-m", "tasks.running", "stage", *INGEST, "--run", "here", "--first", month]
+def in_processes(interval: str, home: Path) -> dict[str, Any]:
+    """dvc.lock of the interval's stages, run by processes of this machine in a home and a store of their own."""
+    argv = ["-m", "tasks.running", "stage", *INGEST, "--run", "here", "--first", interval]
     run_python([*argv, "--begins"], home)
     return lock("here", home)
 
@@ -72,7 +72,9 @@ def in_processes(month: str, home: Path) -> dict[str, Any]:
 def by_executors(cluster: Cluster, told: settings.Settings, home: Path) -> tuple[str, dict[str, Any]]:
     """Key and dvc.lock of a run whose features are made by executors of the cluster, in a home and a store of its own."""
     image = told.image("{role}")
-    said = run_python(["-m", "tests.cluster.submit", MONTH, f"k8s://{cluster.address}", cluster.namespace, image], home)
+    said = run_python(
+        ["-m", "tests.cluster.submit", INTERVAL, f"k8s://{cluster.address}", cluster.namespace, image], home
+    )
     run = said.rpartition("run ")[2].strip()
     return run, lock(run, home)
 

@@ -13,21 +13,21 @@ from tests.e2e.loop import Loop
 
 from . import table
 from .kube import Cluster
-from .story import MARKS, MONTH, ONE_MONTH, nothing_left
+from .story import INTERVAL, MARKS, ONE_INTERVAL, nothing_left
 
 pytestmark = MARKS
 
-LONG = {**ONE_MONTH, "train.xgboost.rounds": 6001, "train.xgboost.early_stopping_rounds": 6001}
+LONG = {**ONE_INTERVAL, "train.xgboost.rounds": 6001, "train.xgboost.early_stopping_rounds": 6001}
 """A training that no cache knows, and that is long enough to be caught in the middle."""
 
 
 @pytest.fixture(scope="module")
 def training(loop: Loop) -> str:
     """Run id of a training that goes on while the tests strike."""
-    if landed.read(loop.store, MONTH) is None:  # these tests were asked for alone
-        loop.land(MONTH)
-        loop.run("flights.ingest", {"month": MONTH})
-    return loop.airflow.trigger("flights.train", {"month": MONTH, "overrides": LONG})
+    if landed.read(loop.store, INTERVAL) is None:  # these tests were asked for alone
+        loop.land(INTERVAL)
+        loop.run("flights.ingest", {"interval": INTERVAL})
+    return loop.airflow.trigger("flights.train", {"interval": INTERVAL, "overrides": LONG})
 
 
 def test_its_pod_is_deleted(training: str, cluster: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""Landed months that fit together, and what is said when one was corrected and the next was not built again."""
+"""Landed intervals that fit together, and what is said when one was corrected and the next was not built again."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tasks.common.artefacts import Store
 from tasks.common.errors import DataError
 from tasks.common.urls import url_of
 
-AGAIN = r"features of 2013-02 were built on another 2013-01 .* airflow dags trigger flights.ingest -c '\{\"month\": \"2013-02\"\}'"
+AGAIN = r"features of 2013-02 were built on another 2013-01 .* airflow dags trigger flights.ingest -c '\{\"interval\": \"2013-02\"\}'"
 
 
-def record(month: str, *, tail: str, previous: str | None = None, used: str = "") -> landed.Landed:
-    """A month whose own tail has digest ``tail``, and whose features looked back on one with digest ``used``."""
-    previous = previous or month
+def record(interval: str, *, tail: str, previous: str | None = None, used: str = "") -> landed.Landed:
+    """An interval whose own tail has digest ``tail``, and whose features looked back on one with digest ``used``."""
+    previous = previous or interval
     lock: dict[str, Any] = {
-        f"validate@{month}": {"outs": [{"path": f"data/tail/{month}", "md5": tail}]},
-        f"features@{month}": {"deps": [{"path": f"data/tail/{previous}", "md5": used}], "outs": []},
+        f"validate@{interval}": {"outs": [{"path": f"data/tail/{interval}", "md5": tail}]},
+        f"features@{interval}": {"deps": [{"path": f"data/tail/{previous}", "md5": used}], "outs": []},
     }
     return landed.Landed(
-        month=month, previous=previous, run="r", manifest="m", features="f", counts={}, lock=lock, state={}
+        interval=interval, previous=previous, run="r", manifest="m", features="f", counts={}, lock=lock, state={}
     )
 
 
@@ -34,31 +34,31 @@ FEBRUARY = record("2013-02", tail="three", previous="2013-01", used="one")
 
 
 def records(*found: landed.Landed) -> dict[str, landed.Landed]:
-    return {one.month: one for one in found}
+    return {one.interval: one for one in found}
 
 
-def test_months_that_fit_together_are_let_through() -> None:
+def test_intervals_that_fit_together_are_let_through() -> None:
     landed.require_fresh(records(JANUARY, FEBRUARY), ["2013-01", "2013-02"])
 
 
-def test_a_month_that_looked_back_on_another_is_refused_with_the_command() -> None:
+def test_an_interval_that_looked_back_on_another_is_refused_with_the_command() -> None:
     with pytest.raises(DataError, match=AGAIN):
         landed.require_fresh(records(CORRECTED, FEBRUARY), ["2013-01", "2013-02"])
 
 
 @pytest.mark.parametrize(
-    ("months", "again"), [((JANUARY, FEBRUARY), []), ((CORRECTED, FEBRUARY), ["2013-02"]), ((CORRECTED,), [])]
+    ("intervals", "again"), [((JANUARY, FEBRUARY), []), ((CORRECTED, FEBRUARY), ["2013-02"]), ((CORRECTED,), [])]
 )
-def test_a_correction_makes_the_month_after_it_stale(
-    months: tuple[landed.Landed, ...], again: list[str], tmp_path: Path
+def test_a_correction_makes_the_interval_after_it_stale(
+    intervals: tuple[landed.Landed, ...], again: list[str], tmp_path: Path
 ) -> None:
     store = Store(url_of(tmp_path))
-    for one in months:
+    for one in intervals:
         landed.write(store, one)
     assert publish.stale("2013-01", store) == again
 
 
-def test_a_month_that_landed_while_the_one_before_was_corrected_is_stale_itself(tmp_path: Path) -> None:
+def test_an_interval_that_landed_while_the_one_before_was_corrected_is_stale_itself(tmp_path: Path) -> None:
     store = Store(url_of(tmp_path))
     for one in (CORRECTED, FEBRUARY):
         landed.write(store, one)
@@ -70,7 +70,7 @@ NEW = record("2013-01", tail="two").model_copy(update={"run": "quick", "manifest
 STEPS = ("look", "create", "write", "end")
 
 
-def test_the_first_data_of_a_month_are_published_although_newer_ones_landed_meanwhile(tmp_path: Path) -> None:
+def test_the_first_data_of_an_interval_are_published_although_newer_ones_landed_meanwhile(tmp_path: Path) -> None:
     store = Store(url_of(tmp_path))
     assert landed.publish(store, OLD, lambda: "new") and landed.read(store, "2013-01") == OLD
     assert landed.publish(store, NEW, lambda: "new") and landed.read(store, "2013-01") == NEW

@@ -24,13 +24,18 @@ def book(tmp_path: Path) -> Ledger:
     return Ledger(Store(url_of(tmp_path)))
 
 
-def promote(book: Ledger, version: int, month: str, name: str, through: str) -> None:
+def promote(book: Ledger, version: int, interval: str, name: str, through: str) -> None:
     book.append(
-        action="promote", to_version=version, effective_from=month, who="t", why="t", evidence=evidence(name, through)
+        action="promote",
+        to_version=version,
+        effective_from=interval,
+        who="t",
+        why="t",
+        evidence=evidence(name, through),
     )
 
 
-def test_champion_is_the_one_effective_in_the_month(book: Ledger) -> None:
+def test_champion_is_the_one_effective_in_the_interval(book: Ledger) -> None:
     promote(book, 1, "2013-04", "a", "2013-03")
     promote(book, 2, "2013-05", "b", "2013-04")
     versions = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.common import months, params, settings_files
+from tasks.common import params, settings_files
 from tasks.common.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -43,21 +43,6 @@ def test_all_errors_at_once(raw: dict[str, Any]) -> None:
         for part in ("models/flights/params.yaml: gate.floors.auc", "1.5", "train.devise", "cuda", "monitor.max_ece")
     )
     assert "\n  params.yaml: pods.errors" in text
-
-
-@pytest.mark.parametrize("month", ["2013-13", "2013-1", "13-01", "2013-04-01", ""])
-def test_a_bad_month_is_refused(month: str) -> None:
-    with pytest.raises(ConfigError, match="YYYY-MM"):
-        months.parse(month)
-
-
-def test_months_shift_and_span() -> None:
-    assert (months.shift("2013-01", -1), months.shift("2013-12", 1)) == ("2012-12", "2014-01")
-    assert months.span("2013-11", "2014-01") == ["2013-11", "2013-12", "2014-01"]
-    assert months.window(["2013-02", "2013-01"]) == {
-        "2013-01": {"previous": "2013-01"},
-        "2013-02": {"previous": "2013-01"},
-    }
 
 
 def test_every_knob_has_a_sentence() -> None:

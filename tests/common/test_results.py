@@ -26,7 +26,7 @@ def document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("status", list(Status))
 def test_what_is_written_is_read_again(document: Path, status: Status) -> None:
-    made = Result(status, "a reason", {"month": "2013-04", "n": 3}, {"2013-04": REFUSED, "2013-05": DONE})
+    made = Result(status, "a reason", {"interval": "2013-04", "n": 3}, {"2013-04": REFUSED, "2013-05": DONE})
     results.write(made)
     assert results.read(document) == made
     assert os.listdir(document.parent) == ["result.json"], "in one step"  # noqa: PTH208 - names are what is compared
@@ -68,7 +68,7 @@ def test_a_bug_writes_nothing_and_keeps_its_traceback(document: Path) -> None:
 def test_without_the_variable_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(RESULT_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
-    results.emit({"month": "2013-04"})
+    results.emit({"interval": "2013-04"})
     assert list(tmp_path.iterdir()) == []
 
 

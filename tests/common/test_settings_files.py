@@ -18,7 +18,7 @@ OWN = "models/flights/params.yaml"
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A checkout's settings."""
-    for name in ("params.yaml", OWN):
+    for name in ("params.yaml", OWN, settings_files.spec_of("flights")):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(CODE / name, tmp_path / name)
     return tmp_path
@@ -73,19 +73,19 @@ def test_what_is_rendered_is_the_model_s_span_or_what_was_asked_for(root: Path) 
     own = yaml.safe_load((root / OWN).read_text())["span"]
     by_default = settings_files.render(root)
     assert by_default["model"] == "flights"
-    assert (min(by_default["months"]), max(by_default["months"])) == (own["first"], own["last"])
+    assert (min(by_default["intervals"]), max(by_default["intervals"])) == (own["first"], own["last"])
     assert settings_files.read_run(root) == by_default
     asked = settings_files.render(root, "flights", "2013-02", "2013-03")
-    assert asked["months"] == {"2013-02": {"previous": "2013-02"}, "2013-03": {"previous": "2013-02"}}
+    assert asked["intervals"] == {"2013-02": {"previous": "2013-02"}, "2013-03": {"previous": "2013-02"}}
     assert settings_files.read_run(root) == asked
 
 
 @pytest.mark.parametrize(
     ("first", "last", "said"),
     [
-        ("2012-12", None, "before feed.first_month=2013-01"),
+        ("2012-12", None, "before 2013-01, the first interval"),
         ("2013-03", "2013-02", "exchange them"),
-        ("2013-1", None, "YYYY-MM"),
+        ("2013-1", None, "write it as 2013-04"),
     ],
 )
 def test_intervals_that_cannot_be_are_refused(root: Path, first: str, last: str | None, said: str) -> None:

@@ -23,7 +23,7 @@ def arrows(dag_id: str) -> dict[str, set[str]]:
 
 def listens_to(dag_id: str) -> set[str]:
     assert isinstance(dag(dag_id).timetable, PartitionedAssetTimetable), (
-        f"{dag_id}: use by_month(...), else months coalesce"
+        f"{dag_id}: use by_interval(...), else intervals coalesce"
     )
     return {key.name for key, _ in stored(dag_id).timetable.asset_condition.iter_assets()}
 
@@ -82,16 +82,16 @@ def test_ingest_waits_by_the_store_and_starts_again_what_waits_for_it(model: str
     assert first.resumable, "the first task is the one that waits, and its run is started again by `resume`"
     assert last.published == "publish"
     waiting = [t.task_id for t in dag(f"{model}.ingest").tasks if t.depends_on_past or t.wait_for_downstream]
-    assert not waiting, "they wait for a run that may never come: a month by hand, a run that was deleted"
+    assert not waiting, "they wait for a run that may never come: an interval by hand, a run that was deleted"
 
 
 @every_model
-def test_a_month_that_fails_to_land_lets_those_that_wait_for_it_end(model: str) -> None:
+def test_an_interval_that_fails_to_land_lets_those_that_wait_for_it_end(model: str) -> None:
     for task in dag(f"{model}.ingest").tasks:
         assert note_failed in task.on_failure_callback
 
 
-def test_ingest_s_calendar_is_the_example_s_year_in_months() -> None:
+def test_ingest_s_calendar_is_the_example_s_year_in_intervals() -> None:
     from airflow.timetables.base import TimeRestriction
 
     ingest = stored("flights.ingest")
@@ -105,7 +105,7 @@ def test_ingest_s_calendar_is_the_example_s_year_in_months() -> None:
     assert intervals[-1] == "2013-12-01 2014-01-01"
     today = TimeRestriction(ingest.start_date, ingest.end_date, catchup=ingest.catchup)
     assert ingest.timetable.next_dagrun_info(last_automated_data_interval=None, restriction=today) is None, (
-        "switching the DAG on must not run last month of today's calendar"
+        "switching the DAG on must not run last interval of today's calendar"
     )
     assert ingest.start_date == datetime(2013, 1, 1, tzinfo=UTC)
 
@@ -117,19 +117,19 @@ def test_what_changes_the_world_runs_one_at_a_time(model: str, name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("params", "month", "arguments"),
+    ("params", "interval", "arguments"),
     [
-        ({"version": None, "reason": None}, "2013-03", ["--month", "2013-03"]),
+        ({"version": None, "reason": None}, "2013-03", ["--interval", "2013-03"]),
         ({"version": 1, "reason": "- worse in May"}, None, ["--rollback", "1", "--why=- worse in May"]),
         ({"version": 2, "reason": None}, None, ["--rollback", "2"]),
         ({"version": None, "reason": None}, None, ["--reconcile"]),
     ],
 )
-def test_deploy_promotes_rolls_back_or_heals(params, month, arguments) -> None:
+def test_deploy_promotes_rolls_back_or_heals(params, interval, arguments) -> None:
     from types import SimpleNamespace
 
     run = SimpleNamespace(
-        dag_id="flights.deploy", partition_key=month, data_interval_start=None, data_interval_end=None
+        dag_id="flights.deploy", partition_key=interval, data_interval_start=None, data_interval_end=None
     )
     assert dag("flights.deploy").get_task("deploy").arguments({"dag_run": run, "params": params}) == arguments
 
@@ -137,10 +137,10 @@ def test_deploy_promotes_rolls_back_or_heals(params, month, arguments) -> None:
 @pytest.mark.parametrize(
     ("name", "conf"),
     [
-        ("ingest", {"month": "2013-13"}),
-        ("score", {"month": "April"}),
-        ("monitor", {"month": 201304}),
-        ("train", {"month": "2013-4"}),
+        ("ingest", {"interval": "2013-13"}),
+        ("score", {"interval": "April"}),
+        ("monitor", {"interval": 201304}),
+        ("train", {"interval": "2013-4"}),
         ("train", {"overrides": {"train": 1}}),
         ("train", {"overrides": ["train.xgboost.eta=0.2"]}),
         ("deploy", {"version": "1"}),
@@ -155,10 +155,10 @@ def test_the_form_refuses_nonsense(name: str, conf: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("name", "conf"),
     [
-        ("ingest", {"month": "2013-04"}),
+        ("ingest", {"interval": "2013-04"}),
         (
             "train",
-            {"month": "2013-12", "overrides": {"gate.floors.auc": 0.9, "golden.digest": None}, "reason": "to try"},
+            {"interval": "2013-12", "overrides": {"gate.floors.auc": 0.9, "golden.digest": None}, "reason": "to try"},
         ),
         ("deploy", {"version": 3, "reason": "worse in May"}),
         ("score", {}),

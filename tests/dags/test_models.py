@@ -81,7 +81,7 @@ def test_a_task_whose_model_is_broken_says_why(tmp_path: Path) -> None:
     ("spec", "said"),
     [
         ("{", "models/second/spec.json cannot be read: Expecting property name"),
-        ({**SECOND, "cadence": {"kind": "hourly", "zone": "UTC"}}, "cadence.kind='hourly' is not supported yet"),
+        ({**SECOND, "cadence": {"kind": "weekly", "zone": "UTC"}}, "cadence.kind='weekly' is unknown"),
     ],
 )
 def test_a_broken_folder_shows_as_one_paused_dag_and_hides_no_other(tmp_path: Path, spec: object, said: str) -> None:

@@ -100,11 +100,11 @@ class Stack:
         airflow = Airflow(self.url("AIRFLOW"), self.settings["AIRLOOP_ADMIN_PASSWORD"])
         return Loop(airflow, Store(url_of(self.checkout)), self.checkout, PATIENCE)
 
-    def land(self, month: str) -> None:
-        """The airline drops a month, as docs/containers.md says."""
+    def land(self, interval: str) -> None:
+        """The airline drops an interval, as docs/containers.md says."""
         mount = f"{landing.source().resolve()}:/source.tar.gz:ro"
         within = ["--volume", mount, "--env", "AIRLOOP_SOURCE=/source.tar.gz", "airflow-cli"]
-        self.compose("run", "--rm", "--no-TTY", *within, "python", "models/flights/landing.py", "--month", month)
+        self.compose("run", "--rm", "--no-TTY", *within, "python", "models/flights/landing.py", "--month", interval)
 
     def services(self, *profiles: str) -> list[str]:
         """All services of these profiles that are to run."""
@@ -119,9 +119,9 @@ class Stack:
         """Names of a service's running containers."""
         return self.compose("ps", "--format", "{{.Name}}", service).split()
 
-    def record(self, month: str) -> dict[str, Any]:
-        """What the store says of a landed month."""
-        code = f"from tasks.common.environment import store; print(store().read('landed/{month}.json').decode())"
+    def record(self, interval: str) -> dict[str, Any]:
+        """What the store says of a landed interval."""
+        code = f"from tasks.common.environment import store; print(store().read('landed/{interval}.json').decode())"
         return dict(json.loads(self.compose("exec", "--no-TTY", "scheduler", "python", "-c", code)))
 
     def answered(self) -> dict[str, int]:

@@ -49,8 +49,8 @@ import pyarrow.parquet as pq
 from pathlib import Path
 from tasks.score import predict
 model = tuple(Path("model", name).read_bytes() for name in ("model.onnx", "contract.json"))
-month = "2013-01"
-found = predict(month, Path(f"data/features/{month}.parquet"), {1: (*model, Path("digest").read_text())})
+interval = "2013-01"
+found = predict(interval, Path(f"data/features/{interval}.parquet"), {1: (*model, Path("digest").read_text())})
 pq.write_table(found[1], "predictions.parquet")
 """
 
@@ -193,7 +193,7 @@ def test_spark_scores_as_onnx_runtime_does_here(image, made):
     (made.root / "digest").write_text(sha256(trained.onnx))
     stage(image("spark"), made, "python", "-c", PREDICT)
     model = load(trained.onnx, (made.root / "model/contract.json").read_bytes(), sha256(trained.onnx))
-    expected = np.asarray(model.predict(model.contract.encode(made.month("2013-01"))), dtype=np.float32)
+    expected = np.asarray(model.predict(model.contract.encode(made.interval("2013-01"))), dtype=np.float32)
     assert pq.read_table(made.root / "predictions.parquet")["probability"].to_pylist() == expected.tolist()
 
 

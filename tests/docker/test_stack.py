@@ -48,7 +48,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def stack(docker_compose, tmp_path_factory):
-    """The stack with three months landed and the first model live, brought there by the demo; gone at the end.
+    """The stack with three intervals landed and the first model live, brought there by the demo; gone at the end.
 
     From a checkout under umask 077, and by a client whose containers get a proxy by which nothing is reached. Its builds would
     too, so they come first.
@@ -83,17 +83,17 @@ def report(stack):
     return json.loads((stack.checkout / "reports/demo.json").read_text())
 
 
-def test_the_demo_plays_three_months_and_the_first_promotion(report):
-    assert [(m["month"], m["outcome"]) for m in report["months"]] == [
+def test_the_demo_plays_three_intervals_and_the_first_promotion(report):
+    assert [(m["interval"], m["outcome"]) for m in report["intervals"]] == [
         ("2013-01", "warming up"),
         ("2013-02", "warming up"),
         ("2013-03", "v1 promoted"),
     ]
-    assert [month["landed"] for month in report["months"]] == [27004, 24951, 28834]
+    assert [interval["landed"] for interval in report["intervals"]] == [27004, 24951, 28834]
     assert [(p["to_version"], p["effective_from"]) for p in report["promotions"]] == [(1, "2013-04")]
 
 
-def test_a_month_in_containers_has_the_digests_of_a_month_in_processes(stack, tmp_path):
+def test_an_interval_in_containers_has_the_digests_of_an_interval_in_processes(stack, tmp_path):
     zone = url_of(tmp_path / "landing")
     landing.land("2013-01", feed(), Store(zone).part("flights"))
     assert stack.record("2013-01")["lock"] == in_processes(tmp_path, zone, "2013-01")
@@ -269,11 +269,11 @@ def test_who_cannot_reach_the_store_is_unwell_and_predicts_all_the_same(stack):
     stack.until("all to be well again", lambda: stack.states() == {**dict.fromkeys(SERVERS, "healthy"), "airflow-init": "exited"}, 300)  # fmt: skip
 
 
-def test_a_month_completes_though_its_stage_and_then_the_scheduler_are_killed(stack):
+def test_an_interval_completes_though_its_stage_and_then_the_scheduler_are_killed(stack):
     """With the LocalExecutor: SIGKILL to the process that makes features; later to all that the scheduler's container runs."""
     stack.land("2013-04")
     (scheduler,) = stack.containers("scheduler")
-    run_id = stack.loop.airflow.trigger("flights.ingest", {"month": "2013-04"})
+    run_id = stack.loop.airflow.trigger("flights.ingest", {"interval": "2013-04"})
     stack.inside(scheduler, WAIT_AND_KILL, "tasks/features.py", "it")
     tasks = stack.loop.follow("flights.ingest", run_id)
     assert max(task["try_number"] for task in tasks.values()) == 2, "the killed task was tried again"
@@ -312,7 +312,7 @@ def test_every_panel_has_something_to_show(stack):
         ) from None
 
 
-def test_a_celery_worker_that_is_gone_costs_no_month(stack):
+def test_a_celery_worker_that_is_gone_costs_no_interval(stack):
     """Two workers; the one that makes features is killed for good, and the other one does the rest from the store."""
     celery = {"AIRLOOP_EXECUTOR": "CeleryExecutor"}
     services = stack.services("celery")
@@ -320,7 +320,7 @@ def test_a_celery_worker_that_is_gone_costs_no_month(stack):
         "--profile", "celery", "up", "--detach", "--wait", "--no-build", "--scale", "worker=2", *services, **celery
     )
     stack.land("2013-05")
-    run_id = stack.loop.airflow.trigger("flights.ingest", {"month": "2013-05"})
+    run_id = stack.loop.airflow.trigger("flights.ingest", {"interval": "2013-05"})
     workers = stack.containers("worker")
     assert len(workers) == 2
     waiting = {w: stack.start_background("exec", "-T", "--index", w.rsplit("-", 1)[1], "worker", "python", "-c", WAIT_AND_KILL, "tasks/features.py", "nothing", "600") for w in workers}  # fmt: skip
@@ -334,7 +334,9 @@ def test_a_celery_worker_that_is_gone_costs_no_month(stack):
     for dag in ("flights.score", "flights.monitor"):
         stack.loop.follow(dag, stack.loop.started(dag, "2013-05"))
     assert stack.containers("worker") == [w for w in workers if w != victim], "nobody brought it back"
-    stack.until("no month to wait", lambda: [r["value"][1] for r in stack.query("airloop_months_pending")] == ["0"])
+    stack.until(
+        "no interval to wait", lambda: [r["value"][1] for r in stack.query("airloop_intervals_pending")] == ["0"]
+    )
 
 
 def test_down_keeps_the_data_and_delete_leaves_nothing(stack):

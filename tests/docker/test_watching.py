@@ -34,7 +34,7 @@ def as_asked(expression: str) -> str:
     ("expression", "names", "labels"),
     [
         ('sum by (status) (rate(a_total{x=~"b.*"}[5m])) / on() max(c) > 0', {"a_total", "c"}, {"x", "status"}),
-        ("time() - a{dag_id='x'} > 35 * 86400 and on(month) b", {"a", "b"}, {"dag_id", "month"}),
+        ("time() - a{dag_id='x'} > 35 * 86400 and on(interval) b", {"a", "b"}, {"dag_id", "interval"}),
         ("(sum(a) or vector(0)) == 0", {"a"}, set()),
         ("histogram_quantile(0.99, sum by (le) (rate(a_bucket[$__rate_interval])))", {"a_bucket"}, {"le"}),
         ("a:b:rate5m unless c", {"a:b:rate5m", "c"}, set()),
@@ -68,7 +68,7 @@ def test_every_metric_of_ours_is_asked_for_or_said_to_be_for_people():
         re.sub(r"_(total|bucket|created|sum|count)$", "", name) for name in exported() if name.startswith("airloop_")
     }
     assert families - {re.sub(r"_(total|bucket)$", "", name) for name in shown} == {
-        "airloop_dag_last_queued_seconds", "airloop_month_champion", "airloop_gate_failures", "airloop_pool_open_slots",
+        "airloop_dag_last_queued_seconds", "airloop_interval_champion", "airloop_gate_failures", "airloop_pool_open_slots",
         "airloop_task_last_tries", "airloop_tasks_waiting", "airloop_online_log_errors",
     }  # fmt: skip
 

@@ -94,7 +94,7 @@ def _of_pipeline() -> Labels:
 def _labels_of(call: ast.Call) -> set[str]:
     named = {word.arg for word in call.keywords if word.arg and word.arg != "labels"}
     spread = (
-        {"model", "dag_id", "task_id", "month", "run", "verdict"}
+        {"model", "dag_id", "task_id", "interval", "run", "verdict"}
         if any(word.arg is None for word in call.keywords)
         else set()
     )

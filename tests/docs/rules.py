@@ -29,7 +29,7 @@ STACK = ("python models/flights/landing.py --month", "airflow dags trigger", "ai
 WHY_DRY = {
     "airloop": "it would write to the checkout; tests/running/test_top.py runs it in a copy",
     "balance": "needs the proxy: tests/docker/test_proxy.py and test_stack.py do it",
-    "airflow": "tests/e2e/test_documented.py runs README.md's; the others differ in months and place",
+    "airflow": "tests/e2e/test_documented.py runs README.md's; the others differ in intervals and place",
     "curl": "it asks a service at its usual port, which on a developer's machine may be another one's",
     "docker": "needs an engine and minutes: tests/docker/test_stack.py plays on the stack every night",
     "dvc": "tests/bench and tests/e2e run its stages; here it would write to the checkout",
@@ -59,7 +59,7 @@ MENTIONED = {
     "kubectl describe quota": "what to look at",
     "kubectl describe pod": "what to look at",
     "kubectl get networkpolicy": "what to look at",
-    "python tasks/<stage>.py [--month M]": "the form of all stages' commands",
+    "python tasks/<stage>.py [--interval M]": "the form of all stages' commands",
 }
 """Names of commands in a sentence, which nobody types as they stand."""
 BLANKS = {"<id>": "1", "<file>": "file", "…": "x", "...": "x"}

@@ -113,7 +113,7 @@ def test_commands_are_found_wherever_they_stand() -> None:
         "make demo TROUGH=2013-03",
         "make rollback VERSION=one",
         "make test ARGS=tests/dokcer",
-        "airflow dags trigger flights.ingest --month 2013-01",
+        "airflow dags trigger flights.ingest --interval 2013-01",
         "airflow backfill create --dag ingest --from-date 2013-01-01",
         "airflow dags trigger flights.ingset",
         "airflow dags trigger ingest",

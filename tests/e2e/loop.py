@@ -47,21 +47,21 @@ class Loop:
     patience: float = 600
     """Seconds that one DAG run may take, or take to begin."""
 
-    def land(self, month: str, change: Change | None = None) -> None:
-        """Land a real month; ``change`` makes another April of its flights (all cells are text)."""
+    def land(self, interval: str, change: Change | None = None) -> None:
+        """Land a real interval; ``change`` makes another April of its flights (all cells are text)."""
         zone = landing()
-        land(month, feed(), zone)
+        land(interval, feed(), zone)
         if change is None:
             return
         table = pd.read_csv(
-            io.BytesIO(gzip.decompress(zone.read(f"{month}/flights.csv.gz"))), dtype=str, keep_default_na=False
+            io.BytesIO(gzip.decompress(zone.read(f"{interval}/flights.csv.gz"))), dtype=str, keep_default_na=False
         )
         changed = change(table)
         data = gzip.compress(changed.to_csv(index=False).encode(), mtime=0)
-        manifest = zone.read_json(f"{month}/manifest.json")
+        manifest = zone.read_json(f"{interval}/manifest.json")
         manifest["files"]["flights.csv.gz"] = {"sha256": sha256(data), "bytes": len(data), "rows": len(changed)}
-        zone.write(f"{month}/flights.csv.gz", data)
-        zone.write(f"{month}/manifest.json", to_json(manifest))
+        zone.write(f"{interval}/flights.csv.gz", data)
+        zone.write(f"{interval}/manifest.json", to_json(manifest))
 
     def run(self, dag: str, conf: dict[str, Any], expect: str = "success") -> dict[str, dict[str, Any]]:
         """Trigger, follow to the end; returns the task instances. Fails with the logs unless it ends as expected."""
@@ -80,27 +80,27 @@ class Loop:
             raise AssertionError(f"{dag} {run_id} ended as {ended['state']}:\n" + "\n".join(words))
         return tasks
 
-    def started(self, dag: str, month: str, nth: int = 1, seconds: float | None = None) -> str:
-        """Run id of the ``nth`` run of ``dag`` that an asset event started for ``month``."""
+    def started(self, dag: str, interval: str, nth: int = 1, seconds: float | None = None) -> str:
+        """Run id of the ``nth`` run of ``dag`` that an asset event started for ``interval``."""
         seconds = seconds or self.patience
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            found = self.partition_runs(dag, month)
+            found = self.partition_runs(dag, interval)
             if len(found) >= nth:
                 return str(found[nth - 1]["dag_run_id"])
             time.sleep(0.5)
         raise AssertionError(
-            f"no run {nth} of {dag} for {month} within {seconds} s: {[r['dag_run_id'] for r in self.airflow.runs()]}"
+            f"no run {nth} of {dag} for {interval} within {seconds} s: {[r['dag_run_id'] for r in self.airflow.runs()]}"
         )
 
-    def partition_runs(self, dag: str, month: str) -> list[dict[str, Any]]:
-        """Runs of ``dag`` that asset events started for ``month``."""
-        return [run for run in self.airflow.runs(dag) if run.get("partition_key") == month]
+    def partition_runs(self, dag: str, interval: str) -> list[dict[str, Any]]:
+        """Runs of ``dag`` that asset events started for ``interval``."""
+        return [run for run in self.airflow.runs(dag) if run.get("partition_key") == interval]
 
-    def landed(self, month: str) -> landed.Landed:
-        """The month's record; fails when it has not landed."""
-        record = landed.read(self.store, month)
-        assert record is not None, f"{month} has not landed"
+    def landed(self, interval: str) -> landed.Landed:
+        """The interval's record; fails when it has not landed."""
+        record = landed.read(self.store, interval)
+        assert record is not None, f"{interval} has not landed"
         return record
 
     def ledger(self) -> list[Entry]:
@@ -116,8 +116,8 @@ class Loop:
         return dict(httpx.get(f"{environment().online_url}/models/flights/ready", timeout=30).json())
 
 
-def in_processes(folder: Path, landing_url: str, month: str) -> dict[str, object]:
-    """dvc.lock of a month that has landed, run here as processes, in a home and on a remote of its own."""
+def in_processes(folder: Path, landing_url: str, interval: str) -> dict[str, object]:
+    """dvc.lock of an interval that has landed, run here as processes, in a home and on a remote of its own."""
     env = {
         "AIRLOOP_HOME": str(folder / "home"),
         "AIRLOOP_LANDING": landing_url,
@@ -125,7 +125,7 @@ def in_processes(folder: Path, landing_url: str, month: str) -> dict[str, object
         "AIRLOOP_DVC_REMOTE": str(folder / "remote"),
         "AIRLOOP_DVC_CACHE": str(folder / "cache"),
     }
-    argv = ["-m", "tasks.running", "stage", *INGEST, "--run", "here", "--first", month]
+    argv = ["-m", "tasks.running", "stage", *INGEST, "--run", "here", "--first", interval]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in env.items():
             patch.setenv(name, value)

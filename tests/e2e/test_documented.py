@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 README = [command.text for command in written() if command.file == "README.md" and command.text.startswith(STACK)]
 LANDINGS, TRIGGERS, BACKFILLS = ([text for text in README if text.startswith(begins)] for begins in STACK)
-MONTHS = ("2013-01", "2013-02", "2013-03", "2013-04", "2013-05", "2013-06")
+INTERVALS = ("2013-01", "2013-02", "2013-03", "2013-04", "2013-05", "2013-06")
 
 
 def typed(command: str) -> None:
@@ -27,31 +27,31 @@ def typed(command: str) -> None:
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 
-def test_what_is_typed_lands_months(loop: Loop) -> None:
+def test_what_is_typed_lands_intervals(loop: Loop) -> None:
     assert LANDINGS
     for command in LANDINGS:
         typed(command)
     zone = landing()
-    assert [month for month in MONTHS if zone.exists(f"{month}/manifest.json")] == list(MONTHS[:4])
+    assert [interval for interval in INTERVALS if zone.exists(f"{interval}/manifest.json")] == list(INTERVALS[:4])
 
 
-def test_what_is_typed_takes_many_months_in_one_after_the_other(loop: Loop) -> None:
+def test_what_is_typed_takes_many_intervals_in_one_after_the_other(loop: Loop) -> None:
     for dag in ("flights.score", "flights.monitor", "flights.train", "flights.deploy"):
         loop.airflow.pause(dag)
     (command,) = BACKFILLS
     typed(command)
-    runs = until(lambda: every_month(loop), "a run for each month of the backfill", 300)
+    runs = until(lambda: every_interval(loop), "a run for each interval of the backfill", 300)
     for run in runs[:2]:
         loop.follow("flights.ingest", run["dag_run_id"])
-    first, second = (loop.landed(month) for month in MONTHS[:2])
-    assert (first.month, second.month) == MONTHS[:2]
+    first, second = (loop.landed(interval) for interval in INTERVALS[:2])
+    assert (first.interval, second.interval) == INTERVALS[:2]
 
 
-def every_month(loop: Loop) -> list[dict[str, Any]]:
-    """Runs of the backfill, oldest interval first, once there is one for each month."""
+def every_interval(loop: Loop) -> list[dict[str, Any]]:
+    """Runs of the backfill, oldest interval first, once there is one for each interval."""
     runs = [run for run in loop.airflow.runs("flights.ingest") if run["run_type"] == "backfill"]
     runs.sort(key=lambda run: run["logical_date"])
-    return runs if [run["logical_date"][:7] for run in runs] == list(MONTHS) else []
+    return runs if [run["logical_date"][:7] for run in runs] == list(INTERVALS) else []
 
 
 @pytest.mark.parametrize("command", TRIGGERS)

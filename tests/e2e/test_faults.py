@@ -1,6 +1,6 @@
 """Order and faults through real Airflow, one story: what is triggered waits for its turn, and what is killed is done again.
 
-Ten faults hit runs at random moments. What they leave is what undisturbed processes make of the same months.
+Ten faults hit runs at random moments. What they leave is what undisturbed processes make of the same intervals.
 """
 
 from __future__ import annotations
@@ -41,43 +41,43 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
         yield loop
 
 
-def test_three_months_triggered_at_once_land_one_after_the_other(loop: Loop) -> None:
-    for month in BY_HAND:
-        loop.land(month)
-    runs = [loop.airflow.trigger("flights.ingest", {"month": month}) for month in reversed(BY_HAND)]
+def test_three_intervals_triggered_at_once_land_one_after_the_other(loop: Loop) -> None:
+    for interval in BY_HAND:
+        loop.land(interval)
+    runs = [loop.airflow.trigger("flights.ingest", {"interval": interval}) for interval in reversed(BY_HAND)]
     for run in runs:
         loop.follow("flights.ingest", run)
-    for month in BY_HAND:
-        assert loop.landed(month).month == month
+    for interval in BY_HAND:
+        assert loop.landed(interval).interval == interval
 
 
-def test_a_bad_month_of_a_backfill_is_mended_and_cleared_although_others_wait(loop: Loop) -> None:
-    """Two places, and more months behind the bad one than places: the waiting ones give theirs back."""
+def test_a_bad_interval_of_a_backfill_is_mended_and_cleared_although_others_wait(loop: Loop) -> None:
+    """Two places, and more intervals behind the bad one than places: the waiting ones give theirs back."""
     bad, behind = "2013-04", ("2013-05", "2013-06", "2013-07")
-    for month in (bad, *behind):
-        loop.land(month)
+    for interval in (bad, *behind):
+        loop.land(interval)
     manifest = loop.home / "landing/flights" / bad / "manifest.json"
     good = manifest.read_bytes()
-    manifest.write_text('{"month": "2013-04"}')
+    manifest.write_text('{"interval": "2013-04"}')
     loop.airflow.backfill("flights.ingest", "2013-04-01", "2013-07-31", max_active_runs=2)
     run_id = until(lambda: _failed(loop, bad), f"{bad} fails", 300)
     manifest.write_bytes(good)
     loop.airflow.clear("flights.ingest", run_id)
-    for month in (bad, *behind):
-        until(lambda month=month: loop.store.exists(f"landed/{month}.json"), f"{month} lands", 900)
+    for interval in (bad, *behind):
+        until(lambda interval=interval: loop.store.exists(f"landed/{interval}.json"), f"{interval} lands", 900)
 
 
-def test_a_corrected_month_takes_the_next_along(loop: Loop) -> None:
-    """Half of the rows were there twice, say: the rates of the next month's first days change."""
+def test_a_corrected_interval_takes_the_next_along(loop: Loop) -> None:
+    """Half of the rows were there twice, say: the rates of the next interval's first days change."""
     before = loop.landed("2013-02")
     loop.land("2013-01", lambda flights: flights.iloc[::2])
-    loop.run("flights.ingest", {"month": "2013-01"})
+    loop.run("flights.ingest", {"interval": "2013-01"})
     until(lambda: loop.landed("2013-02").features != before.features, "2013-02 is made again", 600)
 
 
-def _failed(loop: Loop, month: str) -> str:
+def _failed(loop: Loop, interval: str) -> str:
     runs = [run for run in loop.airflow.runs("flights.ingest") if run["state"] == "failed"]
-    return next((str(run["dag_run_id"]) for run in runs if (run["logical_date"] or "").startswith(month)), "")
+    return next((str(run["dag_run_id"]) for run in runs if (run["logical_date"] or "").startswith(interval)), "")
 
 
 Fault = Callable[[Loop], None]
@@ -151,9 +151,9 @@ def test_ten_faults_at_random_moments_leave_what_an_undisturbed_run_leaves(loop:
     faults = FAULTS.copy()
     moments.shuffle(faults)
     table = []
-    for month, count in zip(DISTURBED, (4, 3, 3), strict=True):
-        loop.land(month)
-        run = loop.airflow.trigger("flights.ingest", {"month": month})
+    for interval, count in zip(DISTURBED, (4, 3, 3), strict=True):
+        loop.land(interval)
+        run = loop.airflow.trigger("flights.ingest", {"interval": interval})
         for name, fault in [faults.pop() for _ in range(count)]:
             table.append(f"| {name} | {_disturb(loop, run, fault, moments.uniform(0, 3)):.1f} |")
         until(lambda run=run: _ended(loop, run), "the run ends", 900)  # the API server may still be on its way back
@@ -161,12 +161,12 @@ def test_ten_faults_at_random_moments_leave_what_an_undisturbed_run_leaves(loop:
     print("\n".join(["| fault | seconds until a stage works again |", "|---|---|", *table]))
     assert not loop.ledger(), "nothing that no gate has seen is live"
 
-    disturbed = [loop.landed(month) for month in DISTURBED]
+    disturbed = [loop.landed(interval) for interval in DISTURBED]
     for folder in ("runs", "cache"):  # or the results would be known
         shutil.rmtree(loop.home / folder)
-    for month, record in zip(DISTURBED, disturbed, strict=True):
-        loop.run("flights.ingest", {"month": month})
-        again = loop.landed(month)
+    for interval, record in zip(DISTURBED, disturbed, strict=True):
+        loop.run("flights.ingest", {"interval": interval})
+        again = loop.landed(interval)
         assert (again.manifest, again.lock, again.state) == (record.manifest, record.lock, record.state)
 
 

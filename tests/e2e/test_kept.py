@@ -1,4 +1,4 @@
-"""A home with real months and a registered model: after a clean-up, and after backup and restore, nothing is lost that counts.
+"""A home with real intervals and a registered model: after a clean-up, and after backup and restore, nothing is lost that counts.
 
 Made with the commands that Airflow's tasks run, less Airflow.
 """

@@ -1,6 +1,6 @@
 """The whole loop through real DAG runs, one story in order: each test starts where the one before ended.
 
-Nothing about a month is scripted: April is landed with delays that no model of the winter can know, and what follows
+Nothing about an interval is scripted: April is landed with delays that no model of the winter can know, and what follows
 follows from the labels.
 """
 
@@ -39,14 +39,14 @@ def later_afternoons(flights: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_a_backfill_of_the_warm_up_makes_the_first_champion(loop: Loop) -> None:
-    for month in WARM_UP:
-        loop.land(month)
+    for interval in WARM_UP:
+        loop.land(interval)
     loop.airflow.backfill("flights.ingest", "2013-01-01", "2013-03-31")
-    for month in WARM_UP:
-        loop.follow("flights.score", loop.started("flights.score", month, seconds=900))
-        tasks = loop.follow("flights.monitor", loop.started("flights.monitor", month))
-        wants = "success" if month == WARM_UP[-1] else "skipped"
-        assert tasks["request_retrain"]["state"] == wants, month
+    for interval in WARM_UP:
+        loop.follow("flights.score", loop.started("flights.score", interval, seconds=900))
+        tasks = loop.follow("flights.monitor", loop.started("flights.monitor", interval))
+        wants = "success" if interval == WARM_UP[-1] else "skipped"
+        assert tasks["request_retrain"]["state"] == wants, interval
     tasks = loop.follow("flights.train", loop.started("flights.train", "2013-03"))
     assert tasks["register"]["state"] == "success"
     loop.follow("flights.deploy", loop.started("flights.deploy", "2013-03"))
@@ -59,24 +59,24 @@ def test_a_backfill_of_the_warm_up_makes_the_first_champion(loop: Loop) -> None:
 
 def test_the_same_backfill_again_leaves_the_same_digests_and_asks_for_nothing(loop: Loop) -> None:
     """Manifest, every stage's entry in dvc.lock, state: made anew, since workspaces and cache are gone."""
-    before = [loop.landed(month) for month in AGAIN]
+    before = [loop.landed(interval) for interval in AGAIN]
     done = {dag: len(loop.airflow.runs(dag)) for dag in ("flights.monitor", "flights.train")}
     for folder in ("runs", "cache"):
         shutil.rmtree(loop.home / folder)
     loop.airflow.backfill("flights.ingest", "2013-01-01", "2013-02-28")
-    for month in AGAIN:
-        loop.follow("flights.score", loop.started("flights.score", month, nth=2, seconds=900))
-        loop.follow("flights.monitor", loop.started("flights.monitor", month, nth=2))
-    after = [loop.landed(month) for month in AGAIN]
+    for interval in AGAIN:
+        loop.follow("flights.score", loop.started("flights.score", interval, nth=2, seconds=900))
+        loop.follow("flights.monitor", loop.started("flights.monitor", interval, nth=2))
+    after = [loop.landed(interval) for interval in AGAIN]
     for old, new in zip(before, after, strict=True):
         assert (new.manifest, new.lock, new.state) == (old.manifest, old.lock, old.state)
     assert len(loop.airflow.runs("flights.monitor")) == done["flights.monitor"] + len(AGAIN)
     assert len(loop.airflow.runs("flights.train")) == done["flights.train"]
 
 
-def test_a_month_that_goes_wrong_triggers_and_its_challenger_is_promoted(loop: Loop) -> None:
+def test_an_interval_that_goes_wrong_triggers_and_its_challenger_is_promoted(loop: Loop) -> None:
     loop.land("2013-04", later_afternoons)
-    loop.run("flights.ingest", {"month": "2013-04"})
+    loop.run("flights.ingest", {"interval": "2013-04"})
     loop.follow("flights.score", loop.started("flights.score", "2013-04"))
     tasks = loop.follow("flights.monitor", loop.started("flights.monitor", "2013-04"))
     assert tasks["request_retrain"]["state"] == "success"
@@ -93,18 +93,18 @@ def test_a_month_that_goes_wrong_triggers_and_its_challenger_is_promoted(loop: L
 
 def test_a_worse_challenger_is_refused_and_the_champion_stays(loop: Loop) -> None:
     before = (loop.ledger(), loop.aliases(), loop.online()["model_version"])
-    tasks = loop.run("flights.train", {"month": "2013-04", "overrides": {"train.xgboost.rounds": 3}})
+    tasks = loop.run("flights.train", {"interval": "2013-04", "overrides": {"train.xgboost.rounds": 3}})
     assert tasks["register"]["state"] == "skipped"
     run_id = loop.airflow.runs("flights.train")[-1]["dag_run_id"]
     assert "gate says" in loop.airflow.log("flights.train", run_id, "register", 1)
     assert (loop.ledger(), loop.aliases(), loop.online()["model_version"]) == before
 
 
-def test_the_same_month_again_changes_no_digest_and_asks_for_nothing(loop: Loop) -> None:
+def test_the_same_interval_again_changes_no_digest_and_asks_for_nothing(loop: Loop) -> None:
     before = loop.landed("2013-04")
     predictions = {name: loop.store.read(name) for name in loop.store.names("predictions/2013-04")}
     trainings = len(loop.airflow.runs("flights.train"))
-    loop.run("flights.ingest", {"month": "2013-04"})
+    loop.run("flights.ingest", {"interval": "2013-04"})
     loop.follow("flights.score", loop.started("flights.score", "2013-04", nth=2))
     tasks = loop.follow("flights.monitor", loop.started("flights.monitor", "2013-04", nth=2))
 
@@ -118,7 +118,7 @@ def test_the_same_month_again_changes_no_digest_and_asks_for_nothing(loop: Loop)
 def test_a_killed_training_is_tried_again_and_goes_on_from_its_checkpoint(loop: Loop) -> None:
     """SIGKILL to the process that trains, while Airflow runs; the rounds make the run one that no cache knows."""
     often = {"train.xgboost.rounds": 399, "train.xgboost.segment_rounds": 10, "train.checkpoint.steps": 10}
-    run_id = loop.airflow.trigger("flights.train", {"month": "2013-04", "overrides": often})
+    run_id = loop.airflow.trigger("flights.train", {"interval": "2013-04", "overrides": often})
     victim = wait_for_process("tasks/train.py")
     while victim.is_running() and not loop.store.names("checkpoints"):
         time.sleep(0.01)

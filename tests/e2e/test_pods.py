@@ -1,4 +1,4 @@
-"""A month through real DAG runs whose stages are pods, on an API server with faults, watched and deferred."""
+"""An interval through real DAG runs whose stages are pods, on an API server with faults, watched and deferred."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .loop import INGEST, Loop, in_processes
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
-MONTH = "2013-01"
+INTERVAL = "2013-01"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def loop(request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pyt
         yield loop
 
 
-def test_a_month_in_pods_of_which_some_are_lost_has_the_digests_of_a_month_in_processes(
+def test_an_interval_in_pods_of_which_some_are_lost_has_the_digests_of_an_interval_in_processes(
     loop: Loop, cluster: Cluster, tmp_path: Path
 ) -> None:
     """One pod is evicted, one vanishes, the API server is away meanwhile; Airflow sees no failed try.
@@ -49,8 +49,8 @@ def test_a_month_in_pods_of_which_some_are_lost_has_the_digests_of_a_month_in_pr
     Deferred, it may see one: a task that resumes before the scheduler has heard that its worker ended is tried again.
     """
     seen = len(cluster.created)
-    loop.land(MONTH)
-    run_id = loop.airflow.trigger("flights.ingest", {"month": MONTH})
+    loop.land(INTERVAL)
+    run_id = loop.airflow.trigger("flights.ingest", {"interval": INTERVAL})
     first = wait_for(cluster, "features", seen)
     cluster.evict(first)
     second = wait_for(cluster, "features", cluster.created.index(first) + 1)
@@ -65,9 +65,9 @@ def test_a_month_in_pods_of_which_some_are_lost_has_the_digests_of_a_month_in_pr
     made = [pod for pod in cluster.created[seen:] if pod.stage in INGEST]
     assert [pod.stage for pod in made] == ["ingest", "validate", *["features"] * 3]
     until(lambda: not {pod.name for pod in made} & set(cluster.pods), "the pods of the ingest are deleted", 60)
-    landed = loop.landed(MONTH)
-    assert landed.lock == in_processes(tmp_path, environment().landing_url, MONTH)
-    scored = loop.follow("flights.score", loop.started("flights.score", MONTH))
+    landed = loop.landed(INTERVAL)
+    assert landed.lock == in_processes(tmp_path, environment().landing_url, INTERVAL)
+    scored = loop.follow("flights.score", loop.started("flights.score", INTERVAL))
     assert scored["score"]["state"] == "success"
     assert cluster.created[-1].stage in {"score", "monitor"}
 

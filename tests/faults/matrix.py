@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tasks.common.results import Status
 from tests.faults.kinds import KINDS, Case, Try, disk
-from tests.faults.world import MONTHS, Place, World
+from tests.faults.world import INTERVALS, Place, World
 
 TRIES = 4
 """As many as Airflow makes, and one more."""
@@ -39,10 +39,10 @@ class Outcome:
 def cases(world: World, count: int, seed: int) -> list[Case]:
     """``count`` cases: every kind of fault in every step first, then again; the moments are drawn from ``seed``.
 
-    The first month's steps are those of the second without a look-back, so they are left out.
+    The first interval's steps are those of the second without a look-back, so they are left out.
     """
     moments = random.Random(seed)
-    steps = range(len({step.title for step in world.steps if step.month == MONTHS[0]}), len(world.steps))
+    steps = range(len({step.title for step in world.steps if step.interval == INTERVALS[0]}), len(world.steps))
     cells = [(index, kind) for index in steps for kind in KINDS]
     moments.shuffle(cells)
     chosen = [cells[turn % len(cells)] for turn in range(count)]

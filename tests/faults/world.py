@@ -19,11 +19,11 @@ from tasks.common.urls import url_of
 
 CLOCK = ("latency.json", "export.json")
 """Outputs that hold seconds, which differ from run to run."""
-MONTHS = ("2013-01", "2013-02")
+INTERVALS = ("2013-01", "2013-02")
 DAYS = {"2013-01": 12, "2013-02": 6}
-"""Days of each month that land: enough rows for every stage, few enough for hundreds of tries."""
+"""Days of each interval that land: enough rows for every stage, few enough for hundreds of tries."""
 SETTINGS = (
-    "train.xgboost.rounds=40", "train.xgboost.segment_rounds=10", "train.checkpoint.steps=10", "golden.rows=300", "golden.months=[2013-01, 2013-02]",
+    "train.xgboost.rounds=40", "train.xgboost.segment_rounds=10", "train.checkpoint.steps=10", "golden.rows=300", "golden.intervals=[2013-01, 2013-02]",
     "golden.min_rows_per_value=1", "evaluate.latency_rows=64",
 )  # fmt: skip
 
@@ -35,7 +35,7 @@ class Step:
     action: str
     names: tuple[str, ...]
     run: str
-    month: str
+    interval: str
     begins: bool = False
 
     @property
@@ -46,21 +46,21 @@ class Step:
     def argv(self) -> list[str]:
         """Its command line."""
         argv = [sys.executable, "-m", "tasks.running", self.action, *self.names, "--run", self.run]
-        argv += ["--first", self.month, "--last", self.month]
+        argv += ["--first", self.interval, "--last", self.interval]
         argv += ["--begins"] if self.begins else []
         return argv + [part for setting in SETTINGS for part in ("--set", setting)]
 
 
 def steps() -> list[Step]:
-    """Both months land, then a model is trained and judged."""
+    """Both intervals land, then a model is trained and judged."""
     found = []
-    for month in MONTHS:
-        run = f"ingest-{month}"
-        found += [Step("stage", ("manifest", "ingest"), run, month, begins=True)]
-        found += [Step("stage", (name,), run, month) for name in ("validate", "features")]
-        found += [Step("job", ("publish",), run, month)]
+    for interval in INTERVALS:
+        run = f"ingest-{interval}"
+        found += [Step("stage", ("manifest", "ingest"), run, interval, begins=True)]
+        found += [Step("stage", (name,), run, interval) for name in ("validate", "features")]
+        found += [Step("job", ("publish",), run, interval)]
     stages = ("golden", "train", "resolve", "evaluate", "gate")
-    return found + [Step("stage", (name,), "train", MONTHS[-1], begins=name == "golden") for name in stages]
+    return found + [Step("stage", (name,), "train", INTERVALS[-1], begins=name == "golden") for name in stages]
 
 
 @dataclass
@@ -104,10 +104,10 @@ class Place:
     def result(self, step: Step) -> dict[str, Any]:
         """What ``step`` left: digests of its stages' outputs, or the record that it published."""
         if step.action == "job":
-            record = dict(self.store.read_json(f"landed/{step.month}.json"))
+            record = dict(self.store.read_json(f"landed/{step.interval}.json"))
             return {name: record[name] for name in ("features", "manifest", "state", "counts")}
         lock = self.lock(step.run)
-        entries = {name: lock.get(name) or lock.get(f"{name}@{step.month}") for name in step.names}
+        entries = {name: lock.get(name) or lock.get(f"{name}@{step.interval}") for name in step.names}
         return {
             name: [(out["path"], out["md5"]) for out in entry["outs"] if out["path"] not in CLOCK]
             for name, entry in entries.items()
@@ -148,9 +148,9 @@ class World:
 
 
 def _land(zone: Path) -> None:
-    tables = landing.read_tables(landing.source(), MONTHS)
+    tables = landing.read_tables(landing.source(), INTERVALS)
     header, rows = tables["flights"]
-    month, day = header.index("month"), header.index("day")
-    few = [row for row in rows if int(row[day]) <= DAYS[f"2013-{int(row[month]):02d}"]]
-    for name in MONTHS:
+    interval, day = header.index("month"), header.index("day")
+    few = [row for row in rows if int(row[day]) <= DAYS[f"2013-{int(row[interval]):02d}"]]
+    for name in INTERVALS:
         landing.land(name, {**tables, "flights": (header, few)}, Store(url_of(zone)).part("flights"))

@@ -29,7 +29,7 @@ from tests.plugins.conftest import FLIGHTS, make_context
 
 use()
 ROOT = Path(__file__).parents[2]
-MONTH = "2013-01"
+INTERVAL = "2013-01"
 META = {"window": "lookback", "engine": "python", "cpu": 1, "memory": "1Gi", "spot": True, "timeout_minutes": 5}
 
 
@@ -114,7 +114,7 @@ class Task:
             get_task_states=self._states,
         )
         self.context = {
-            **make_context("flights.ingest", partition_key=MONTH),
+            **make_context("flights.ingest", partition_key=INTERVAL),
             "ti": ti,
             "task": SimpleNamespace(task_id="toy"),
         }

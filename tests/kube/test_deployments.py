@@ -58,9 +58,9 @@ def place(fake: Deployments, empty_registry: Path, tmp_path: Path, monkeypatch: 
 
 def release(place: Place, version: int) -> None:
     """Register and promote ``version``, whose evaluation has what the cluster's Service answers."""
-    month = f"2013-0{version + 1}"
-    assert place.register(version / 10, month, smoke=ANSWERS[version]) == version
-    deploy.promote(month, "test", place.book, place.store)
+    interval = f"2013-0{version + 1}"
+    assert place.register(version / 10, interval, smoke=ANSWERS[version]) == version
+    deploy.promote(interval, "test", place.book, place.store)
     deploy.deploy(place.book, place.store)
 
 

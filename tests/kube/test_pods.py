@@ -176,8 +176,8 @@ def test_a_result_that_was_recorded_counts_even_if_the_pod_is_lost_then(
 
 
 def test_a_refusal_fails_at_once_with_its_reason(cluster: Cluster, project: Project, task: Task) -> None:
-    project.write(ends("DataError('month 2013-01 has no rows; land it again.')"))
-    with pytest.raises(AirflowFailException, match=r"^month 2013-01 has no rows; land it again\.$"):
+    project.write(ends("DataError('interval 2013-01 has no rows; land it again.')"))
+    with pytest.raises(AirflowFailException, match=r"^interval 2013-01 has no rows; land it again\.$"):
         task.run()
     assert len(cluster.created) == 1 and cluster.left() == []
 

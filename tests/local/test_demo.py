@@ -22,7 +22,7 @@ def environ() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("through", ["nonsense", "2013-02", "2014-01", "2013-4", ""])
-def test_a_month_that_the_example_cannot_show_is_refused(
+def test_an_interval_that_the_example_cannot_show_is_refused(
     through: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
 ) -> None:
     monkeypatch.setenv("AIRLOOP_HOME", str(tmp_path / "home"))
@@ -31,7 +31,7 @@ def test_a_month_that_the_example_cannot_show_is_refused(
     monkeypatch.setattr(sys, "argv", ["demo", "--through", through])
     assert demo.main() == 1
     said = capsys.readouterr().out
-    assert f"THROUGH={through} is no month from 2013-03 to 2013-12" in said
+    assert f"THROUGH={through} is no interval from 2013-03 to 2013-12" in said
     assert "make demo" in said
 
 

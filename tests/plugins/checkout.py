@@ -15,12 +15,12 @@ argv = sys.argv[1:]
 action, name = argv[:2]
 key = argv[argv.index("--run") + 1]
 with open("asked", "a") as file: print(action, name, file=file)
-payload = {"month": "2013-04", "run": key, "argv": argv, "who": os.environ["AIRLOOP_WHO"], "cwd": os.getcwd(),
+payload = {"interval": "2013-04", "run": key, "argv": argv, "who": os.environ["AIRLOOP_WHO"], "cwd": os.getcwd(),
            "path": os.environ["PYTHONPATH"]}
-if name == "rescore": payload = {**payload, "months": ["2013-05", "2013-04"]}
+if name == "rescore": payload = {**payload, "intervals": ["2013-05", "2013-04"]}
 if action == "begin":
     payload = {"known": os.path.exists("known"), "workspace": os.path.abspath("run"), "lease": os.path.abspath("run.lease"),
-               "argv": ["python", f"tasks/{name}.py", "--month", "2013-04"]}
+               "argv": ["python", f"tasks/{name}.py", "--interval", "2013-04"]}
 if action == "complete": payload = {"stages": [f"{name}@2013-04"]}
 result = Result(payload=payload)
 if "skip" in argv: result = Result(Status.SKIPPED, "the gate says no")

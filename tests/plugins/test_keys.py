@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from airloop.keys import month_of, require_month, run_key, variables, who
+from airloop.keys import interval_of, require_interval, run_key, variables, who
 
 INTERVAL = {
     "data_interval_start": datetime(2013, 4, 1, tzinfo=UTC),
@@ -12,20 +12,20 @@ INTERVAL = {
 
 
 def test_the_partition_comes_before_the_form_and_the_form_before_the_calendar(context) -> None:
-    form = {"month": "2013-05"}
-    assert month_of(context(partition_key="2013-06", params=form, **INTERVAL)) == "2013-06"
-    assert month_of(context(partition_key=None, params=form, **INTERVAL)) == "2013-05"
-    assert month_of(context(partition_key=None, params={"month": None}, **INTERVAL)) == "2013-04"
+    form = {"interval": "2013-05"}
+    assert interval_of(context(partition_key="2013-06", params=form, **INTERVAL)) == "2013-06"
+    assert interval_of(context(partition_key=None, params=form, **INTERVAL)) == "2013-05"
+    assert interval_of(context(partition_key=None, params={"interval": None}, **INTERVAL)) == "2013-04"
 
 
-def test_an_interval_without_length_names_no_month(context) -> None:
+def test_an_interval_without_length_names_no_interval(context) -> None:
     moment = datetime(2026, 11, 22, tzinfo=UTC)
-    assert month_of(context(partition_key=None, data_interval_start=moment, data_interval_end=moment)) is None
+    assert interval_of(context(partition_key=None, data_interval_start=moment, data_interval_end=moment)) is None
 
 
-def test_a_run_about_no_month_says_how_to_name_one(context) -> None:
-    with pytest.raises(ValueError, match=r"airflow dags trigger flights.ingest -c '\{\"month\": \"2013-04\"\}'"):
-        require_month(context("flights.ingest", partition_key=None))
+def test_a_run_about_no_interval_says_how_to_name_one(context) -> None:
+    with pytest.raises(ValueError, match=r"airflow dags trigger flights.ingest -c '\{\"interval\": \"2013-04\"\}'"):
+        require_interval(context("flights.ingest", partition_key=None))
 
 
 def test_run_keys_have_no_colon_and_differ_between_runs_only(context) -> None:

@@ -117,18 +117,18 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def test_of_many_candidates_the_newest_are_told(store: Store) -> None:
-    """Each is a read of the store at each scrape, and there are more every month."""
+    """Each is a read of the store at each scrape, and there are more every interval."""
     for year in range(2013, 2020):
-        for month in range(1, 13):
+        for interval in range(1, 13):
             gate = {"passed": True, "verdict": "promote", "failures": []}
-            store.write_json(f"runs/flights-train-{year}-{month:02d}-abc/gate.json", gate)
+            store.write_json(f"runs/flights-train-{year}-{interval:02d}-abc/gate.json", gate)
     gauges = metrics.Gauges()
     metrics_of_store.collect(FLIGHTS, gauges)
     told = sorted(key[2] for key in values(gauges) if key[0] == "airloop_gate_passed")
     assert (len(told), told[-1]) == (metrics_of_store.GATES, "2019-12")
 
 
-def test_months_gate_drift_and_ledger(store: Store) -> None:
+def test_intervals_gate_drift_and_ledger(store: Store) -> None:
     counts = {
         "counts": {"payments": {"landed": 10, "kept": 9, "quarantined": 1}, "reasons": {"an amount is missing": 1}}
     }
@@ -137,8 +137,8 @@ def test_months_gate_drift_and_ledger(store: Store) -> None:
         "decision": {"champion": 1, "features": "f", "retrain": True, "outcome": "retrain", "reason": "ECE"},
         "quality": {"psi": {"carrier": 0.01, "hour": 0.3}}, "alarms": ["hour"], "audit": {"rollback": True, "sentence": "s"},
     }  # fmt: skip
-    for month in ("2013-04", "2013-05"):
-        store.write_json(f"landed/{month}.json", counts)
+    for interval in ("2013-04", "2013-05"):
+        store.write_json(f"landed/{interval}.json", counts)
     store.write_json("predictions/2013-04/scored.json", {"status": "scored", "champion": 1, "features": "f"})
     store.write_json("reports/2013-04/monitor.json", monitored)
     gate = {"passed": False, "verdict": "keep champion", "failures": ["one", "two"], "promotion": {"d_log_loss": {"mean": 0.01, "lo": -0.01, "hi": 0.03}}}  # fmt: skip
@@ -150,15 +150,15 @@ def test_months_gate_drift_and_ledger(store: Store) -> None:
     metrics_of_store.collect(FLIGHTS, gauges)
     found = values(gauges)
     assert found["airloop_live_version", "flights"] == 7
-    assert found["airloop_months_pending", "flights"] == 1, "May has landed and is not scored"
-    assert found["airloop_month_rows", "flights", "2013-05", "payments", "quarantined"] == 1
-    assert found["airloop_month_quality", "flights", "2013-04", "auc"] == 0.7
-    assert ("airloop_month_quality", "flights", "2013-05", "auc") not in found
-    assert found["airloop_month_drift_psi", "flights", "2013-04", "hour"] == 0.3
-    assert [v for k, v in found.items() if k[0] == "airloop_month_newest"] == [1]
+    assert found["airloop_intervals_pending", "flights"] == 1, "May has landed and is not scored"
+    assert found["airloop_interval_rows", "flights", "2013-05", "payments", "quarantined"] == 1
+    assert found["airloop_interval_quality", "flights", "2013-04", "auc"] == 0.7
+    assert ("airloop_interval_quality", "flights", "2013-05", "auc") not in found
+    assert found["airloop_interval_drift_psi", "flights", "2013-04", "hour"] == 0.3
+    assert [v for k, v in found.items() if k[0] == "airloop_interval_newest"] == [1]
     assert (
-        found["airloop_month_alarms", "flights", "2013-04"]
-        == found["airloop_month_rollback_advised", "flights", "2013-04"]
+        found["airloop_interval_alarms", "flights", "2013-04"]
+        == found["airloop_interval_rollback_advised", "flights", "2013-04"]
         == 1
     )
     assert found["airloop_gate_passed", "flights", "2013-04", "abc", "keep champion"] == 0

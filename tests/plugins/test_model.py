@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from airloop.cadence import Cadence, calendar
+from airloop.cadence import calendar
 from airloop.model import BrokenModel, Model, all_models, broken_models, find, models
 
+from tasks.common.cadence import Monthly
 from tasks.common.errors import ConfigError
 from tasks.common.model_names import TAKEN, check
 from tests.airflow_home import ROOT
@@ -33,7 +34,7 @@ def change(folder: Path, **fields: object) -> None:
 
 
 def test_it_is_typed(folder: Path) -> None:
-    churn = Model("churn", "growth", Cadence("monthly", "UTC"), "2020-02", "2021-01")
+    churn = Model("churn", "growth", Monthly("UTC"), "2020-02", "2021-01")
     assert models() == [churn] and find("churn") == churn
     assert churn.dag_id("train") == "churn.train"
 
@@ -65,8 +66,9 @@ def test_the_calendar_begins_and_ends_with_the_model_s_intervals(folder: Path) -
         ({"owner": " "}, r"owner=' ' is no text; write one\."),
         ({"cadence": "monthly"}, r"cadence='monthly' is no object; write \{\"kind\": \"monthly\", \"zone\": \"UTC\"\}\."),
         ({"cadence": {"kind": "monthly"}}, r"cadence.zone=None is no text"),
-        ({"cadence": {"kind": "daily", "zone": "UTC"}}, r"cadence.kind='daily' is not supported yet; use monthly\."),
-        ({"cadence": {"kind": "monthly", "zone": "Asia/Tokyo"}}, r"cadence.zone='Asia/Tokyo' is not supported yet; use UTC\."),
+        ({"cadence": {"kind": "weekly", "zone": "UTC"}}, r"cadence.kind='weekly' is unknown; use hourly, daily, monthly\."),
+        ({"cadence": {"kind": "daily", "zone": "Europe/Bern"}}, r"cadence.zone='Europe/Bern' is no time zone"),
+        ({"cadence": {"kind": "hourly", "zone": "Asia/Tokyo"}}, r"cadence.zone='Asia/Tokyo' cannot name hours"),
         ({"first": "2020-13"}, r"first='2020-13' is no interval of a monthly cadence; write it as 2013-04\."),
         ({"first": 2020}, r"first=2020 is no interval"),
         ({"last": "2020-1"}, r"last='2020-1' is no interval"),
@@ -105,7 +107,7 @@ def test_a_name_that_something_cannot_bear_is_refused(folder: Path, name: str) -
 def test_names_are_short_enough_for_all_that_is_made_of_them() -> None:
     """A run's key is the value of a label of Kubernetes: 63 characters at most."""
     assert check("a" * 31)
-    assert len(f"{'a' * 31}-monitor-2013-04-12345678") <= 63
+    assert len(f"{'a' * 31}-monitor-2013-04-05T06-12345678") <= 63
 
 
 def test_one_that_is_broken_hides_no_other(folder: Path) -> None:

@@ -30,25 +30,27 @@ def monitored(
         "outcome": outcome,
         "reason": reason,
     }
-    audit = {"sentence": "v1 was better on this month", "rollback": True} if champion else None
+    audit = {"sentence": "v1 was better on this interval", "rollback": True} if champion else None
     return {"champion": measures if champion else None, "decision": decision, "alarms": [], "audit": audit}
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Landed months: warming up, watched, scored, only landed, and scored again since it was watched."""
+    """Landed intervals: warming up, watched, scored, only landed, and scored again since it was watched."""
     made = Store(url_of(tmp_path))
-    for month in ("2013-03", "2013-04", "2013-05", "2013-06", "2013-07"):
+    for interval in ("2013-03", "2013-04", "2013-05", "2013-06", "2013-07"):
         counts = {
-            "month": month,
+            "interval": interval,
             "flights": {"landed": 28330, "kept": 28329, "quarantined": 1},
             "weather": {"landed": 2010, "kept": 2008, "quarantined": 2},
             "reasons": {"wind_speed is outside 0 to 200": 3},
         }
-        made.write_json(f"landed/{month}.json", {"counts": counts})
-    for month, champion in (("2013-03", None), ("2013-04", 2), ("2013-05", 2), ("2013-07", 2)):
+        made.write_json(f"landed/{interval}.json", {"counts": counts})
+    for interval, champion in (("2013-03", None), ("2013-04", 2), ("2013-05", 2), ("2013-07", 2)):
         status = "warming up" if champion is None else "scored"
-        made.write_json(f"predictions/{month}/scored.json", {"status": status, "champion": champion, "features": month})
+        made.write_json(
+            f"predictions/{interval}/scored.json", {"status": status, "champion": champion, "features": interval}
+        )
     made.write_json("reports/2013-03/monitor.json", monitored(None, "2013-03", "retrain", "the warm-up is over"))
     made.write_json("reports/2013-04/monitor.json", monitored(2, "2013-04", "keep", "<script>alert(1)</script>", 0.041))
     made.write("reports/2013-04/drift.html", b"<html><script>draw()</script></html>")
@@ -95,7 +97,7 @@ def test_no_page_of_the_application_is_without_the_guard() -> None:
 
 def test_the_overview_joins_what_the_stages_recorded(store: Store) -> None:
     found = pages.overview(FLIGHTS)
-    march, april, may, _, july = found["months"]
+    march, april, may, _, july = found["intervals"]
     assert found["live"]["to_version"] == 2
     assert (march["landed"], march["kept"], march["quarantined"]) == (30340, 30337, 3), "of both tables"
     assert (march["status"], march["retrain"]) == ("warming up", True)
@@ -106,7 +108,7 @@ def test_the_overview_joins_what_the_stages_recorded(store: Store) -> None:
         "2013-07: scored again, not monitored again yet",
     ]
     assert (may["reports"], april["reports"]) == ([], ["drift.html", "monitor.json"])
-    assert (april["notes"], july["champion"]) == (["v1 was better on this month"], 2)
+    assert (april["notes"], july["champion"]) == (["v1 was better on this interval"], 2)
 
 
 def test_the_page_shows_it_and_runs_nothing_of_it(store: Store, client: TestClient) -> None:
@@ -197,7 +199,7 @@ def test_a_broken_ledger_is_said_and_not_hidden(store: Store, client: TestClient
 
 def test_an_empty_store_is_no_error(tmp_path: Path, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "store_of", lambda _: Store(url_of(tmp_path / "none")))
-    assert "No month has landed yet" in client.get("/flights/").text
+    assert "No interval has landed yet" in client.get("/flights/").text
 
 
 def test_links_that_cannot_be_read_are_said_in_the_page(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

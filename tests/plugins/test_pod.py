@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from airloop.pod_spec import place_on_nodes
-from airloop.running import code, running_argv
+from airloop.running import running_argv
 from airloop.setting_types import DNS_NAME, LABEL
+from airloop.settings import code
 from airloop.stage import job, stage
 from kubernetes.client import models as k8s
 
@@ -52,7 +53,7 @@ def test_the_pod_runs_the_command_that_a_process_runs(context, monkeypatch) -> N
     assert env["AIRLOOP_RUN"].startswith("flights-train-2013-04-")
     assert env["AIRLOOP_STORE"] == "s3://airloop/store"
     assert not [name for name in env if any(word in name for word in SECRET_LOOKING)]
-    assert built.metadata.labels["airloop.io/month"] == "2013-04"
+    assert built.metadata.labels["airloop.io/interval"] == "2013-04"
     assert built.metadata.namespace == "ml"
 
 
@@ -72,7 +73,7 @@ def test_a_cluster_s_own_registry_certificates_and_proxy_reach_the_pod(context, 
     assert env["AWS_REQUEST_CHECKSUM_CALCULATION"] == "when_required"
 
 
-def test_stages_by_month_name_the_month(context, monkeypatch) -> None:
+def test_stages_by_interval_name_the_interval(context, monkeypatch) -> None:
     built = pod(stage(FLIGHTS, "manifest", "ingest"), context("flights.ingest"), monkeypatch)
     args = built.spec.containers[0].args
     assert args[:3] == ["tasks.running", "stage", "ingest"], "the light stage before it runs on the worker"
@@ -141,8 +142,8 @@ def test_no_image_is_an_error_with_both_ways_out(monkeypatch) -> None:
         stage(FLIGHTS, "gate")
 
 
-def test_a_run_about_no_month_starts_no_pod(context) -> None:
-    with pytest.raises(AirflowFailException, match="about no month"):
+def test_a_run_about_no_interval_starts_no_pod(context) -> None:
+    with pytest.raises(AirflowFailException, match="about no interval"):
         stage(FLIGHTS, "train").build_pod_request_obj(context(partition_key=None), dry_run=True)
 
 

@@ -50,13 +50,13 @@ def test_what_a_command_prints_is_logged_line_by_line(caplog) -> None:
 
 
 def test_what_is_done_is_reported() -> None:
-    made = Result(payload={"month": "2013-04"}, intervals={"2013-04": Interval(Status.DONE)})
+    made = Result(payload={"interval": "2013-04"}, intervals={"2013-04": Interval(Status.DONE)})
     assert conclude(run(writes(made))) == made
 
 
 def test_nothing_to_do_is_a_skip_with_the_reason() -> None:
-    with pytest.raises(AirflowSkipException, match=r"^no landed month is concerned$"):
-        conclude(run(writes(Result(Status.SKIPPED, "no landed month is concerned"))))
+    with pytest.raises(AirflowSkipException, match=r"^no landed interval is concerned$"):
+        conclude(run(writes(Result(Status.SKIPPED, "no landed interval is concerned"))))
 
 
 def test_a_refusal_fails_for_good_with_all_its_lines() -> None:

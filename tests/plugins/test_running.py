@@ -55,14 +55,14 @@ def test_only_the_first_task_of_a_dag_begins_its_run(context) -> None:
     assert "--begins" not in run(second, context())["argv"]
 
 
-def test_the_report_becomes_the_asset_event_of_the_month(context) -> None:
+def test_the_report_becomes_the_asset_event_of_the_interval(context) -> None:
     given = context()
     run(job(FLIGHTS, "register", outlets=[THING]), given)
     assert given["outlet_events"]["thing"].partitions == ["2013-04"]
-    assert given["outlet_events"]["thing"].extra["month"] == "2013-04"
+    assert given["outlet_events"]["thing"].extra["interval"] == "2013-04"
 
 
-def test_a_report_may_be_about_other_months(context) -> None:
+def test_a_report_may_be_about_other_intervals(context) -> None:
     given = context("flights.deploy", partition_key=None)
     run(job(FLIGHTS, "rescore", outlets=[THING]), given)
     assert given["outlet_events"]["thing"].partitions == ["2013-04", "2013-05"]
@@ -114,12 +114,12 @@ def test_what_a_person_gave_is_read_as_it_was_given(context) -> None:
     assert parsed.rest == ["--rollback", "3", "--last", "x"]
 
 
-def test_without_a_month_nothing_is_started(context) -> None:
-    with pytest.raises(AirflowFailException, match="about no month"):
+def test_without_an_interval_nothing_is_started(context) -> None:
+    with pytest.raises(AirflowFailException, match="about no interval"):
         running_argv("stage", ["train"], context(partition_key=None), model="flights")
 
 
-def test_a_job_without_a_workspace_needs_no_month(context) -> None:
+def test_a_job_without_a_workspace_needs_no_interval(context) -> None:
     given = context("flights.deploy", partition_key=None)
     report = run(job(FLIGHTS, "deploy", arguments=lambda _: ["--rollback", "3", "--why", "worse in May"]), given)
     assert report["argv"][:2] == ["job", "deploy"] and "--first" not in report["argv"]
@@ -130,4 +130,4 @@ def test_a_job_without_a_workspace_needs_no_month(context) -> None:
 
 def test_what_is_done_of_a_span_is_reported(context) -> None:
     report = run(job(FLIGHTS, "register", arguments=lambda _: ["span"]), context())
-    assert report["months"] == ["2013-03", "2013-05"], "2013-04 was refused, and fails nothing"
+    assert report["intervals"] == ["2013-03", "2013-05"], "2013-04 was refused, and fails nothing"

@@ -73,7 +73,7 @@ def test_a_stage_is_submitted_in_its_workspace_and_then_recorded(context, checko
     report = stage(FLIGHTS, "features").execute(context("flights.ingest"))
     assert report["cwd"] == str(checkout / "run")
     assert str(checkout / "run") in report["path"]
-    assert report["argv"] == ["--month", "2013-04"]
+    assert report["argv"] == ["--interval", "2013-04"]
     assert report["run"].startswith("flights-ingest-2013-04-")
     assert report["lease"] == str(checkout / "run.lease"), "the script holds its workspace as long as it works"
     assert report["stages"] == ["features@2013-04"]
@@ -140,7 +140,7 @@ def test_a_job_is_submitted_with_its_arguments_and_has_nothing_to_record(context
     (checkout / "run/tasks/score.py").write_text(
         "import sys\nfrom tasks.common.results import emit\nemit({'argv': sys.argv[1:]})\n"
     )
-    assert job(FLIGHTS, "score").execute(context("flights.score")) == {"argv": ["--month", "2013-04"]}
+    assert job(FLIGHTS, "score").execute(context("flights.score")) == {"argv": ["--interval", "2013-04"]}
     assert asked(checkout) == ["begin score"]
 
 

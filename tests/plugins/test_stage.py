@@ -4,7 +4,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from airloop.running import ProcessOperator, code
+from airloop.running import ProcessOperator
+from airloop.settings import code
 from airloop.stage import job, spark_memory, stage
 
 from tasks.common.errors import ConfigError

@@ -37,8 +37,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     environment.cache_clear()
 
 
-def land(store: Store, month: str) -> None:
-    store.write_json(f"landed/{month}.json", {})
+def land(store: Store, interval: str) -> None:
+    store.write_json(f"landed/{interval}.json", {})
 
 
 def first_event(trigger: LandedTrigger) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def test_the_trigger_fires_when_the_run_that_it_waits_for_has_failed(context, st
 
 def test_when_the_interval_has_landed_the_task_goes_on(context, monkeypatch) -> None:
     task = waiting(monkeypatch, resumable=True)
-    monkeypatch.setattr(task, "perform", lambda _: {"month": "2013-04"})
+    monkeypatch.setattr(task, "perform", lambda _: {"interval": "2013-04"})
     assert task.after_waiting(context("flights.ingest"), {"interval": "2013-03", "landed": True, "reason": ""})
 
 
@@ -147,19 +147,19 @@ def test_a_run_that_gave_up_lets_those_that_wait_for_it_give_up(context, monkeyp
 def test_a_run_that_is_at_work_again_is_waited_for(context, monkeypatch, store) -> None:
     note_failed(context("flights.ingest"))
     task = waiting(monkeypatch, resumable=True)
-    monkeypatch.setattr(task, "perform", lambda _: {"month": "2013-04"})
+    monkeypatch.setattr(task, "perform", lambda _: {"interval": "2013-04"})
     task.execute(context("flights.ingest"))
     assert store.names("stalled") == []
 
 
 def resume(context: dict[str, Any], *, again: list[str] | None = None) -> str:
-    """The month that is started again."""
-    report = {"month": "2013-03", "again": again or []}
+    """The interval that is started again."""
+    report = {"interval": "2013-03", "again": again or []}
     context["ti"] = SimpleNamespace(xcom_pull=lambda task_ids: report if task_ids == "publish" else None)
     with pytest.raises(DagRunTriggerException) as caught:
         ResumeOperator(model="flights", task_id="resume", published="publish").execute(context)
     assert caught.value.trigger_dag_id == "flights.ingest"
-    return str((caught.value.conf or {})["month"])
+    return str((caught.value.conf or {})["interval"])
 
 
 def test_the_run_that_landed_starts_the_one_that_waited_for_it(context, monkeypatch, store) -> None:
@@ -183,7 +183,7 @@ def test_what_is_stale_is_started_again_too(context) -> None:
 def test_a_run_whose_failure_nobody_waits_for_is_not_started_again(context, store) -> None:
     note_failed(context("flights.ingest", partition_key="2013-04"))
     given = context("flights.ingest", partition_key="2013-03")
-    given["ti"] = SimpleNamespace(xcom_pull=lambda task_ids: {"month": "2013-03"})
+    given["ti"] = SimpleNamespace(xcom_pull=lambda task_ids: {"interval": "2013-03"})
     with pytest.raises(AirflowSkipException, match="no interval waits for 2013-03"):
         ResumeOperator(model="flights", task_id="resume", published="publish").execute(given)
 

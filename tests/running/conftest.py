@@ -24,7 +24,7 @@ RUN = "ingest-2013-01-12345678"
 META = {"window": "lookback", "engine": "python", "cpu": 1, "memory": "1Gi", "timeout_minutes": 5}
 STAGES = {
     "each": {
-        "foreach": "${months}",
+        "foreach": "${intervals}",
         "do": {
             "cmd": "python tasks/each.py ${key}", "deps": ["tasks/each.py"], "outs": ["each/${key}.txt"], "meta": META,
         },
@@ -112,7 +112,8 @@ def checkout(tmp_path: Path) -> Checkout:
     made.write("each", "Path('each').mkdir(exist_ok=True); Path(f'each/{sys.argv[1]}.txt').write_text(sys.argv[1])")
     made.write("all", "Path('all.txt').write_text(''.join(p.read_text() for p in sorted(Path('each').iterdir())))")
     made.write(
-        "one", "emit({'month': sys.argv[1], 'argv': sys.argv[2:], 'text': Path(f'each/{sys.argv[1]}.txt').read_text()})"
+        "one",
+        "emit({'interval': sys.argv[1], 'argv': sys.argv[2:], 'text': Path(f'each/{sys.argv[1]}.txt').read_text()})",
     )
     made.write("direct", "emit({'argv': sys.argv[1:], 'cwd': os.getcwd()})")
     return made

@@ -22,14 +22,14 @@ def write(folder: Path, *, stage: str = META, job: str = META) -> Catalogue:
 def test_argv_is_what_dvc_runs() -> None:
     features, train = Catalogue(CODE).stage("features"), Catalogue(CODE).stage("train")
     assert features.item("2013-04") == "features@2013-04"
-    assert features.argv("2013-04") == ["python", "tasks/features.py", "--month", "2013-04"]
+    assert features.argv("2013-04") == ["python", "tasks/features.py", "--interval", "2013-04"]
     assert (train.item("2013-04"), train.argv("2013-04")) == ("train", ["python", "tasks/train.py"])
     assert features.keyed and not train.keyed
 
 
 def test_a_job_has_the_interval_and_what_it_reads() -> None:
     score, monitor = Catalogue(CODE).job("score"), Catalogue(CODE).job("monitor")
-    assert score.argv("2013-04") == ["python", "tasks/score.py", "--month", "2013-04"]
+    assert score.argv("2013-04") == ["python", "tasks/score.py", "--interval", "2013-04"]
     assert (score.reads, monitor.reads) == (("features@${key}",), ("features",))
     assert score.item("2013-04") == "score", "a job is in no dvc.lock"
 

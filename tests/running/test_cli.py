@@ -25,7 +25,7 @@ run_main(main)
 def test_stages_are_made_and_reported_and_known_the_next_time(checkout: Checkout) -> None:
     first = checkout.run("stage", "each", "all", *JANUARY, "--begins")
     assert (first.code, first.result.status) == (0, Status.DONE), first.output
-    assert first.result.payload == {"month": "2013-01", "run": RUN, "stages": ["each@2013-01", "all"]}
+    assert first.result.payload == {"interval": "2013-01", "run": RUN, "stages": ["each@2013-01", "all"]}
     assert set(checkout.lock()) == {"each@2013-01", "all"}
     again = checkout.run("stage", "each", "all", *JANUARY)
     assert again.code == 0 and again.output.count("taken from the cache") == 2
@@ -130,7 +130,7 @@ def test_what_a_pod_recorded_is_read_and_its_crash_counts_only_without(checkout:
 def test_a_job_finds_what_it_reads_and_reports(checkout: Checkout) -> None:
     checkout.run("stage", "each", *BOTH, "--begins")
     done = checkout.run("job", "one", *BOTH, "--rest", "--why", "x")
-    assert done.result.payload == {"month": "2013-02", "argv": ["--why", "x"], "text": "2013-02"}, done.output
+    assert done.result.payload == {"interval": "2013-02", "argv": ["--why", "x"], "text": "2013-02"}, done.output
     assert done.result.done() == ["2013-01", "2013-02"]
 
 

@@ -19,8 +19,8 @@ from tasks.running.catalogue import Catalogue
 from tasks.running.runs import Request, Run, Span, open_run, read_run, save_record
 from tasks.running.workspace import Workspace, opened
 
-KEY, MONTH = "ingest-2013-01-12345678", "2013-01"
-SPAN = Span("flights", MONTH, MONTH)
+KEY, INTERVAL = "ingest-2013-01-12345678", "2013-01"
+SPAN = Span("flights", INTERVAL, INTERVAL)
 OWN = of_model("flights")
 
 
@@ -80,16 +80,19 @@ def test_what_one_machine_records_the_others_know(machines: Machines) -> None:
 def test_what_was_asked_for_and_why_is_kept(machines: Machines) -> None:
     machines.open("a", begins=True, reason="new data", **{"features.trailing_days": 5})
     kept = read_run(machines.open("b"))
-    assert (kept.model, kept.first, kept.last, kept.window) == ("flights", MONTH, MONTH, "lookback")
+    assert (kept.model, kept.first, kept.last, kept.window) == ("flights", INTERVAL, INTERVAL, "lookback")
     assert (kept.reason, kept.overrides) == ("new data", {"features.trailing_days": 5})
 
 
 def test_a_record_of_an_older_version_is_read(machines: Machines) -> None:
     """It names the DAG and one month, and is replayed by `tasks/rebuild.py` years later."""
     made = read_run(machines.open("a", begins=True)).model_dump()
-    older = {name: made[name] for name in ("opened", "key", "overrides", "code")} | {"dag": "ingest", "month": MONTH}
+    older = {name: made[name] for name in ("opened", "key", "overrides", "code")} | {
+        "dag": "ingest",
+        "month": INTERVAL,
+    }
     run = Run.model_validate(older)
-    assert (run.model, run.first, run.last, run.window) == ("flights", MONTH, MONTH, "")
+    assert (run.model, run.first, run.last, run.window) == ("flights", INTERVAL, INTERVAL, "")
 
 
 def test_a_run_that_begins_again_forgets_what_it_was(machines: Machines) -> None:
@@ -146,7 +149,7 @@ def test_only_a_training_with_a_budget_is_searched_for(
 
     monkeypatch.setattr(command, "run", search)
     workspace = Workspace(root, KEY, SPAN, machines.store, lease.Attempt(machines.store, KEY))
-    spans._tune(workspace, Catalogue(root).stage(stage), MONTH)
+    spans._tune(workspace, Catalogue(root).stage(stage), INTERVAL)
     assert asked == [["python", "tasks/search.py"] for _ in searched]
     assert (b"0.123" in machines.store.read(f"runs/{KEY}/{OWN}")) is bool(searched)
 

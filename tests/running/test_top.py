@@ -87,10 +87,10 @@ def test_every_stage_is_resolved_for_the_rendered_run(top: Path) -> None:
     settings_files.render(top)
     with project(top) as repo:
         names = {stage.addressing for stage in repo.index.stages}
-    months = settings_files.rendered(top)["months"]
-    assert {f"features@{month}" for month in months} <= names
+    intervals = settings_files.rendered(top)["intervals"]
+    assert {f"features@{interval}" for interval in intervals} <= names
     assert {"golden", "train", "resolve", "evaluate", "gate"} <= names
-    assert len(names) == 4 * len(months) + 5
+    assert len(names) == 4 * len(intervals) + 5
 
 
 @pytest.mark.parametrize(

@@ -6,24 +6,25 @@ from typing import Any
 
 import pytest
 
-from tasks.common import landed, months, params
+from tasks.common import landed, params, settings_files
 from tasks.common.environment import CODE
 from tasks.common.errors import ConfigError, DataError, Unavailable
 from tasks.running.windows import window
 
-SETTINGS = params.of_model(CODE, "flights")
-FIRST = SETTINGS.feed.first_month
+CALENDAR = settings_files.calendar_of(CODE, "flights")
+GOLDEN = params.of_model(CODE, "flights").golden.intervals
+FIRST = CALENDAR.first
 
 
-def record(month: str, *, used: str = "tail") -> landed.Landed:
-    """A landed month, whose features looked back on a tail with the digest ``used``; every tail has the digest "tail"."""
-    previous = month if month == FIRST else months.shift(month, -1)
+def record(interval: str, *, used: str = "tail") -> landed.Landed:
+    """A landed interval, whose features looked back on a tail with the digest ``used``; every tail has the digest "tail"."""
+    previous = interval if interval == FIRST else CALENDAR.cadence.shift(interval, -1)
     lock: dict[str, Any] = {
-        f"validate@{month}": {"outs": [{"path": f"data/tail/{month}", "md5": "tail"}]},
-        f"features@{month}": {"deps": [{"path": f"data/tail/{previous}", "md5": used}], "outs": []},
+        f"validate@{interval}": {"outs": [{"path": f"data/tail/{interval}", "md5": "tail"}]},
+        f"features@{interval}": {"deps": [{"path": f"data/tail/{previous}", "md5": used}], "outs": []},
     }
     return landed.Landed(
-        month=month, previous=previous, run="r", manifest="m", features="f", counts={}, lock=lock, state={}
+        interval=interval, previous=previous, run="r", manifest="m", features="f", counts={}, lock=lock, state={}
     )
 
 
@@ -31,7 +32,7 @@ def records(*names: str, stale: str = "") -> dict[str, landed.Landed]:
     return {name: record(name, used="old" if name == stale else "tail") for name in names}
 
 
-FOUR = months.span(FIRST, months.shift(FIRST, 3))
+FOUR = CALENDAR.cadence.span(FIRST, CALENDAR.cadence.shift(FIRST, 3))
 
 
 @pytest.mark.parametrize(
@@ -47,47 +48,46 @@ FOUR = months.span(FIRST, months.shift(FIRST, 3))
     ],
 )
 def test_each_window_has_what_its_stages_read(name: str, first: int, last: int, found: list[int]) -> None:
-    assert window(name, FOUR[first], FOUR[last], records(*FOUR), SETTINGS) == [FOUR[index] for index in found]
+    assert window(name, FOUR[first], FOUR[last], records(*FOUR), CALENDAR, GOLDEN) == [FOUR[index] for index in found]
 
 
-def test_a_reference_has_the_golden_months_that_have_landed() -> None:
-    golden = SETTINGS.golden.model_copy(update={"months": (FOUR[0], FOUR[3])})
-    settings = SETTINGS.model_copy(update={"golden": golden})
-    assert window("reference", FOUR[2], FOUR[2], records(*FOUR[:3]), settings) == [FOUR[0], FOUR[2]]
-    assert window("reference", FOUR[2], FOUR[2], records(*FOUR), settings) == [FOUR[0], FOUR[2], FOUR[3]]
+def test_a_reference_has_the_golden_intervals_that_have_landed() -> None:
+    golden = (FOUR[0], FOUR[3])
+    assert window("reference", FOUR[2], FOUR[2], records(*FOUR[:3]), CALENDAR, golden) == [FOUR[0], FOUR[2]]
+    assert window("reference", FOUR[2], FOUR[2], records(*FOUR), CALENDAR, golden) == [FOUR[0], FOUR[2], FOUR[3]]
 
 
 def test_what_lands_in_the_run_itself_need_not_have_landed() -> None:
-    assert window("lookback", FOUR[1], FOUR[2], records(FOUR[0]), SETTINGS) == FOUR[:3]
+    assert window("lookback", FOUR[1], FOUR[2], records(FOUR[0]), CALENDAR, GOLDEN) == FOUR[:3]
 
 
 @pytest.mark.parametrize(
     ("name", "missing"), [("interval", FOUR[2]), ("reference", FOUR[2]), ("history", FOUR[1]), ("lookback", FOUR[1])]
 )
 def test_an_interval_that_has_not_landed_is_waited_for_by_name(name: str, missing: str) -> None:
-    there = records(*(month for month in FOUR[:3] if month != missing))
+    there = records(*(interval for interval in FOUR[:3] if interval != missing))
     with pytest.raises(Unavailable, match=f"{missing}.*not landed") as caught:
-        window(name, FOUR[2], FOUR[2], there, SETTINGS)
+        window(name, FOUR[2], FOUR[2], there, CALENDAR, GOLDEN)
     assert caught.value.payload == {"waits_for": missing}
 
 
 @pytest.mark.parametrize("name", ["interval", "history", "reference"])
 def test_a_stale_interval_is_refused_with_the_way_out(name: str) -> None:
     with pytest.raises(DataError, match=rf"features of {FOUR[2]} were built on another {FOUR[1]} .*ingest"):
-        window(name, FOUR[2], FOUR[2], records(*FOUR[:3], stale=FOUR[2]), SETTINGS)
+        window(name, FOUR[2], FOUR[2], records(*FOUR[:3], stale=FOUR[2]), CALENDAR, GOLDEN)
 
 
 def test_a_stale_interval_can_be_landed_again() -> None:
-    assert window("lookback", FOUR[2], FOUR[2], records(*FOUR[:3], stale=FOUR[2]), SETTINGS) == FOUR[1:3]
+    assert window("lookback", FOUR[2], FOUR[2], records(*FOUR[:3], stale=FOUR[2]), CALENDAR, GOLDEN) == FOUR[1:3]
 
 
 def test_nothing_is_waited_for_that_never_comes() -> None:
-    with pytest.raises(ConfigError, match=f"before feed.first_month={FIRST}"):
-        window("lookback", months.shift(FIRST, -1), FIRST, {}, SETTINGS)
+    with pytest.raises(ConfigError, match=f"before {FIRST}"):
+        window("lookback", CALENDAR.cadence.shift(FIRST, -1), FIRST, {}, CALENDAR, GOLDEN)
 
 
 def test_an_unknown_window_is_answered_with_those_there_are() -> None:
     with pytest.raises(
         ConfigError, match="window='week' is unknown; use one of interval, lookback, history, reference"
     ):
-        window("week", FIRST, FIRST, {}, SETTINGS)
+        window("week", FIRST, FIRST, {}, CALENDAR, GOLDEN)

@@ -30,7 +30,7 @@ def test_one_flight(world: World, run):
     assert answer["model_version"] == 1
     assert answer["as_of"] == "2013-02-14T10:00:00Z"
     assert (answer["degraded"], answer["reasons"]) == (False, [])
-    assert answer["state"]["months"] == ["2013-01", "2013-02"]
+    assert answer["state"]["intervals"] == ["2013-01", "2013-02"]
     assert answer["state"]["age_seconds"] == 0
 
 
@@ -237,7 +237,7 @@ def test_the_log_finds_every_prediction(world: World, run):
         assert found["probability"] == answer["probability_late"]
         assert (found["version"], found["model"]) == (answer["model_version"], answer["model"])
         files = world.store.read_json(online_log.state_name(found["state"]))
-        assert list(files) == answer["state"]["months"]
+        assert list(files) == answer["state"]["intervals"]
     assert found["flight"] == 40
 
 

@@ -18,11 +18,11 @@ from tests.serving.world import FLIGHT, FLIGHTS, OBSERVED, make_flights, make_we
 PARAMS = FeatureParams(
     day_zero=dt.date(2013, 1, 1), horizon_hours=3, trailing_days=7, departure_hours=3, late_minutes=15
 )
-MONTHS = ("2013-01", "2013-02")
+INTERVALS = ("2013-01", "2013-02")
 
 
-def tables(month: str) -> tuple[list[dict], list[dict]]:
-    return make_flights(month).to_pylist(), make_weather(month).to_pylist()
+def tables(interval: str) -> tuple[list[dict], list[dict]]:
+    return make_flights(interval).to_pylist(), make_weather(interval).to_pylist()
 
 
 def build(flights: dict[str, list[dict]], weather: dict[str, list[dict]]) -> State:
@@ -70,10 +70,10 @@ def by_hand(row: dict, flights: list[dict], weather: list[dict]) -> dict:
 
 
 def test_every_feature_equals_a_count_by_hand():
-    flights, weather = ({m: tables(m)[k] for m in MONTHS} for k in (0, 1))
+    flights, weather = ({m: tables(m)[k] for m in INTERVALS} for k in (0, 1))
     state = build(flights, weather)
-    every = [f for m in MONTHS for f in flights[m]]
-    observed = [w for m in MONTHS for w in weather[m]]
+    every = [f for m in INTERVALS for f in flights[m]]
+    observed = [w for m in INTERVALS for w in weather[m]]
     for row in every[::23]:
         known = state.known(as_flight(row))
         assert {f: known.features[f] for f in FEATURES} == by_hand(row, every, observed)
@@ -94,12 +94,12 @@ def test_an_event_counts_from_the_second_after_it_and_a_window_begins_with_its_f
 @pytest.mark.parametrize("seed", range(5))
 def test_nothing_that_happened_at_or_after_t_shows(seed):
     pick = random.Random(seed)
-    flights, weather = ({m: tables(m)[k] for m in MONTHS} for k in (0, 1))
+    flights, weather = ({m: tables(m)[k] for m in INTERVALS} for k in (0, 1))
     row = pick.choice(flights["2013-02"])
     t = row["scheduled_at"] - row["minute"] * 60 - 3 * 3600
     before = build(flights, weather).known(as_flight(row))
-    for month in MONTHS:
-        for f in flights[month]:
+    for interval in INTERVALS:
+        for f in flights[interval]:
             for event in ("arr", "dep"):
                 time = f[{"arr": "arrived_at", "dep": "departed_at"}[event]]
                 if time is None or time >= t:
@@ -108,8 +108,8 @@ def test_nothing_that_happened_at_or_after_t_shows(seed):
                     f[{"arr": "arrived_at", "dep": "departed_at"}[event]] = (
                         None if delay is None else t + pick.choice([0, 1, 60, 10**6])
                     )
-        weather[month] = [
-            w | {c: pick.random() for c in WEATHER} if w["observed_at"] > t else w for w in weather[month]
+        weather[interval] = [
+            w | {c: pick.random() for c in WEATHER} if w["observed_at"] > t else w for w in weather[interval]
         ]
     after = build(flights, weather).known(as_flight(row))
     assert after == before
@@ -121,7 +121,7 @@ def test_an_empty_state_knows_only_the_calendar():
     assert known.reasons
 
 
-def test_a_month_that_is_missing_in_between_is_named():
+def test_an_interval_that_is_missing_in_between_is_named():
     flights, weather = tables("2013-01")
     later, later_weather = tables("2013-03")
     state = build({"2013-01": flights, "2013-03": later}, {"2013-01": weather, "2013-03": later_weather})

@@ -129,7 +129,7 @@ def test_the_first_model_is_verified_too(empty: World, run):
     assert "has sha256" in predicted.json()["error"]
 
 
-def test_a_month_that_fails_verification_never_replaces_the_state(world: World, run):
+def test_an_interval_that_fails_verification_never_replaces_the_state(world: World, run):
     def change():
         world.land("2013-03")
         record = landed.read(world.store, "2013-03")
@@ -137,14 +137,14 @@ def test_a_month_that_fails_verification_never_replaces_the_state(world: World, 
         spoil(world, record.state["flights"].name, "flip a bit")
 
     synced, ready, predicted, metrics = sync_after(world, run, change)
-    assert synced.status_code == 200  # the model is what the ledger says; the month is a problem of its own
-    assert ready.json()["state"]["months"] == ["2013-01", "2013-02"]
+    assert synced.status_code == 200  # the model is what the ledger says; the interval is a problem of its own
+    assert ready.json()["state"]["intervals"] == ["2013-01", "2013-02"]
     assert "2013-03" in ready.json()["problems"]["state"]
     assert predicted.status_code == 200
     assert 'airloop_online_load_errors_total{model="flights",what="state"} 1.0' in metrics
 
 
-def test_a_month_landed_again_with_other_content_is_loaded(world: World, run):
+def test_an_interval_landed_again_with_other_content_is_loaded(world: World, run):
     def change():
         world.land("2013-02", make_flights("2013-02").slice(0, 30))
 

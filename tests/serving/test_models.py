@@ -27,11 +27,11 @@ FOLDERS = Path(__file__).parent / "folders"
 class Parcels(World):
     """The second model's part of the same store."""
 
-    def land(self, month: str) -> None:
+    def land(self, interval: str) -> None:
         landed.write(
             self.store,
             landed.Landed(
-                month=month, previous=month, run="r", manifest="m", features="f", counts={}, lock={}, state={}
+                interval=interval, previous=interval, run="r", manifest="m", features="f", counts={}, lock={}, state={}
             ),
         )
 
@@ -92,7 +92,7 @@ def test_each_answers_by_its_own_store_version_and_key(world: World, parcels: Pa
     assert flight["probability_late"] == pytest.approx(1 / (1 + math.exp(1)))
     assert parcel["chance_lost"] == pytest.approx(1 / (1 + math.exp(-2)))
     assert not {"probability_late"} & parcel.keys() and not {"chance_lost"} & flight.keys()
-    assert (flight["state"]["months"], parcel["state"]["months"]) == (["2013-01", "2013-02"], ["2014-05"])
+    assert (flight["state"]["intervals"], parcel["state"]["intervals"]) == (["2013-01", "2013-02"], ["2014-05"])
     assert wrong.status_code == 422 and wrong.json()["error"].startswith("depot: this field is missing")
     assert {name: status["model_version"] for name, status in ready["models"].items()} == {"flights": 1, "parcels": 7}
 
@@ -130,8 +130,8 @@ def test_each_has_its_own_metrics(world: World, parcels: Parcels, run):
     assert 'airloop_online_requests_total{model="flights",status="200"}' not in said
     assert 'airloop_online_predictions_total{degraded="false",model="parcels"} 2.0' in said
     assert 'airloop_online_request_seconds_count{model="parcels"} 2.0' in said
-    assert 'airloop_online_state_months{model="flights"} 2.0' in said
-    assert 'airloop_online_state_months{model="parcels"} 1.0' in said
+    assert 'airloop_online_state_intervals{model="flights"} 2.0' in said
+    assert 'airloop_online_state_intervals{model="parcels"} 1.0' in said
     assert 'airloop_online_ready{model="flights"} 1.0' in said
     live = [line for line in said.splitlines() if line.startswith("airloop_online_model_info{")]
     assert sorted('model="parcels"' in line and 'version="7"' in line for line in live) == [False, True]

@@ -1,6 +1,6 @@
-"""Offline and online are the same features, bit for bit: a real month, made by the real stages, asked at the real service.
+"""Offline and online are the same features, bit for bit: a real interval, made by the real stages, asked at the real service.
 
-The month's features come from Spark, as training reads them; the service's from the state that landing publishes.
+The interval's features come from Spark, as training reads them; the service's from the state that landing publishes.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from tasks.common.urls import url_of
 from tests.makers import put_settings
 from tests.serving.world import CODE
 
-BEFORE, MONTH = "2013-01", "2013-02"
+BEFORE, INTERVAL = "2013-01", "2013-02"
 
 pytestmark = pytest.mark.slow  # Spark
 
 
 @dataclass
 class Real:
-    """Two real months."""
+    """Two real intervals."""
 
     state: State
     kept: pa.Table
@@ -48,7 +48,7 @@ class Real:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
-    """Lands two months, runs the stages on them as a run's workspace would, publishes and loads their state."""
+    """Lands two intervals, runs the stages on them as a run's workspace would, publishes and loads their state."""
     root = tmp_path_factory.mktemp("parity")
     with pytest.MonkeyPatch.context() as patch:
         archive = landing.source()  # AIRLOOP_SOURCE, or the copy this checkout fetches once
@@ -56,31 +56,33 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
         patch.setenv("AIRLOOP_STORE", url_of(root / "store"))
         environment.cache_clear()
         patch.chdir(root)
-        put_settings(root, [BEFORE, MONTH])
+        put_settings(root, [BEFORE, INTERVAL])
         tables = landing.read_tables(archive)
-        for month in (BEFORE, MONTH):
-            landing.land(month, tables, Store(url_of(root / "landing")).part("flights"))
+        for interval in (BEFORE, INTERVAL):
+            landing.land(interval, tables, Store(url_of(root / "landing")).part("flights"))
             for stage in (manifest, ingest, validate):
-                patch.setattr(sys, "argv", [stage.__name__, "--month", month])
+                patch.setattr(sys, "argv", [stage.__name__, "--interval", interval])
                 stage.main()
-        command = [sys.executable, str(CODE / "tasks/features.py"), "--month", MONTH]
+        command = [sys.executable, str(CODE / "tasks/features.py"), "--interval", INTERVAL]
         done = subprocess.run(
             command, env=os.environ | {"PYTHONPATH": str(CODE)}, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         store = Store(url_of(root / "store")).part("flights")
         yield Real(
-            State({m: read_state(store, publish_month(m, store)) for m in (BEFORE, MONTH)}, params.load().features),
-            pq.read_table(f"data/kept/{MONTH}/flights.parquet"),
-            pq.read_table(f"data/features/{MONTH}.parquet"),
+            State(
+                {m: read_state(store, publish_interval(m, store)) for m in (BEFORE, INTERVAL)}, params.load().features
+            ),
+            pq.read_table(f"data/kept/{INTERVAL}/flights.parquet"),
+            pq.read_table(f"data/features/{INTERVAL}.parquet"),
         )
     environment.cache_clear()
 
 
-def publish_month(month: str, store: Store) -> dict[str, landed.StateFile]:
-    kept = Path("data/kept") / month
+def publish_interval(interval: str, store: Store) -> dict[str, landed.StateFile]:
+    kept = Path("data/kept") / interval
     tables = state_tables({name: pq.read_table(kept / f"{name}.parquet") for name in ("flights", "weather")})
-    return publish.put_state(month, tables, store)
+    return publish.put_state(interval, tables, store)
 
 
 def as_request(row: dict) -> FlightRequest:

@@ -102,7 +102,7 @@ async def trickle(url: str, stop: asyncio.Event) -> list[tuple[int, int | None]]
     return seen
 
 
-def test_models_and_months_are_swapped_without_a_failed_request(world: World, run):
+def test_models_and_intervals_are_swapped_without_a_failed_request(world: World, run):
     async def go(url):
         stop = asyncio.Event()
         tasks = [asyncio.create_task(trickle(url, stop)) for _ in range(3)]
@@ -115,7 +115,7 @@ def test_models_and_months_are_swapped_without_a_failed_request(world: World, ru
                 assert (synced.status_code, synced.json()["model_version"]) == (200, version)
                 after = (await client.post("/models/flights/predict", json=FLIGHT)).json()["predictions"][0]
                 assert after["model_version"] == version
-                assert len(after["state"]["months"]) == (3 if version >= 4 else 2)
+                assert len(after["state"]["intervals"]) == (3 if version >= 4 else 2)
         stop.set()
         return [await task for task in tasks]
 
@@ -143,12 +143,12 @@ def test_the_store_is_followed_without_being_told(world: World):
     with serving(world, AIRLOOP_ONLINE_POLL_SECONDS="0.1") as (url, _):
         world.promote(2, 3.0)
         world.land("2013-03")
-        until(lambda: shows(url, version=2, months=3), "the service shows what is new")
+        until(lambda: shows(url, version=2, intervals=3), "the service shows what is new")
 
 
-def shows(url: str, version: int, months: int) -> bool:
+def shows(url: str, version: int, intervals: int) -> bool:
     status = httpx.get(f"{url}/models/flights/ready").json()
-    return (status["model_version"], len(status["state"]["months"])) == (version, months)
+    return (status["model_version"], len(status["state"]["intervals"])) == (version, intervals)
 
 
 def test_sigterm_finishes_what_is_in_flight_and_the_log(world: World):

@@ -1,4 +1,4 @@
-"""A small world for the service: two made-up months in a store, tiny real ONNX models, a real ledger, the real app."""
+"""A small world for the service: two made-up intervals in a store, tiny real ONNX models, a real ledger, the real app."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ FLIGHTS = pa.schema(
 OBSERVED = pa.schema([("origin", pa.string()), ("observed_at", pa.int64()), *((c, pa.float64()) for c in WEATHER)])
 
 
-def make_flights(month: str) -> pa.Table:
+def make_flights(interval: str) -> pa.Table:
     """Nine flights a day with delays that look random but are not; every 13th is cancelled."""
-    rows, day, number = [], dt.date.fromisoformat(f"{month}-01"), 0
-    while f"{day:%Y-%m}" == month:
+    rows, day, number = [], dt.date.fromisoformat(f"{interval}-01"), 0
+    while f"{day:%Y-%m}" == interval:
         for carrier, origin in CARRIERS.items():
             for dest, distance in DESTS.items():
                 number += 1
@@ -75,9 +75,9 @@ def make_flights(month: str) -> pa.Table:
     return pa.Table.from_pylist(rows, FLIGHTS)
 
 
-def make_weather(month: str) -> pa.Table:
+def make_weather(interval: str) -> pa.Table:
     """Every hour of every origin, the gust never known."""
-    hour = int(dt.datetime.fromisoformat(f"{month}-01T00:00").replace(tzinfo=NEW_YORK).timestamp())
+    hour = int(dt.datetime.fromisoformat(f"{interval}-01T00:00").replace(tzinfo=NEW_YORK).timestamp())
     rows = [
         {"origin": origin, "observed_at": at, **{c: float(at // 3600 % 50 + n) for n, c in enumerate(WEATHER)}}
         | {"wind_gust": None}
@@ -124,14 +124,14 @@ class World:
 
     store: Store
 
-    def land(self, month: str, flights: pa.Table | None = None) -> None:
+    def land(self, interval: str, flights: pa.Table | None = None) -> None:
         tables = state_tables(
-            {"flights": make_flights(month) if flights is None else flights, "weather": make_weather(month)}
+            {"flights": make_flights(interval) if flights is None else flights, "weather": make_weather(interval)}
         )
         landed.write(
             self.store,
-            landed.Landed(month=month, previous=month, run="r", manifest="m", features="f", counts={}, lock={},
-                          state=put_state(month, tables, self.store)),
+            landed.Landed(interval=interval, previous=interval, run="r", manifest="m", features="f", counts={}, lock={},
+                          state=put_state(interval, tables, self.store)),
         )  # fmt: skip
 
     def put_model(self, score: float, *, expected: float | None = None, **more: Any) -> ledger.Evidence:

@@ -17,8 +17,8 @@ from tasks.common.environment import environment
 from tasks.common.urls import url_of
 from tests.makers import put_settings
 
-MONTH = "2013-02"
-"""The month with the bad record."""
+INTERVAL = "2013-02"
+"""The interval with the bad record."""
 
 Tables = dict[str, tuple[list[str], list[list[str]]]]
 
@@ -32,20 +32,20 @@ class Place:
     store: Path
     environ: dict[str, str]
     run: Callable[..., None]
-    """``run(tasks.ingest)`` runs a stage's main() in the workspace; ``month=`` picks another month than MONTH."""
+    """``run(tasks.ingest)`` runs a stage's main() in the workspace; ``interval=`` picks another interval than INTERVAL."""
 
-    def land(self, tables: Tables, month: str = MONTH) -> None:
+    def land(self, tables: Tables, interval: str = INTERVAL) -> None:
         """Land these rows as they are, with a manifest that is right."""
         for name, (header, rows) in tables.items():
-            self.put(f"{name}.csv.gz", landing.to_csv_gz(header, rows), len(rows), month)
+            self.put(f"{name}.csv.gz", landing.to_csv_gz(header, rows), len(rows), interval)
 
-    def put(self, name: str, data: bytes, rows: int, month: str = MONTH) -> None:
+    def put(self, name: str, data: bytes, rows: int, interval: str = INTERVAL) -> None:
         """Land one file of any content, with a manifest entry that is right about its bytes."""
-        manifest = self.landing / month / "manifest.json"
+        manifest = self.landing / interval / "manifest.json"
         files = json.loads(manifest.read_bytes())["files"] if manifest.exists() else {}
         files[name] = {"sha256": sha256(data), "bytes": len(data), "rows": rows}
-        Store(url_of(self.landing)).write(f"{month}/{name}", data)
-        manifest.write_bytes(to_json({"month": month, "files": files}))
+        Store(url_of(self.landing)).write(f"{interval}/{name}", data)
+        manifest.write_bytes(to_json({"interval": interval, "files": files}))
 
     def written(self) -> list[str]:
         """Everything a stage made, the manifest aside."""
@@ -66,8 +66,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.chdir(workspace)
     environment.cache_clear()
 
-    def run(stage: ModuleType, month: str = MONTH) -> None:
-        monkeypatch.setattr(sys, "argv", [str(stage.__file__), "--month", month])
+    def run(stage: ModuleType, interval: str = INTERVAL) -> None:
+        monkeypatch.setattr(sys, "argv", [str(stage.__file__), "--interval", interval])
         stage.main()
 
     yield Place(folders["landing"] / "flights", workspace, folders["store"] / "flights", environ, run)
@@ -89,7 +89,7 @@ def year(archive: Path) -> Tables:
 
 @pytest.fixture(scope="session")
 def small(year: Tables) -> Tables:
-    """Three days of MONTH, the one with the bad record among them: 2,600 flights, 215 observations."""
+    """Three days of INTERVAL, the one with the bad record among them: 2,600 flights, 215 observations."""
     chosen: Tables = {}
     for table, (header, rows) in year.items():
         month, day = header.index("month"), header.index("day")

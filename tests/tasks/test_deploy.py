@@ -29,14 +29,14 @@ AT = 1360848600  # 2013-02-14 08:30 in New York: before ten, where the model of 
 
 
 class Place:
-    """A store with two landed months, an empty registry, a service that looks at the store only when told."""
+    """A store with two landed intervals, an empty registry, a service that looks at the store only when told."""
 
     def __init__(self, root: Path) -> None:
         self.store = Store(url_of(root / "store")).part("flights")
         self.world = World(self.store)
         self.book = ledger.Ledger(self.store)
-        for month in ("2013-01", "2013-02"):
-            self.world.land(month)
+        for interval in ("2013-01", "2013-02"):
+            self.world.land(interval)
 
     def register(self, score: float, data_through: str, *, smoke: float | None = None) -> int:
         """A version as `register` leaves it; ``smoke`` is the probability that its evaluation claims for one flight."""
@@ -159,10 +159,10 @@ def test_a_damaged_model_never_serves(place: Place) -> None:
     assert place.agreed() == (1, "1", 1)
 
 
-def test_a_rollback_takes_effect_in_months_that_have_not_landed(place: Place) -> None:
-    for score, month in ((0.5, "2013-01"), (0.8, "2013-02")):
-        place.register(score, month)
-        deploy.promote(month, "test", place.book, place.store)
+def test_a_rollback_takes_effect_in_intervals_that_have_not_landed(place: Place) -> None:
+    for score, interval in ((0.5, "2013-01"), (0.8, "2013-02")):
+        place.register(score, interval)
+        deploy.promote(interval, "test", place.book, place.store)
         deploy.deploy(place.book, place.store)
     deploy.roll_back(1, "somebody", "the shadow was right", place.book, place.store)
     live = deploy.deploy(place.book, place.store)

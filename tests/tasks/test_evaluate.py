@@ -44,7 +44,7 @@ def test_measures_candidate_and_champion_alike(run: makers.Workspace) -> None:
     for model in (candidate, champion):
         assert model["golden"]["n"] == 600
         assert set(model["slices"]["origin"]) == {"EWR", "JFK", "LGA"}
-        assert set(model["months"]) == set(makers.WINDOW)
+        assert set(model["intervals"]) == set(makers.WINDOW)
         assert set(model["behaviour"]) == set(run.raw["gate"]["behaviour"])
         assert 0.6 < model["golden"]["auc"] < 0.95
     assert candidate["parity_gap"] < 1e-5
@@ -59,7 +59,7 @@ def test_decision_rows_are_all_held_out_labelled_rows_of_the_window(run: makers.
     assert len(set(rows["day"].to_pylist())) == 30
     assert rows["p_candidate"].null_count == rows["p_champion"].null_count == 0
     assert rows.num_rows == sum(
-        t["late"].is_valid().to_numpy()[np.asarray(t["day"]) % 4 == 2].sum() for t in map(run.month, makers.WINDOW)
+        t["late"].is_valid().to_numpy()[np.asarray(t["day"]) % 4 == 2].sum() for t in map(run.interval, makers.WINDOW)
     )
     assert report(run)["decision"]["sha256"] == sha256((run.root / "evaluation/decision.parquet").read_bytes())
 
@@ -97,7 +97,7 @@ def test_the_page_is_self_contained(run: makers.Workspace) -> None:
 
 def test_latency_is_measured_in_rows_and_microseconds(run: makers.Workspace) -> None:
     model = stage.read_candidate(run.root / "model").model
-    found = measure(model, run.month("2013-04"), 1000)
+    found = measure(model, run.interval("2013-04"), 1000)
     assert found["batch"]["rows"] == 1000
     assert 0 < found["single_row_us"]["p50"] <= found["single_row_us"]["p99"]
 
@@ -109,10 +109,10 @@ def fresh(run: makers.Workspace, tmp_path: Path) -> makers.Workspace:
 
 
 def test_golden_rows_without_features_are_counted(fresh: makers.Workspace) -> None:
-    march = fresh.month("2013-03")
+    march = fresh.interval("2013-03")
     lost = march.filter(np.asarray(march["day"]) != 62)
     assert lost.num_rows < march.num_rows
-    fresh.put_month("2013-03", lost)
+    fresh.put_interval("2013-03", lost)
     frozen = pq.read_table(fresh.root / "golden/golden.parquet")["date"].to_pylist()
     fresh.evaluate()
     found = report(fresh)

@@ -134,7 +134,7 @@ def test_what_is_known_ahead_and_the_weather_at_t(spark: SparkSession):
     assert (no_label["dow"], [r["late"] for r in (first, no_label, late)]) == (6.0, [0, None, 1])
 
 
-def test_a_flight_is_seen_by_later_flights_of_its_own_month(spark: SparkSession):
+def test_a_flight_is_seen_by_later_flights_of_its_own_interval(spark: SparkSession):
     rows = build(spark, [flight(5, arr=30), flight(20), flight(8)])
     assert rows["late_rate_flight"].to_pylist() == [None, None, 0.5], "at 20:00 both others have arrived"
 
@@ -147,7 +147,7 @@ def test_layout(spark: SparkSession):
     assert {f.name: f.type for f in made.schema} == {name: kinds.get(name, pa.float64()) for name in COLUMNS}
 
 
-# --- random months
+# --- random intervals
 
 
 def some(seed: int, n: int = 150) -> tuple[list[Row], list[Row], list[Row]]:
@@ -165,12 +165,12 @@ def some(seed: int, n: int = 150) -> tuple[list[Row], list[Row], list[Row]]:
         row["block_minutes"] = number  # tells duplicates of a key apart
         return row
 
-    month = {tuple(r[k] for k in KEY): r for r in (one(i, 0, 5) for i in range(n))}
+    interval = {tuple(r[k] for k in KEY): r for r in (one(i, 0, 5) for i in range(n))}
     weather = [
         observation(MIDNIGHT + h * HOUR, origin, temp=rng.choice([None, rng.uniform(0, 90)]))
         for h in range(-10, 5 * 24) for origin in ("EWR", "JFK") if rng.random() < 0.9
     ]  # fmt: skip
-    return list(month.values()), [one(i, -9, 0) for i in range(n)], weather
+    return list(interval.values()), [one(i, -9, 0) for i in range(n)], weather
 
 
 def share(events: list[Row], time: str, delay: str, start: int, end: int) -> float | None:
@@ -179,10 +179,10 @@ def share(events: list[Row], time: str, delay: str, start: int, end: int) -> flo
 
 
 def test_counts_equal_those_of_an_oracle_that_looks_at_every_pair(spark: SparkSession):
-    month, before, weather = some(1)
-    for row in build(spark, month, before, weather).to_pylist():
-        t, events = row["as_of"], month + before
-        source = next(r for r in month if all(r[k] == row[k] for k in KEY))
+    interval, before, weather = some(1)
+    for row in build(spark, interval, before, weather).to_pylist():
+        t, events = row["as_of"], interval + before
+        source = next(r for r in interval if all(r[k] == row[k] for k in KEY))
         assert t == source["scheduled_at"] - source["minute"] * 60 - 3 * HOUR
         for name, by in LATE_RATES.items():
             alike = [e for e in events if all(e[c] == source[c] for c in by)]
@@ -209,11 +209,11 @@ def rewritten(rows: list[Row], t: int, rng: random.Random) -> list[Row]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_what_was_not_known_at_t_changes_nothing(spark: SparkSession, seed: int):
-    month, before, weather = some(seed)
+    interval, before, weather = some(seed)
     rng = random.Random(seed)
     t = MIDNIGHT + rng.randrange(6, 4 * 24) * HOUR
-    known_ahead = [r for r in month if r["scheduled_at"] - r["minute"] * 60 - 3 * HOUR <= t]
-    later = [r for r in month if r not in known_ahead]
+    known_ahead = [r for r in interval if r["scheduled_at"] - r["minute"] * 60 - 3 * HOUR <= t]
+    later = [r for r in interval if r not in known_ahead]
     other = [
         *rewritten(known_ahead, t, rng),
         *rewritten(later[::2], t, rng),  # half of the later flights vanish, and others appear
@@ -226,7 +226,7 @@ def test_what_was_not_known_at_t_changes_nothing(spark: SparkSession, seed: int)
     seen = [
         [tuple(row[n] for n in names) for row in made.to_pylist() if row["as_of"] <= t]
         for made in (
-            build(spark, month, before, weather),
+            build(spark, interval, before, weather),
             build(spark, other, rewritten(before, t, rng), changed_weather),
         )
     ]
@@ -235,44 +235,46 @@ def test_what_was_not_known_at_t_changes_nothing(spark: SparkSession, seed: int)
 
 
 def test_what_was_known_at_t_does_change_something(spark: SparkSession):
-    month, before, weather = some(0)
-    first = build(spark, month, before, weather)
+    interval, before, weather = some(0)
+    first = build(spark, interval, before, weather)
     t = max(first["as_of"].to_pylist())
-    arrived = [r for r in month if r["arrived_at"] is not None and r["arr_delay"] is not None and r["arrived_at"] == max(
-        a["arrived_at"] for a in month if a["arrived_at"] is not None and a["arr_delay"] is not None and a["arrived_at"] < t)]  # fmt: skip
+    arrived = [r for r in interval if r["arrived_at"] is not None and r["arr_delay"] is not None and r["arrived_at"] == max(
+        a["arrived_at"] for a in interval if a["arrived_at"] is not None and a["arr_delay"] is not None and a["arrived_at"] < t)]  # fmt: skip
     for row in arrived:
         row["arr_delay"] = 0 if row["arr_delay"] >= 15 else 100
-    assert not build(spark, month, before, weather).drop_columns(["late"]).equals(first.drop_columns(["late"]))
+    assert not build(spark, interval, before, weather).drop_columns(["late"]).equals(first.drop_columns(["late"]))
 
 
 # --- engines, order, partitions, bytes
 
 
 def test_duckdb_runs_the_same_sql_to_the_same_bytes(spark: SparkSession):
-    month, before, weather = some(2)
+    interval, before, weather = some(2)
     connection = duckdb.connect()
     connection.execute(DUCKDB_MACROS)
     for name, rows, schema in (
-        ("flights", month, FLIGHTS),
+        ("flights", interval, FLIGHTS),
         ("lookback", before, FLIGHTS),
         ("weather", weather, OBSERVATIONS),
     ):
         connection.register(name, table(rows, schema))
     relation = connection.sql(features_sql(SETTINGS))
     found = relation.order(", ".join(KEY)).to_arrow_table()
-    assert parquet_bytes(found.combine_chunks()) == parquet_bytes(build(spark, month, before, weather).combine_chunks())
+    assert parquet_bytes(found.combine_chunks()) == parquet_bytes(
+        build(spark, interval, before, weather).combine_chunks()
+    )
 
 
 def test_order_partitions_and_plan_do_not_matter(spark: SparkSession, tmp_path: Path):
-    month, before, weather = some(3)
-    tables = [table(month), table(before), table(weather, OBSERVATIONS)]
+    interval, before, weather = some(3)
+    tables = [table(interval), table(before), table(weather, OBSERVATIONS)]
     write_single(
         features.build_features(frames(spark, *tables), SETTINGS, one_task=True), KEY, tmp_path / "a", tmp_path / "t"
     )
-    random.Random(3).shuffle(month)
+    random.Random(3).shuffle(interval)
     spark.conf.set("spark.sql.shuffle.partitions", "3")
     spark.conf.set("spark.sql.codegen.wholeStage", "true")
-    spread = {name: f.repartition(4) for name, f in frames(spark, table(month), *tables[1:]).items()}
+    spread = {name: f.repartition(4) for name, f in frames(spark, table(interval), *tables[1:]).items()}
     write_single(features.build_features(spread, SETTINGS), KEY, tmp_path / "b", tmp_path / "t")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
@@ -285,12 +287,12 @@ def test_order_partitions_and_plan_do_not_matter(spark: SparkSession, tmp_path: 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """March's tail and April, kept."""
-    month, before, weather = some(4)
+    interval, before, weather = some(4)
     put_settings(tmp_path, ["2013-03", "2013-04"])
     early = [w for w in weather if w["observed_at"] < MIDNIGHT]
     late = [w for w in weather if w["observed_at"] >= MIDNIGHT]
     for name, flights, observed in (
-        ("kept/2013-04", month, late),
+        ("kept/2013-04", interval, late),
         ("tail/2013-03", before, early),
         ("kept/2013-03", before, early),
     ):
@@ -307,10 +309,10 @@ def files(root: Path) -> list[str]:
     return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
 
 
-def run(month: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    monkeypatch.setattr(sys, "argv", ["features", "--month", month])
+def run(interval: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    monkeypatch.setattr(sys, "argv", ["features", "--interval", interval])
     features.main()
-    return Path(f"data/features/{month}.parquet").read_bytes()
+    return Path(f"data/features/{interval}.parquet").read_bytes()
 
 
 def test_another_jvm_and_spark_submit_give_the_same_bytes_and_no_litter(
@@ -332,7 +334,7 @@ def test_another_jvm_and_spark_submit_give_the_same_bytes_and_no_litter(
     (left / "part-0.parquet").write_bytes(b"half")
     submit = Path(sys.executable).with_name("spark-submit")
     done = subprocess.run(
-        [submit, "--master", "local[1]", "--conf", "spark.log.level=ERROR", CODE / "tasks/features.py", "--month", "2013-04"],
+        [submit, "--master", "local[1]", "--conf", "spark.log.level=ERROR", CODE / "tasks/features.py", "--interval", "2013-04"],
         env=os.environ | {"PYTHONPATH": str(CODE), "PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -341,21 +343,21 @@ def test_another_jvm_and_spark_submit_give_the_same_bytes_and_no_litter(
     assert files(workspace) == sorted([*before, "data/features/2013-04.parquet"])
 
 
-def test_the_first_month_looks_back_at_nothing(workspace: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_first_interval_looks_back_at_nothing(workspace: Path, monkeypatch: pytest.MonkeyPatch):
     made = run("2013-03", monkeypatch)
     rows = pq.read_table(pa.BufferReader(made))
     assert rows.num_rows == pq.read_metadata("data/kept/2013-03/flights.parquet").num_rows
     assert rows["late_rate_origin"].to_pylist()[0] is None
 
 
-def test_a_month_without_flights_is_an_empty_file(workspace: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interval_without_flights_is_an_empty_file(workspace: Path, monkeypatch: pytest.MonkeyPatch):
     pq.write_table(table([]), "data/kept/2013-04/flights.parquet")
     made = pq.read_table(pa.BufferReader(run("2013-04", monkeypatch)))
     assert made.num_rows == 0 and tuple(made.schema.names) == COLUMNS
 
 
 def test_inputs_that_do_not_fit_are_refused(workspace: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(ConfigError, match=r"2013-09 is not in the months of run.yaml"):
+    with pytest.raises(ConfigError, match=r"2013-09 is not in the intervals of run.yaml"):
         run("2013-09", monkeypatch)
     path = workspace / "data/kept/2013-04/flights.parquet"
     whole = pq.read_table(path)

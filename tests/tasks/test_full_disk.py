@@ -22,7 +22,7 @@ from tasks.common.urls import url_of
 from tasks.running.runs import Request, Span, open_run
 from tests.killing import digests
 from tests.makers import Workspace, put_settings
-from tests.tasks.conftest import MONTH, Place, Tables
+from tests.tasks.conftest import INTERVAL, Place, Tables
 
 pytestmark = pytest.mark.slow
 AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "-n"]
@@ -105,17 +105,17 @@ def fails_and_goes_on(stage: str, arguments: list[str], root: Path, outs: list[s
     assert not list(root.rglob("*.partial"))
 
 
-def test_the_stages_of_a_month(disk: Path, place: Place, small: Tables) -> None:
+def test_the_stages_of_an_interval(disk: Path, place: Place, small: Tables) -> None:
     place.land(small)
     root = disk / "run"
     shutil.copytree(place.workspace, root)
-    month = ["--month", MONTH]
-    put_settings(root, [MONTH])
-    fails_and_goes_on("manifest", month, root, [f"data/manifests/{MONTH}.json"])
-    fails_and_goes_on("ingest", month, root, [f"data/raw/{MONTH}"])
-    fails_and_goes_on("validate", month, root, [f"data/kept/{MONTH}", f"data/counts/{MONTH}.json"])
+    interval = ["--interval", INTERVAL]
+    put_settings(root, [INTERVAL])
+    fails_and_goes_on("manifest", interval, root, [f"data/manifests/{INTERVAL}.json"])
+    fails_and_goes_on("ingest", interval, root, [f"data/raw/{INTERVAL}"])
+    fails_and_goes_on("validate", interval, root, [f"data/kept/{INTERVAL}", f"data/counts/{INTERVAL}.json"])
     if disk.is_mount():  # a JVM that may write no file at all waits for ever
-        fails_and_goes_on("features", month, root, [f"data/features/{MONTH}.parquet"])
+        fails_and_goes_on("features", interval, root, [f"data/features/{INTERVAL}.parquet"])
 
 
 def test_the_stages_of_a_model(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,13 +66,13 @@ def test_a_sound_first_candidate_becomes_champion(run: makers.Workspace) -> None
 
 
 def test_shuffled_labels_are_refused(run: makers.Workspace) -> None:
-    for month in makers.WINDOW:
-        table = run.month(month)
+    for interval in makers.WINDOW:
+        table = run.interval(interval)
         train_days = np.asarray(table["day"]) % 4 != 2
         late = table["late"].to_numpy(zero_copy_only=False).copy()
         late[train_days] = np.random.default_rng(1).permutation(late[train_days])
         column = pa.array(late, from_pandas=True).cast(pa.int8())
-        run.put_month(month, table.set_column(table.schema.get_field_index("late"), "late", column))
+        run.put_interval(interval, table.set_column(table.schema.get_field_index("late"), "late", column))
     run.train()
     run.evaluate()
     refused(run, "golden auc:", "behaviour heavy rain")
@@ -86,10 +86,11 @@ def test_a_dropped_feature_is_refused(run: makers.Workspace, monkeypatch: pytest
 
 
 def test_a_feature_that_never_varied_is_refused(run: makers.Workspace) -> None:
-    for month in makers.WINDOW:
-        table = run.month(month)
-        run.put_month(
-            month, table.set_column(table.schema.get_field_index("precip"), "precip", pa.array([0.0] * table.num_rows))
+    for interval in makers.WINDOW:
+        table = run.interval(interval)
+        run.put_interval(
+            interval,
+            table.set_column(table.schema.get_field_index("precip"), "precip", pa.array([0.0] * table.num_rows)),
         )
     run.train()
     run.evaluate()
@@ -109,8 +110,8 @@ def test_an_unreadable_champion_is_refused(run: makers.Workspace) -> None:
 
 
 def test_lost_golden_features_are_refused(run: makers.Workspace) -> None:
-    march = run.month("2013-03")
-    run.put_month("2013-03", march.filter(np.asarray(march["day"]) != 62))
+    march = run.interval("2013-03")
+    run.put_interval("2013-03", march.filter(np.asarray(march["day"]) != 62))
     run.evaluate()
     refused(run, "rows without exactly one feature row, required 0", "required all 600")
 
@@ -123,9 +124,9 @@ def test_an_empty_golden_set_is_refused(run: makers.Workspace) -> None:
 
 
 def test_another_golden_set_is_refused_even_of_the_right_size(run: makers.Workspace) -> None:
-    table = run.month("2013-01")
+    table = run.interval("2013-01")
     flipped = pc.subtract(pa.scalar(1, pa.int8()), table["late"])
-    run.put_month("2013-01", table.set_column(table.schema.get_field_index("late"), "late", flipped))
+    run.put_interval("2013-01", table.set_column(table.schema.get_field_index("late"), "late", flipped))
     run.golden(pin=False)
     run.evaluate()
     refused(run, "required the pinned")

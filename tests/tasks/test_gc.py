@@ -121,17 +121,17 @@ class World:
             )
             self.stays.add(self.root / f"store/{self.model}/ledger/{entry.seq:06d}.json")
 
-    def landed(self, month: str, age: float) -> None:
-        files = {table: f"state/{month}-{self.unique()}-{table}.parquet" for table in ("flights", "weather")}
+    def landed(self, interval: str, age: float) -> None:
+        files = {table: f"state/{interval}-{self.unique()}-{table}.parquet" for table in ("flights", "weather")}
         for name in files.values():
             self.keep(name, b"state", age)
         lock = self.lock(age, stays=True)
         record = {
-            "month": month, "previous": month, "run": self.run(age, stays=True), "manifest": "m",
+            "interval": interval, "previous": interval, "run": self.run(age, stays=True), "manifest": "m",
             "features": self.data(age, stays=True), "counts": {}, "lock": lock,
             "state": {table: {"name": name, "sha256": "0"} for table, name in files.items()},
         }  # fmt: skip
-        self.keep(f"landed/{month}.json", to_json(record), age)
+        self.keep(f"landed/{interval}.json", to_json(record), age)
 
     def model_of_nobody(self, age: float) -> None:
         self.keep(f"models/{sha256(self.unique().encode())}/model.onnx", b"never registered", age, stays=False)
@@ -184,18 +184,18 @@ KINDS = (
 @settings(max_examples=20, deadline=None)
 @given(
     models=st.lists(st.tuples(AGES, st.booleans()), max_size=3),
-    months=st.lists(AGES, max_size=3),
+    intervals=st.lists(AGES, max_size=3),
     others=st.lists(st.tuples(st.sampled_from(KINDS), AGES), max_size=12),
     orphans=st.lists(AGES, max_size=4),
 )
-@example(models=[], months=[], others=[(kind, age) for kind in KINDS for age in (0.1, 5.0, 1000.0)], orphans=[])
-def test_what_is_planted_goes_and_what_is_needed_stays(models, months, others, orphans) -> None:
+@example(models=[], intervals=[], others=[(kind, age) for kind in KINDS for age in (0.1, 5.0, 1000.0)], orphans=[])
+def test_what_is_planted_goes_and_what_is_needed_stays(models, intervals, others, orphans) -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder).resolve())
         for number, (age, live) in enumerate(models):
             world.model = MODELS[number % 2]
             world.version(age, live=live)
-        for number, age in enumerate(months, 1):
+        for number, age in enumerate(intervals, 1):
             world.model = MODELS[number % 2]
             world.landed(f"2013-{number:02d}", age)
         for number, (kind, age) in enumerate(others):
@@ -242,8 +242,8 @@ def test_a_record_that_cannot_be_read_stops_everything(tmp_path: Path) -> None:
 
 
 def test_a_setting_that_is_no_number_of_days_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRLOOP_RETAIN_LOGS", "a month")
+    monkeypatch.setenv("AIRLOOP_RETAIN_LOGS", "an interval")
     retention.cache_clear()
-    with pytest.raises(ConfigError, match=r"AIRLOOP_RETAIN_LOGS='a month' is no number of days"):
+    with pytest.raises(ConfigError, match=r"AIRLOOP_RETAIN_LOGS='an interval' is no number of days"):
         retention()
     retention.cache_clear()

@@ -24,12 +24,12 @@ RULE = DayRule(every=4, remainder=2)
 
 
 def params(rows: int = 600, least: int = 10) -> GoldenParams:
-    return GoldenParams(months=makers.WARMUP, rows=rows, min_rows_per_value=least, digest=None)
+    return GoldenParams(intervals=makers.WARMUP, rows=rows, min_rows_per_value=least, digest=None)
 
 
 @pytest.fixture(scope="module")
 def table() -> pa.Table:
-    return pa.concat_tables([makers.features(month) for month in makers.WARMUP])
+    return pa.concat_tables([makers.features(interval) for interval in makers.WARMUP])
 
 
 def test_takes_exactly_the_rows_asked_for_from_held_out_labelled_days(table: pa.Table) -> None:

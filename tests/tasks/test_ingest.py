@@ -24,7 +24,7 @@ from tasks import ingest, manifest, validate
 from tasks.common.artefacts import Store
 from tasks.common.errors import DataError, Unavailable
 from tests.killing import digests
-from tests.tasks.conftest import MONTH, Place, Tables
+from tests.tasks.conftest import INTERVAL, Place, Tables
 
 
 def text_of(table: str, tables: Tables) -> tuple[pd.DataFrame, pd.Series]:
@@ -34,18 +34,20 @@ def text_of(table: str, tables: Tables) -> tuple[pd.DataFrame, pd.Series]:
 
 
 def seconds(*when: int, zone: str = "UTC") -> int:
-    return int(dt.datetime(*when, tzinfo=ZoneInfo(zone)).timestamp())  # type: ignore[arg-type, misc]  # year, month, ...
+    return int(dt.datetime(*when, tzinfo=ZoneInfo(zone)).timestamp())  # type: ignore[arg-type, misc]  # year, interval, ...
 
 
 # Bytes
 
 
-def test_a_month_ingested_twice_has_the_same_bytes_whatever_the_order_of_the_rows(place: Place, small: Tables) -> None:
+def test_an_interval_ingested_twice_has_the_same_bytes_whatever_the_order_of_the_rows(
+    place: Place, small: Tables
+) -> None:
     place.land(small)
     place.run(manifest)
     place.run(ingest)
     first = digests(place.workspace / "data/raw")
-    assert sorted(first) == [f"{MONTH}/flights.parquet", f"{MONTH}/weather.parquet"]
+    assert sorted(first) == [f"{INTERVAL}/flights.parquet", f"{INTERVAL}/weather.parquet"]
     place.land({table: (header, rows[::-1]) for table, (header, rows) in small.items()})
     place.run(manifest)
     place.run(ingest)
@@ -57,7 +59,7 @@ def test_columns_types_and_order_are_the_contracts(place: Place, small: Tables) 
     place.run(manifest)
     place.run(ingest)
     for table, schema in RAW.items():
-        read = pq.read_table(place.workspace / f"data/raw/{MONTH}/{table}.parquet")
+        read = pq.read_table(place.workspace / f"data/raw/{INTERVAL}/{table}.parquet")
         assert read.schema.equals(schema, check_metadata=True)
         assert read.num_rows == len(small[table][1])
         key = (
@@ -70,7 +72,7 @@ def test_columns_types_and_order_are_the_contracts(place: Place, small: Tables) 
 # Times
 
 
-def test_on_a_whole_month_with_a_clock_change_the_arrival_agrees_with_the_feeds_own_delay(year: Tables) -> None:
+def test_on_a_whole_interval_with_a_clock_change_the_arrival_agrees_with_the_feeds_own_delay(year: Tables) -> None:
     """Two independent columns of the feed: the wall clock at the destination, and the delay in minutes."""
     header, rows = year["flights"]
     march = landing.monthly(header, rows, "2013-03", landing.ORDER["flights"])
@@ -222,10 +224,10 @@ def test_a_file_that_landed_damaged_is_refused_whole(
     place: Place, small: Tables, damage: Callable[[bytes], bytes], problem: str
 ) -> None:
     place.land(small)
-    good = (place.landing / MONTH / "flights.csv.gz").read_bytes()
+    good = (place.landing / INTERVAL / "flights.csv.gz").read_bytes()
     place.put("flights.csv.gz", damage(good), len(small["flights"][1]))
     place.run(manifest)
-    with pytest.raises(DataError, match=rf"flights.csv.gz .*{problem}.*landing.py --month {MONTH}"):
+    with pytest.raises(DataError, match=rf"flights.csv.gz .*{problem}.*landing.py --month {INTERVAL}"):
         place.run(ingest)
     assert not place.written()
 
@@ -243,9 +245,9 @@ def test_a_file_that_changed_after_its_manifest_is_refused(
 ) -> None:
     place.land(small)
     place.run(manifest)
-    file = place.landing / MONTH / "weather.csv.gz"
+    file = place.landing / INTERVAL / "weather.csv.gz"
     file.write_bytes(change(file.read_bytes()))
-    with pytest.raises(Unavailable, match=rf"weather.csv.gz has .*{problem}.*next try.*landing.py --month {MONTH}"):
+    with pytest.raises(Unavailable, match=rf"weather.csv.gz has .*{problem}.*next try.*landing.py --month {INTERVAL}"):
         place.run(ingest)
     assert not place.written()
 
@@ -272,10 +274,10 @@ def test_a_correction_that_is_read_while_it_lands_is_taken_in_by_the_next_try(
     assert not place.written()
     place.run(manifest)
     place.run(ingest)
-    assert pq.read_metadata(place.workspace / f"data/raw/{MONTH}/weather.parquet").num_rows == len(rows) - 1
+    assert pq.read_metadata(place.workspace / f"data/raw/{INTERVAL}/weather.parquet").num_rows == len(rows) - 1
 
 
-def test_a_huge_cell_spoils_its_row_and_not_the_month(place: Place, small: Tables) -> None:
+def test_a_huge_cell_spoils_its_row_and_not_the_interval(place: Place, small: Tables) -> None:
     header, rows = small["flights"]
     huge = [[*row] for row in rows]
     huge[7][header.index("tailnum")] = "x" * 200_000
@@ -283,8 +285,8 @@ def test_a_huge_cell_spoils_its_row_and_not_the_month(place: Place, small: Table
     place.land({**small, "flights": (header, huge)})
     place.run(manifest)
     place.run(ingest)
-    raw = pq.read_table(place.workspace / f"data/raw/{MONTH}/flights.parquet")
-    verdict = validate.judge(raw, "flights", MONTH)
+    raw = pq.read_table(place.workspace / f"data/raw/{INTERVAL}/flights.parquet")
+    verdict = validate.judge(raw, "flights", INTERVAL)
     spoilt = [row for row in verdict.quarantined.to_pylist() if "cells cannot be read" in row["reason"]]
     assert verdict.landed == len(rows)
     assert sorted(re.findall(r"cells='(\w+) of 200,000 characters'", "".join(row["unreadable"] for row in spoilt))) == [
@@ -299,7 +301,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused_or_read_as_it_was(
     """What is verified is what is used: a change after the one read cannot get in, one before it is seen."""
     place.land(small)
     place.run(manifest)
-    file = place.landing / MONTH / "flights.csv.gz"
+    file = place.landing / INTERVAL / "flights.csv.gz"
     read, reads = Store.read, []
 
     def read_then_grow(store: Store, name: str, sha256_hex: str | None = None) -> bytes:
@@ -311,7 +313,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused_or_read_as_it_was(
 
     monkeypatch.setattr(Store, "read", read_then_grow)
     place.run(ingest)
-    assert sorted(reads) == [f"{MONTH}/flights.csv.gz", f"{MONTH}/weather.csv.gz"]
+    assert sorted(reads) == [f"{INTERVAL}/flights.csv.gz", f"{INTERVAL}/weather.csv.gz"]
     first = digests(place.workspace / "data/raw")
     with pytest.raises(Unavailable, match="changed after it landed"):
         place.run(ingest)
@@ -325,28 +327,28 @@ def test_a_file_that_is_gone_or_not_in_the_manifest_is_named(place: Place, small
         place.run(ingest)
     place.land(small)
     place.run(manifest)
-    (place.landing / MONTH / "weather.csv.gz").unlink()
+    (place.landing / INTERVAL / "weather.csv.gz").unlink()
     with pytest.raises(DataError, match=r"weather.csv.gz has not landed"):
         place.run(ingest)
     assert not place.written()
 
 
-def test_without_its_manifest_a_month_is_not_ingested(place: Place, small: Tables) -> None:
+def test_without_its_manifest_an_interval_is_not_ingested(place: Place, small: Tables) -> None:
     place.land(small)
     with pytest.raises(DataError, match=r"manifests/2013-02.json is missing; run python tasks/manifest.py"):
         place.run(ingest)
     assert not place.written()
 
 
-def test_one_byte_that_is_not_text_spoils_its_row_and_not_the_month(place: Place, small: Tables) -> None:
+def test_one_byte_that_is_not_text_spoils_its_row_and_not_the_interval(place: Place, small: Tables) -> None:
     place.land(small)
     _, rows = small["flights"]
-    good = gzip.decompress((place.landing / MONTH / "flights.csv.gz").read_bytes())
+    good = gzip.decompress((place.landing / INTERVAL / "flights.csv.gz").read_bytes())
     at = good.index(b",UA,")
     place.put("flights.csv.gz", gzip.compress(good[: at + 1] + b"\xff" + good[at + 2 :]), len(rows))
     place.run(manifest)
     place.run(ingest)
-    raw = pq.read_table(place.workspace / f"data/raw/{MONTH}/flights.parquet")
+    raw = pq.read_table(place.workspace / f"data/raw/{INTERVAL}/flights.parquet")
     assert raw.num_rows == len(rows)
     assert pc.sum(pc.equal(raw["carrier"], pa.scalar("�A"))).as_py() == 1
 
@@ -356,7 +358,7 @@ def test_leftovers_of_an_earlier_run_do_not_stay(place: Place, small: Tables, tm
     place.run(manifest)
     place.run(ingest)
     first = digests(place.workspace / "data/raw")
-    for folder in (MONTH, f".{MONTH}.partial"):
+    for folder in (INTERVAL, f".{INTERVAL}.partial"):
         (place.workspace / "data/raw" / folder).mkdir(exist_ok=True)
         (place.workspace / "data/raw" / folder / "left.parquet").write_bytes(b"half")
     place.run(ingest)

@@ -1,4 +1,4 @@
-"""Landing to validated month, killed at random moments and run again: the digests of an undisturbed run."""
+"""Landing to validated interval, killed at random moments and run again: the digests of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 from tasks.common.environment import CODE
 from tests.killing import digests, kill_at_random, run_to_end
-from tests.tasks.conftest import MONTH, Place, Tables
+from tests.tasks.conftest import INTERVAL, Place, Tables
 
 STAGES = """
 import runpy, sys
 for stage in ("manifest", "ingest", "validate"):
-    sys.argv = [f"tasks/{stage}.py", "--month", sys.argv[-1]]
+    sys.argv = [f"tasks/{stage}.py", "--interval", sys.argv[-1]]
     try:
         runpy.run_module(f"tasks.{stage}", run_name="__main__")
     except SystemExit as end:
@@ -42,7 +42,7 @@ write_file(Path("file"), b"new")
 
 def test_stages_killed_at_random_moments_and_run_again_give_the_same_digests(place: Place, small: Tables) -> None:
     place.land(small)
-    argv = [sys.executable, "-c", STAGES, MONTH]
+    argv = [sys.executable, "-c", STAGES, INTERVAL]
     env = {**place.environ, "PYTHONPATH": str(CODE)}
     seconds = run_to_end(argv, place.workspace, env)
     expected = digests(place.workspace / "data")

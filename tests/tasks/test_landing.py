@@ -19,25 +19,25 @@ from tasks.common.environment import CODE, environment
 from tasks.common.errors import ConfigError, DataError
 from tasks.common.urls import url_of
 from tests.killing import digests
-from tests.tasks.conftest import MONTH, Place, Tables
+from tests.tasks.conftest import INTERVAL, Place, Tables
 
 
 def test_a_month_landed_twice_has_the_same_bytes_whatever_the_order_of_the_rows(place: Place, small: Tables) -> None:
     zone = Store(url_of(place.landing))
-    landing.land(MONTH, small, zone)
+    landing.land(INTERVAL, small, zone)
     first = digests(place.landing)
-    landing.land(MONTH, {table: (header, rows[::-1]) for table, (header, rows) in small.items()}, zone)
+    landing.land(INTERVAL, {table: (header, rows[::-1]) for table, (header, rows) in small.items()}, zone)
     assert digests(place.landing) == first
-    assert sorted(first) == [f"{MONTH}/{name}" for name in ("flights.csv.gz", "manifest.json", "weather.csv.gz")]
+    assert sorted(first) == [f"{INTERVAL}/{name}" for name in ("flights.csv.gz", "manifest.json", "weather.csv.gz")]
 
 
 def test_a_landed_month_is_the_packages_rows_of_that_month_and_its_manifest_says_so(place: Place, year: Tables) -> None:
-    counts = landing.land(MONTH, year, Store(url_of(place.landing)))
+    counts = landing.land(INTERVAL, year, Store(url_of(place.landing)))
     assert counts == {"flights": 24951, "weather": 2010}
-    said = json.loads((place.landing / MONTH / "manifest.json").read_bytes())
-    assert said["month"] == MONTH
+    said = json.loads((place.landing / INTERVAL / "manifest.json").read_bytes())
+    assert said["interval"] == INTERVAL
     for table, (header, rows) in year.items():
-        data = (place.landing / MONTH / f"{table}.csv.gz").read_bytes()
+        data = (place.landing / INTERVAL / f"{table}.csv.gz").read_bytes()
         assert said["files"][f"{table}.csv.gz"] == {"sha256": sha256(data), "bytes": len(data), "rows": counts[table]}
         landed_header, *landed = csv.reader(io.StringIO(gzip.decompress(data).decode()))
         at = header.index("month")
@@ -56,10 +56,10 @@ def test_all_months_together_are_the_whole_year(year: Tables) -> None:
 def test_the_script_runs_by_its_path_in_any_folder(place: Place, archive: Path) -> None:
     script = CODE / "models/flights/landing.py"
     environ = {**place.environ, "AIRLOOP_SOURCE": str(archive), "PYTHONPATH": str(CODE), "PATH": ""}
-    argv = [sys.executable, str(script), "--month", MONTH, "--through", MONTH]
+    argv = [sys.executable, str(script), "--month", INTERVAL, "--through", INTERVAL]
     done = subprocess.run(argv, cwd=place.workspace, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{MONTH}: 24,951 flights, 2,010 weather landed in file://")
+    assert done.stdout.startswith(f"{INTERVAL}: 24,951 flights, 2,010 weather landed in file://")
 
 
 def test_a_month_that_the_example_lacks_is_refused_before_anything_is_written(place: Place, year: Tables) -> None:
@@ -95,16 +95,16 @@ def test_without_a_network_one_sentence_says_the_way_out(tmp_path: Path, monkeyp
 def test_the_manifest_stage_stands_for_what_landed(place: Place, small: Tables) -> None:
     place.land(small)
     place.run(manifest)
-    written = place.workspace / f"data/manifests/{MONTH}.json"
-    assert json.loads(written.read_bytes()) == json.loads((place.landing / MONTH / "manifest.json").read_bytes())
+    written = place.workspace / f"data/manifests/{INTERVAL}.json"
+    assert json.loads(written.read_bytes()) == json.loads((place.landing / INTERVAL / "manifest.json").read_bytes())
 
 
 def test_a_feeds_own_keys_in_the_manifest_do_not_make_a_month_a_new_one(place: Place, small: Tables) -> None:
     place.land(small)
     place.run(manifest)
-    written = place.workspace / f"data/manifests/{MONTH}.json"
+    written = place.workspace / f"data/manifests/{INTERVAL}.json"
     before = written.read_bytes()
-    landed = place.landing / MONTH / "manifest.json"
+    landed = place.landing / INTERVAL / "manifest.json"
     landed.write_text(json.dumps(json.loads(landed.read_bytes()) | {"delivered_at": "today"}))
     place.run(manifest)
     assert written.read_bytes() == before
@@ -122,15 +122,15 @@ def test_a_month_that_has_not_landed_is_named_with_the_command_to_land_it(place:
     ("content", "problem"),
     [
         (b"", "not a manifest"),
-        (b'{"month": "2013-02"', "not a manifest"),
+        (b'{"interval": "2013-02"', "not a manifest"),
         (b"[]", "not a manifest"),
-        (b'{"month": "2013-02", "files": {"flights.csv.gz": {"sha256": "?", "bytes": 1, "rows": 1}}}', "sha256"),
-        (b'{"month": "2013-03", "files": {}}', "is the manifest of 2013-03, not of 2013-02"),
+        (b'{"interval": "2013-02", "files": {"flights.csv.gz": {"sha256": "?", "bytes": 1, "rows": 1}}}', "sha256"),
+        (b'{"interval": "2013-03", "files": {}}', "is the manifest of 2013-03, not of 2013-02"),
     ],
 )
 def test_what_is_no_manifest_of_the_month_is_refused(place: Place, content: bytes, problem: str) -> None:
-    (place.landing / MONTH).mkdir(parents=True)
-    (place.landing / MONTH / "manifest.json").write_bytes(content)
+    (place.landing / INTERVAL).mkdir(parents=True)
+    (place.landing / INTERVAL / "manifest.json").write_bytes(content)
     with pytest.raises(DataError, match=problem):
         place.run(manifest)
     assert not (place.workspace / "data").exists()

@@ -1,4 +1,4 @@
-"""The monitor as it runs: in a workspace, against a store, MLflow down; months are made, nothing of them is scripted."""
+"""The monitor as it runs: in a workspace, against a store, MLflow down; intervals are made, nothing of them is scripted."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ MAY = "2013-05"
 
 
 class World:
-    """A store and a workspace in which months land, are scored and are looked at."""
+    """A store and a workspace in which intervals land, are scored and are looked at."""
 
     def __init__(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         self._place, self._patch = place, monkeypatch
         self.store = Store(url_of(place.store))
 
-    def land(self, month: str = MAY, *, seed: int = 0) -> pa.Table:
-        table = makers.features(month, 40, seed=seed)
-        path = self._place.workspace / f"data/features/{month}.parquet"
+    def land(self, interval: str = MAY, *, seed: int = 0) -> pa.Table:
+        table = makers.features(interval, 40, seed=seed)
+        path = self._place.workspace / f"data/features/{interval}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(parquet_bytes(table))
         return table
 
     def score(
-        self, month: str = MAY, champion: Scores | None = None, shadow: Scores | None = None, version: int = 2
+        self, interval: str = MAY, champion: Scores | None = None, shadow: Scores | None = None, version: int = 2
     ) -> None:
-        """Record predictions of the landed ``month``; warming up without a champion."""
-        data = (self._place.workspace / f"data/features/{month}.parquet").read_bytes()
-        table = makers.features(month, 40) if champion is None else pa.parquet.read_table(pa.BufferReader(data))
+        """Record predictions of the landed ``interval``; warming up without a champion."""
+        data = (self._place.workspace / f"data/features/{interval}.parquet").read_bytes()
+        table = makers.features(interval, 40) if champion is None else pa.parquet.read_table(pa.BufferReader(data))
         versions = {v: s for v, s in ((version, champion), (version - 1, shadow)) if s is not None}
         digests = {
-            f"v{v}": self.store.write(f"predictions/{month}/v{v}.parquet", parquet_bytes(predictions(table, s)))
+            f"v{v}": self.store.write(f"predictions/{interval}/v{v}.parquet", parquet_bytes(predictions(table, s)))
             for v, s in versions.items()
         }
         self.store.write_json(
-            f"predictions/{month}/scored.json",
+            f"predictions/{interval}/scored.json",
             {
-                "month": month,
+                "interval": interval,
                 "status": "scored" if versions else "warming up",
                 "features": hashlib.md5(data).hexdigest(),
                 "champion": version if champion is not None else None,
@@ -64,28 +64,28 @@ class World:
             },
         )
 
-    def promote(self, version: int, month: str, through: str) -> None:
+    def promote(self, version: int, interval: str, through: str) -> None:
         Ledger(self.store).append(
             action="promote",
             to_version=version,
-            effective_from=month,
+            effective_from=interval,
             who="test",
             why="test",
             evidence=Evidence(model=f"m{version}", contract="c", gate=None, run="r", data_through=through),
         )
 
-    def monitor(self, month: str = MAY, run: str = "run-a") -> dict[str, object]:
+    def monitor(self, interval: str = MAY, run: str = "run-a") -> dict[str, object]:
         """Run the stage; what it tells the orchestrator."""
         result = self._place.workspace / "result.json"
         self._patch.setenv("AIRLOOP_RESULT", str(result))
         self._patch.setenv("AIRLOOP_RUN", run)
-        self._place.run(monitor, month)
+        self._place.run(monitor, interval)
         found = results.read(result)
         assert found is not None and found.status is Status.DONE
         return dict(found.payload)
 
-    def report(self, month: str = MAY) -> dict[str, object]:
-        return dict(self.store.read_json(f"reports/{month}/monitor.json"))
+    def report(self, interval: str = MAY) -> dict[str, object]:
+        return dict(self.store.read_json(f"reports/{interval}/monitor.json"))
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def world(place: Place, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(place, monkeypatch)
 
 
-def test_a_good_month_asks_for_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_good_interval_asks_for_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.score(champion=scores(world.land()))
     told = world.monitor()
     assert (told["retrain"], told["status"]) == (False, "keep")
@@ -104,7 +104,7 @@ def test_a_good_month_asks_for_nothing(world: World, capsys: pytest.CaptureFixtu
     assert "the decision and the report stand" in printed.err, "MLflow is down, and that is said"
 
 
-def test_a_bad_month_asks_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_interval_asks_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.score(champion=scores(world.land(), bias=1.0))
     first = world.monitor()
     names, before = world.store.names("reports"), world.store.read(f"reports/{MAY}/monitor.json")
@@ -136,7 +136,7 @@ def test_a_kill_anywhere_loses_no_request_and_makes_no_second(
     assert world.monitor(run="run-b")["retrain"] is False
 
 
-def test_the_same_month_with_other_data_is_decided_anew(world: World) -> None:
+def test_the_same_interval_with_other_data_is_decided_anew(world: World) -> None:
     world.score(champion=scores(world.land(), bias=1.0))
     assert world.monitor()["retrain"] is True
     world.score(champion=scores(world.land(seed=5), bias=1.0))
@@ -146,16 +146,16 @@ def test_the_same_month_with_other_data_is_decided_anew(world: World) -> None:
 
 def test_the_warm_up_asks_for_the_first_model_when_it_is_over(world: World) -> None:
     told = {}
-    for month in ("2013-01", "2013-02", "2013-03"):
-        world.land(month)
-        world.score(month)
-        told[month] = world.monitor(month, run=f"run-{month}")
+    for interval in ("2013-01", "2013-02", "2013-03"):
+        world.land(interval)
+        world.score(interval)
+        told[interval] = world.monitor(interval, run=f"run-{interval}")
     assert [t["status"] for t in told.values()] == ["warming up", "warming up", "retrain"]
     assert [t["retrain"] for t in told.values()] == [False, False, True]
     assert world.report("2013-03")["quality"]["psi"] is not None, "inputs are looked at before there is a model"  # type: ignore[index]  # JSON
 
 
-def test_a_month_landed_long_ago_asks_for_no_older_model(world: World) -> None:
+def test_an_interval_landed_long_ago_asks_for_no_older_model(world: World) -> None:
     world.promote(1, "2013-04", "2013-03")
     world.promote(2, "2013-08", "2013-07")
     world.score(champion=scores(world.land(), bias=1.0), version=1)
@@ -196,7 +196,7 @@ def test_predictions_of_other_data_are_refused(world: World) -> None:
         world.monitor()
 
 
-def test_a_month_that_was_not_scored_says_how(world: World) -> None:
+def test_an_interval_that_was_not_scored_says_how(world: World) -> None:
     world.land()
     with pytest.raises(DataError, match=r"airflow dags trigger flights\.score"):
         world.monitor()
@@ -220,8 +220,8 @@ LOADS = re.compile(
 
 def test_both_pages_open_offline(world: World) -> None:
     """Evidently for real; drawn once, since its page takes most of the monitor's time."""
-    for month in ("2013-01", "2013-02"):
-        world.land(month)
+    for interval in ("2013-01", "2013-02"):
+        world.land(interval)
     world.score(champion=scores(world.land(), bias=1.0))
     world.monitor()
     index, drawn = (world.store.read(f"reports/{MAY}/{name}") for name in ("index.html", "drift.html"))

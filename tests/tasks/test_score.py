@@ -30,7 +30,7 @@ from tasks.common.model import load
 from tasks.common.urls import url_of
 from tests.makers import Workspace, make_champion
 
-MONTH = "2013-04"
+INTERVAL = "2013-04"
 
 pytestmark = pytest.mark.slow  # a JVM starts once
 
@@ -44,13 +44,13 @@ class World:
     folder: Path
     models: list[train.Trained]
 
-    def land(self, month: str = MONTH) -> None:
-        """Record ``month`` as landed with the features that are there."""
-        content = (self.workspace.root / f"data/features/{month}.parquet").read_bytes()
+    def land(self, interval: str = INTERVAL) -> None:
+        """Record ``interval`` as landed with the features that are there."""
+        content = (self.workspace.root / f"data/features/{interval}.parquet").read_bytes()
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         record = {
-            "month": month,
-            "previous": month,
+            "interval": interval,
+            "previous": interval,
             "run": "r",
             "manifest": "",
             "features": digest,
@@ -61,12 +61,12 @@ class World:
         landed.write(self.store, landed.Landed.model_validate(record))
 
     def make_champion(self, *versions: int) -> None:
-        """Put these versions live, one after the other, from MONTH on."""
+        """Put these versions live, one after the other, from INTERVAL on."""
         for version in versions:
             make_champion(self.store, self.models[version - 1], data_through="2013-03", version=version)
 
-    def score(self, month: str = MONTH) -> dict[str, Any]:
-        return score.score(month, self.workspace.root, self.store)
+    def score(self, interval: str = INTERVAL) -> dict[str, Any]:
+        return score.score(interval, self.workspace.root, self.store)
 
     def files(self) -> dict[str, tuple[bytes, int]]:
         """Content and time of writing of all that scoring wrote."""
@@ -76,7 +76,7 @@ class World:
         }
 
     def predictions(self, version: int) -> pa.Table:
-        return pq.read_table(io.BytesIO(self.store.read(f"predictions/{MONTH}/v{version}.parquet")))
+        return pq.read_table(io.BytesIO(self.store.read(f"predictions/{INTERVAL}/v{version}.parquet")))
 
 
 @pytest.fixture(scope="module")
@@ -107,19 +107,19 @@ def no_spark(*_: object) -> None:
     raise AssertionError("Spark was started for nothing")
 
 
-def test_before_the_first_model_the_month_is_warming_up(
+def test_before_the_first_model_the_interval_is_warming_up(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
     monkeypatch.setattr(score, "predict", no_spark)
     monkeypatch.setenv("AIRLOOP_STORE", world.store.shared.url)
     monkeypatch.setenv("AIRLOOP_RESULT", str(tmp_path / "result.json"))
-    monkeypatch.setattr(sys, "argv", ["score", "--month", MONTH])
+    monkeypatch.setattr(sys, "argv", ["score", "--interval", INTERVAL])
     monkeypatch.chdir(world.workspace.root)
     environment.cache_clear()
     score.main()
     environment.cache_clear()
-    assert capsys.readouterr().out == "2013-04: warming up, no model is live for this month yet\n"
-    scored = world.store.read_json(f"predictions/{MONTH}/scored.json")
+    assert capsys.readouterr().out == "2013-04: warming up, no model is live for this interval yet\n"
+    scored = world.store.read_json(f"predictions/{INTERVAL}/scored.json")
     assert (scored["status"], scored["champion"], scored["previous"], scored["predictions"]) == (
         "warming up",
         None,
@@ -127,7 +127,7 @@ def test_before_the_first_model_the_month_is_warming_up(
         {},
     )
     assert results.read(tmp_path / "result.json").payload == scored
-    assert list(world.files()) == [f"predictions/{MONTH}/scored.json"]
+    assert list(world.files()) == [f"predictions/{INTERVAL}/scored.json"]
 
 
 def test_a_model_that_is_live_later_scores_nothing_earlier(world: World, monkeypatch: pytest.MonkeyPatch):
@@ -145,13 +145,13 @@ def test_champion_and_shadow_in_one_go(world: World, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(score, "put", lambda name, *rest: (written.append(name), put(name, *rest))[1])
     result = world.score()
     assert (result["status"], result["champion"], result["previous"]) == ("scored", 2, 1)
-    assert written[-1] == f"predictions/{MONTH}/scored.json", "it names what must be there"
+    assert written[-1] == f"predictions/{INTERVAL}/scored.json", "it names what must be there"
     assert world.store.read_json(written[-1]) == result
-    features = world.workspace.month(MONTH)
+    features = world.workspace.interval(INTERVAL)
     for version, made in enumerate(world.models, start=1):
         table = world.predictions(version)
         assert result["predictions"][f"v{version}"] == sha256(
-            world.store.read(f"predictions/{MONTH}/v{version}.parquet")
+            world.store.read(f"predictions/{INTERVAL}/v{version}.parquet")
         )
         assert table.schema.names == ["prediction_id", *KEY, "probability"]
         assert table.schema.field("probability").type == pa.float32()
@@ -169,11 +169,11 @@ def test_ids_say_where_they_are_and_depend_on_nothing_else(world: World):
     world.score()
     ids = {v: world.predictions(v)["prediction_id"].to_pylist() for v in (1, 2)}
     for version, found in ids.items():
-        assert len(set(found)) == len(found) == world.workspace.month(MONTH).num_rows
+        assert len(set(found)) == len(found) == world.workspace.interval(INTERVAL).num_rows
         assert all(re.fullmatch(rf"flights\.2013-04\.v{version}\.[0-9a-f]{{16}}", one) for one in found)
     assert not {i.split(".")[3] for i in ids[1]} & {i.split(".")[3] for i in ids[2]}
     row = world.predictions(1).slice(7, 1).to_pylist()[0]
-    assert row["prediction_id"] == score.prediction_id(MONTH, 1, tuple(row[k] for k in KEY))
+    assert row["prediction_id"] == score.prediction_id(INTERVAL, 1, tuple(row[k] for k in KEY))
 
 
 def test_an_id_never_changes():
@@ -191,13 +191,13 @@ def test_a_submitted_script_scores_to_the_same_bytes(world: World):
     for path in (world.folder / "predictions").rglob("*.*"):
         path.unlink()
     done = subprocess.run(
-        [Path(sys.executable).with_name("spark-submit"), "--master", "local[1]", CODE / "tasks/score.py", "--month", MONTH],
+        [Path(sys.executable).with_name("spark-submit"), "--master", "local[1]", CODE / "tasks/score.py", "--interval", INTERVAL],
         env=os.environ | {"PYTHONPATH": str(CODE), "AIRLOOP_STORE": world.store.shared.url, "PYSPARK_PYTHON": sys.executable,
                           "PYSPARK_DRIVER_PYTHON": sys.executable},
         cwd=world.workspace.root, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert f"{MONTH}: 600 flights scored with v2, v1 beside it" in done.stdout
+    assert f"{INTERVAL}: 600 flights scored with v2, v1 beside it" in done.stdout
     assert {n: content for n, (content, _) in world.files().items()} == {
         n: content for n, (content, _) in first.items()
     }
@@ -211,16 +211,16 @@ def damage_model(world: World) -> None:
 
 
 def land_again(world: World) -> None:
-    table = world.workspace.month(MONTH)
-    world.workspace.put_month(MONTH, table.slice(1))
+    table = world.workspace.interval(INTERVAL)
+    world.workspace.put_interval(INTERVAL, table.slice(1))
 
 
 def forget_landing(world: World) -> None:
-    (world.folder / f"landed/{MONTH}.json").unlink()
+    (world.folder / f"landed/{INTERVAL}.json").unlink()
 
 
 def lose_features(world: World) -> None:
-    (world.workspace.root / f"data/features/{MONTH}.parquet").unlink()
+    (world.workspace.root / f"data/features/{INTERVAL}.parquet").unlink()
 
 
 @pytest.mark.parametrize(("harm", "says"), [
@@ -244,6 +244,6 @@ def test_nothing_live_any_more_is_recorded_as_such(world: World, monkeypatch: py
     monkeypatch.setattr(score, "predict", no_spark)
     world.make_champion(1)
     Ledger(world.store).append(
-        action="rollback", to_version=None, effective_from=MONTH, who="test", why="test", evidence=None
+        action="rollback", to_version=None, effective_from=INTERVAL, who="test", why="test", evidence=None
     )
     assert world.score()["status"] == "warming up"

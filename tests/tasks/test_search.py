@@ -153,9 +153,9 @@ def poisoned(table: pa.Table, days) -> pa.Table:
 def test_golden_and_decision_days_have_no_say(made, home, tmp_path, undisturbed, remainder, same) -> None:
     """Other labels and features on all held-out days, and every trial is the same to the last bit."""
     folder, twin = home("poisoned"), made.copy(tmp_path / "poisoned-run")
-    for month in WARMUP:
-        table = twin.month(month)
-        twin.put_month(month, poisoned(table, np.asarray(table["day"]) % 4 == remainder))
+    for interval in WARMUP:
+        table = twin.interval(interval)
+        twin.put_interval(interval, poisoned(table, np.asarray(table["day"]) % 4 == remainder))
     count = TRIALS if same else 1
     run(twin, trials=count)
     assert (trials(folder) == undisturbed.trials[:count]) is same

@@ -20,7 +20,7 @@ from tasks.common.artefacts import Store
 from tasks.common.environment import CODE
 from tests.killing import digests, run_to_end
 from tests.makers import Workspace, make_champion, put_settings
-from tests.tasks.conftest import MONTH, Place, Tables
+from tests.tasks.conftest import INTERVAL, Place, Tables
 
 BIN = Path(sys.executable).parent
 HERE = "127.0.0.1"
@@ -88,34 +88,42 @@ def submit(master: str, script: str, folder: Path) -> list[str]:
         packed,
         *conf,
         str(CODE / script),
-        "--month",
-        MONTH,
+        "--interval",
+        INTERVAL,
     ]
 
 
-def test_a_month_has_the_bytes_that_one_process_gives_it(
+def test_an_interval_has_the_bytes_that_one_process_gives_it(
     place: Place, year: Tables, master: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     store = Store(place.environ["AIRLOOP_STORE"]).part("flights")
     make_champion(store, Workspace(tmp_path_factory.mktemp("model"), rows_a_day=20).train(), data_through="2013-01")
-    put_settings(place.workspace, [MONTH])
+    put_settings(place.workspace, [INTERVAL])
     place.land(
         {name: (header, [r for r in rows if r[header.index("month")] == "2"]) for name, (header, rows) in year.items()}
     )
     for stage in (manifest, ingest, validate):
         place.run(stage)
     env = {**place.environ, "PYTHONPATH": str(CODE), "PYSPARK_PYTHON": sys.executable}
-    run_to_end([sys.executable, str(CODE / "tasks/features.py"), "--month", MONTH], place.workspace, env)
-    features = (place.workspace / f"data/features/{MONTH}.parquet").read_bytes()
-    record = {"month": MONTH, "previous": MONTH, "run": "r", "manifest": "", "counts": {}, "lock": {}, "state": {}}
+    run_to_end([sys.executable, str(CODE / "tasks/features.py"), "--interval", INTERVAL], place.workspace, env)
+    features = (place.workspace / f"data/features/{INTERVAL}.parquet").read_bytes()
+    record = {
+        "interval": INTERVAL,
+        "previous": INTERVAL,
+        "run": "r",
+        "manifest": "",
+        "counts": {},
+        "lock": {},
+        "state": {},
+    }
     md5 = hashlib.md5(features, usedforsecurity=False).hexdigest()
     landed.write(store, landed.Landed.model_validate({**record, "features": md5}))
-    run_to_end([sys.executable, str(CODE / "tasks/score.py"), "--month", MONTH], place.workspace, env)
+    run_to_end([sys.executable, str(CODE / "tasks/score.py"), "--interval", INTERVAL], place.workspace, env)
     expected = digests(place.workspace), digests(place.store)
-    assert f"predictions/{MONTH}/v1.parquet" in expected[1]
+    assert f"predictions/{INTERVAL}/v1.parquet" in expected[1]
 
-    (place.workspace / f"data/features/{MONTH}.parquet").unlink()
-    for old in (place.store / f"predictions/{MONTH}").iterdir():
+    (place.workspace / f"data/features/{INTERVAL}.parquet").unlink()
+    for old in (place.store / f"predictions/{INTERVAL}").iterdir():
         old.unlink()
     for script in ("tasks/features.py", "tasks/score.py"):
         run_to_end(submit(master, script, tmp_path), place.workspace, env)

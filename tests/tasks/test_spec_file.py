@@ -18,7 +18,7 @@ NOT_DATA = {"example", "own_words", "duckdb_macros"}
 CHANGES: dict[str, Any] = {
     "name": "other",
     "owner": "risk",
-    "cadence": spec.Cadence("monthly", "Europe/Berlin"),
+    "cadence": spec.Monthly("Europe/Berlin"),
     "first": "2014-01",
     "last": None,
     "key": dict(reversed(MODEL.key.items())),

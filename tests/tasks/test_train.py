@@ -40,7 +40,7 @@ def source_of(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def table() -> pa.Table:
-    return pa.concat_tables([makers.features(month) for month in ("2013-01", "2013-02")])
+    return pa.concat_tables([makers.features(interval) for interval in ("2013-01", "2013-02")])
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_contract_and_metrics_say_what_was_learned(trained: stage.Trained) -> No
     assert contract.features[0].categories == ("9E", "AA", "B6", "DL", "UA")
     assert contract.onnx_sha256 == sha256(trained.onnx)
     assert facts["family"] == "xgboost"
-    assert facts["months"] == ["2013-02"]
+    assert facts["intervals"] == ["2013-02"]
     assert facts["data_through"] == "2013-02"
     assert 0 < facts["rounds"] <= 80
     assert 0.3 < facts["validation_log_loss"] < 0.69

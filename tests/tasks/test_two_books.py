@@ -41,12 +41,12 @@ class Books:
         self.book = Ledger(self.store)
         self.scores: dict[int, float] = {}
 
-    def register(self, score: float, month: str) -> int:
+    def register(self, score: float, interval: str) -> int:
         """A model that passed the gate, by the code that registers; returns its number."""
         root = self.root / f"run-{score}"
         onnx, contract = make_model(score)
         identity = code.Code(revision="r", dirty=False, tree="t")
-        run = Run(key=f"train-{score}", dag="train", month=month, overrides={}, code=identity)
+        run = Run(key=f"train-{score}", dag="train", interval=interval, overrides={}, code=identity)
         passed = {"passed": True, "verdict": "promote", "summary": "better"}
         for name, content in {
             "model/model.onnx": onnx,
@@ -67,9 +67,9 @@ class Books:
         register.put_model(root, self.store)
         return register.register(root, run, self.store)
 
-    def promote(self, score: float, month: str) -> int:
-        number = self.register(score, month)
-        deploy.promote(month, "test", self.book, self.store)
+    def promote(self, score: float, interval: str) -> int:
+        number = self.register(score, interval)
+        deploy.promote(interval, "test", self.book, self.store)
         deploy.deploy(self.book, self.store)
         return number
 
@@ -290,7 +290,7 @@ def test_old_runs_go_but_for_those_of_registered_models(books: Books) -> None:
     """What `make gc` deletes in MLflow, and what it brings back before MLflow deletes for good."""
     client = books.client
     experiment = registry.experiment(client, "flights/monitor")
-    old = client.create_run(experiment, run_name="a month").info.run_id
+    old = client.create_run(experiment, run_name="an interval").info.run_id
     known = {version.run_id for version in registry.listed(client).values()}
     found = tracked.find(books.store.shared, Marked(), time.time() + 86400)
     assert any(old in item.name for item in found)

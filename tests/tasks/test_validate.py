@@ -30,7 +30,7 @@ from tasks.common.files import parquet_bytes
 from tasks.common.urls import url_of
 from tests.killing import digests
 from tests.makers import put_settings
-from tests.tasks.conftest import MONTH, Place, Tables
+from tests.tasks.conftest import INTERVAL, Place, Tables
 
 WIND = "wind_speed is outside 0 to 200"
 
@@ -80,31 +80,31 @@ def all_stages(place: Place, tables: Tables) -> dict[str, str]:
 
 
 def test_of_a_real_month_only_the_wind_of_1048_is_quarantined(place: Place, year: Tables) -> None:
-    landing.land(MONTH, year, landing.Store(url_of(place.landing)))
+    landing.land(INTERVAL, year, landing.Store(url_of(place.landing)))
     for stage in (manifest, ingest, validate):
         place.run(stage)
     data = place.workspace / "data"
-    assert json.loads((data / f"counts/{MONTH}.json").read_bytes()) == {
-        "month": MONTH,
+    assert json.loads((data / f"counts/{INTERVAL}.json").read_bytes()) == {
+        "interval": INTERVAL,
         "flights": {"landed": 24951, "kept": 24951, "quarantined": 0},
         "weather": {"landed": 2010, "kept": 2009, "quarantined": 1},
         "reasons": {WIND: 1},
     }
-    (row,) = pq.read_table(data / f"quarantine/{MONTH}.parquet").to_pylist()
+    (row,) = pq.read_table(data / f"quarantine/{INTERVAL}.parquet").to_pylist()
     said = {name: value for name, value in row.items() if value is not None}
     assert said["table"] == "weather" and said["reason"] == WIND
     assert said["origin"] == "EWR" and said["wind_speed"] == "1048.36058"
     assert said["observed_at"] == "1360656000"  # 12 February, 03:00 in New York
-    assert pq.read_schema(data / f"quarantine/{MONTH}.parquet").equals(MODEL.quarantine)
+    assert pq.read_schema(data / f"quarantine/{INTERVAL}.parquet").equals(MODEL.quarantine)
     for table, schema in KEPT.items():
-        kept = pq.read_table(data / f"kept/{MONTH}/{table}.parquet")
+        kept = pq.read_table(data / f"kept/{INTERVAL}/{table}.parquet")
         assert kept.schema.equals(schema, check_metadata=True)
-    tail = pq.read_table(data / f"tail/{MONTH}/flights.parquet")
-    kept = pq.read_table(data / f"kept/{MONTH}/flights.parquet")
+    tail = pq.read_table(data / f"tail/{INTERVAL}/flights.parquet")
+    kept = pq.read_table(data / f"kept/{INTERVAL}/flights.parquet")
     days = sorted(set(tail["date"].to_pylist()))
     assert [day.day for day in days] == list(range(20, 29))  # 7 trailing days, and 2 more
     assert tail.equals(kept.filter(pc.is_in(kept["date"], pa.array(days))))
-    weather = pq.read_table(data / f"tail/{MONTH}/weather.parquet")
+    weather = pq.read_table(data / f"tail/{INTERVAL}/weather.parquet")
     assert pc.min(weather["observed_at"]).as_py() == 1361336400  # 20 February, 00:00 in New York
     assert pc.max(weather["observed_at"]).as_py() == 1362110400  # 28 February, 23:00
 
@@ -145,7 +145,7 @@ def test_a_flight_that_breaks_rules_is_quarantined_with_all_of_them(
 ) -> None:
     header, row = flight
     raw = raw_of("flights", header, [changed(header, row, **cells)])
-    got = broken_rules(raw, "flights", MONTH)[0].split("; ")
+    got = broken_rules(raw, "flights", INTERVAL)[0].split("; ")
     assert set(reasons) <= set(got), got
     # A delay changed by itself also disagrees with the clock; nothing else may be said that is not so.
     assert set(got) - set(reasons) <= {"arrival and arr_delay disagree"}
@@ -155,7 +155,7 @@ def test_a_flight_that_arrives_before_it_departs_is_quarantined(flight: tuple[li
     header, row = flight
     departed = int(row[header.index("dep_time")])
     raw = raw_of("flights", header, [changed(header, row, dest="BOS", arr_time=str(departed - 5))])
-    assert "arrival is not 15 to 1380 minutes after the departure" in broken_rules(raw, "flights", MONTH)[0]
+    assert "arrival is not 15 to 1380 minutes after the departure" in broken_rules(raw, "flights", INTERVAL)[0]
 
 
 @pytest.mark.parametrize(
@@ -174,14 +174,17 @@ def test_a_flight_that_arrives_before_it_departs_is_quarantined(flight: tuple[li
 )
 def test_an_observation_that_breaks_a_rule_is_quarantined(few: Tables, cells: dict[str, str], reason: str) -> None:
     header, rows = few["weather"]
-    assert broken_rules(raw_of("weather", header, [changed(header, rows[7], **cells)]), "weather", MONTH)[0] == reason
+    assert (
+        broken_rules(raw_of("weather", header, [changed(header, rows[7], **cells)]), "weather", INTERVAL)[0] == reason
+    )
 
 
 @pytest.mark.parametrize("hour", ["2013-02-01T05:00:00Z", "2013-03-01T04:00:00Z"])
 def test_a_month_is_a_local_month(few: Tables, hour: str) -> None:
     header, rows = few["weather"]
     assert (
-        broken_rules(raw_of("weather", header, [changed(header, rows[7], time_hour=hour)]), "weather", MONTH)[0] == ""
+        broken_rules(raw_of("weather", header, [changed(header, rows[7], time_hour=hour)]), "weather", INTERVAL)[0]
+        == ""
     )
 
 
@@ -190,16 +193,16 @@ def test_unknown_weather_and_a_cancelled_flight_are_no_bad_rows(
 ) -> None:
     header, rows = few["weather"]
     nothing = changed(header, rows[0], **dict.fromkeys(FEED["weather"][2:], "NA"))
-    assert broken_rules(raw_of("weather", header, [nothing]), "weather", MONTH)[0] == ""
+    assert broken_rules(raw_of("weather", header, [nothing]), "weather", INTERVAL)[0] == ""
     header, row = flight
     cancelled = changed(header, row, dep_time="NA", dep_delay="NA", arr_time="NA", arr_delay="NA", tailnum="NA")
-    assert broken_rules(raw_of("flights", header, [cancelled]), "flights", MONTH)[0] == ""
+    assert broken_rules(raw_of("flights", header, [cancelled]), "flights", INTERVAL)[0] == ""
 
 
 def test_a_cell_cannot_make_up_a_reason(flight: tuple[list[str], list[str]]) -> None:
     header, row = flight
     raw = raw_of("flights", header, [changed(header, row, distance="x'; nonsense='y")])
-    assert broken_rules(raw, "flights", MONTH)[0] == "distance cannot be read; distance is missing"
+    assert broken_rules(raw, "flights", INTERVAL)[0] == "distance cannot be read; distance is missing"
 
 
 # Rows that are there twice
@@ -207,17 +210,17 @@ def test_a_cell_cannot_make_up_a_reason(flight: tuple[list[str], list[str]]) -> 
 
 def test_of_identical_rows_one_is_kept(few: Tables) -> None:
     header, rows = few["flights"]
-    verdict = validate.judge(raw_of("flights", header, [*rows, rows[3], rows[3]]), "flights", MONTH)
+    verdict = validate.judge(raw_of("flights", header, [*rows, rows[3], rows[3]]), "flights", INTERVAL)
     assert verdict.counts == {"landed": 42, "kept": 40, "quarantined": 2}
     assert verdict.quarantined["reason"].to_pylist() == [validate.IDENTICAL] * 2
-    assert verdict.kept.equals(validate.judge(raw_of("flights", header, rows), "flights", MONTH).kept)
+    assert verdict.kept.equals(validate.judge(raw_of("flights", header, rows), "flights", INTERVAL).kept)
 
 
 def test_of_conflicting_rows_one_is_kept_whatever_their_order(few: Tables) -> None:
     header, rows = few["flights"]
     other = changed(header, rows[3], distance="999")
     for landed in ([*rows, other], [other, *rows]):
-        verdict = validate.judge(raw_of("flights", header, landed), "flights", MONTH)
+        verdict = validate.judge(raw_of("flights", header, landed), "flights", INTERVAL)
         assert verdict.counts == {"landed": 41, "kept": 40, "quarantined": 1}
         (bad,) = verdict.quarantined.to_pylist()
         assert bad["reason"] == validate.CONFLICTING
@@ -227,7 +230,7 @@ def test_of_conflicting_rows_one_is_kept_whatever_their_order(few: Tables) -> No
 def test_a_bad_row_does_not_take_the_good_row_with_its_key_with_it(few: Tables) -> None:
     header, rows = few["flights"]
     bad = changed(header, rows[3], distance="-1")
-    verdict = validate.judge(raw_of("flights", header, [bad, *rows]), "flights", MONTH)
+    verdict = validate.judge(raw_of("flights", header, [bad, *rows]), "flights", INTERVAL)
     assert verdict.quarantined["reason"].to_pylist() == ["distance is outside 10 to 7000"]
     assert verdict.kept.num_rows == 40
 
@@ -315,7 +318,7 @@ def test_whatever_lands_every_row_is_kept_or_quarantined_and_good_rows_are_kept(
     table, header, rows = sample.table, sample.header, sample.rows
     landed, untouched = damaged(rows, what)
     shuffled = random.Random(seed).sample(landed, len(landed))
-    verdict = validate.judge(raw_of(table, header, shuffled), table, MONTH)
+    verdict = validate.judge(raw_of(table, header, shuffled), table, INTERVAL)
     kept, bad = verdict.kept, verdict.quarantined
 
     # The counts add up, and each bad row says why.
@@ -323,7 +326,7 @@ def test_whatever_lands_every_row_is_kept_or_quarantined_and_good_rows_are_kept(
     assert all(bad["reason"].to_pylist())
     assert sum(len(rows) for rows in validate.by_reason(bad).values()) >= bad.num_rows
     # What is kept breaks no rule, and no two rows have one key.
-    again = validate.judge(kept.append_column("unreadable", pa.nulls(kept.num_rows, pa.string())), table, MONTH)
+    again = validate.judge(kept.append_column("unreadable", pa.nulls(kept.num_rows, pa.string())), table, INTERVAL)
     assert again.kept.equals(kept)
     assert len({tuple(row.values()) for row in kept.select(UNIQUE[table]).to_pylist()}) == kept.num_rows
     # Rows that nothing happened to are kept as they are, unless damage gave another row their key.
@@ -333,7 +336,7 @@ def test_whatever_lands_every_row_is_kept_or_quarantined_and_good_rows_are_kept(
         key = tuple(row[name] for name in UNIQUE[table])
         assert have[key] == row or tuple(map(str, key)) in said_twice
     # The order in which rows landed does not show.
-    other = validate.judge(raw_of(table, header, landed), table, MONTH)
+    other = validate.judge(raw_of(table, header, landed), table, INTERVAL)
     assert parquet_bytes(other.kept) == parquet_bytes(kept) and parquet_bytes(other.quarantined) == parquet_bytes(bad)
 
 
@@ -355,17 +358,17 @@ def test_a_month_with_too_many_bad_rows_is_refused_with_rules_rows_and_where_to_
     bad = -(-len(rows) // 10)
     assert f"more than validate.max_bad_share=0.02 is bad.\n{bad} of {len(rows):,} rows of flights (10.0%)" in said
     assert f"{bad} x dep_delay cannot be read, for example 2013-02-11" in said and "dep_delay='soon'" in said
-    assert url_of(place.store / f"refused/{MONTH}.parquet") in said
+    assert url_of(place.store / f"refused/{INTERVAL}.parquet") in said
     assert "landing.py --month 2013-02" in said and "weather (" not in said
     assert digests(place.workspace / "data") == before
-    refused = pq.read_table(place.store / f"refused/{MONTH}.parquet")
+    refused = pq.read_table(place.store / f"refused/{INTERVAL}.parquet")
     assert sum(refused["table"].to_pylist().count(table) for table in MODEL.tables) == bad + 1  # and the wind
 
 
 @pytest.mark.parametrize("damage", ["a column of another type", "every row twice", "another month"])
 def test_a_month_that_is_wrong_as_a_whole_is_refused(place: Place, small: Tables, damage: str) -> None:
     header, rows = small["flights"]
-    tables, month, problem = small, MONTH, "2,"
+    tables, month, problem = small, INTERVAL, "2,"
     if damage == "a column of another type":
         tables = small | {"flights": (header, [changed(header, row, distance="three miles") for row in rows])}
         problem = f"{len(rows):,} x distance cannot be read"
@@ -397,7 +400,7 @@ def test_what_ingest_did_not_make_is_not_validated(place: Place, small: Tables) 
     place.land(small)
     place.run(manifest)
     place.run(ingest)
-    path = place.workspace / f"data/raw/{MONTH}/flights.parquet"
+    path = place.workspace / f"data/raw/{INTERVAL}/flights.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["dest"]), path)
     with pytest.raises(DataError, match="made by another version"):
         place.run(validate)

@@ -52,7 +52,7 @@ def train(rank: int, folder: Path, number: int, task: dict[str, Any], port: int)
     }
     settings = TrainParams.model_validate(task["settings"])
     source = Source(
-        Path(task["features"]), tuple(task["months"]), DayRule.model_validate(task["holdout"]), settings.validation
+        Path(task["features"]), tuple(task["intervals"]), DayRule.model_validate(task["holdout"]), settings.validation
     )
     ending = Ending()
     recorder = Recorder(ending, task.get("stop"))

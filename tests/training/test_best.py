@@ -33,7 +33,7 @@ def settings(**changes) -> TrainParams:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    table = pa.concat_tables([makers.features(month, 30) for month in ("2013-01", "2013-02")])
+    table = pa.concat_tables([makers.features(interval, 30) for interval in ("2013-01", "2013-02")])
     return makers.source(table, tmp_path_factory.mktemp("features"))
 
 

@@ -6,6 +6,7 @@ What is killed is `python tasks/train.py`, after its first step. KILLS=n asks fo
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ class Training:
 
     @property
     def store(self) -> Path:
-        return self.root.parent / "store"
+        return self.root.parent / "store/flights"
 
     def check(self) -> None:
         """The result is the expected one, and no checkpoint is left behind."""
@@ -57,9 +58,9 @@ def workspace(root: Path, kind: str) -> Workspace:
     train |= {"family": family, "checkpoint": {"steps": 10, "seconds": 3600, "keep": 2}}
     train["xgboost"] |= {"rounds": 600, "eta": 0.01, "early_stopping_rounds": 600, "segment_rounds": 10}
     train["mlp"] |= {"epochs": 20, "early_stopping_epochs": 20, "device_batch": 32, "processes": 2 if several else 1}
+    shutil.copytree(CODE / "models", root / "models", dirs_exist_ok=True)
+    (root / "tasks").symlink_to(CODE / "tasks")
     made.save()
-    for name in ("models", "tasks"):
-        (root / name).symlink_to(CODE / name)
     return made
 
 

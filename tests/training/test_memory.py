@@ -31,8 +31,8 @@ settings = TrainParams.model_validate(raw)
 named("mlp")
 def data():
     return int(next(l for l in open("/proc/self/status") if l.startswith("VmData")).split()[1]) * 1024
-def source(month):
-    return Source(folder, (month,), DayRule(every=4, remainder=2), settings.validation)
+def source(interval):
+    return Source(folder, (interval,), DayRule(every=4, remainder=2), settings.validation)
 stage.train(source("2013-02"), settings)  # what libraries allocate once is no part of the claim
 begun = data()
 resource.setrlimit(resource.RLIMIT_DATA, (begun + cap, begun + cap))
@@ -43,7 +43,7 @@ print(json.dumps({"rows": made["rows"]["train"], "steps": made["steps"]}))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small month, and one that is three times as large in memory as the cap, in row groups of 20,000."""
+    """A small interval, and one that is three times as large in memory as the cap, in row groups of 20,000."""
     made = tmp_path_factory.mktemp("large")
     part = makers.features("2013-01", 20_000 // 31)
     columns = [name for name in part.column_names if name not in {"date", "scheduled_at", "as_of", "flight"}]

@@ -54,7 +54,7 @@ def source_of(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def table() -> pa.Table:
-    return pa.concat_tables([makers.features(month) for month in ("2013-01", "2013-02")])
+    return pa.concat_tables([makers.features(interval) for interval in ("2013-01", "2013-02")])
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_another_seed_is_another_model(table: pa.Table, trained: stage.Trained, 
 
 
 def test_it_learns(table: pa.Table, model: models.Model) -> None:
-    """Days it never saw, of the month it learned from: chance is 0.5, and a constant has the entropy of the base rate."""
+    """Days it never saw, of the interval it learned from: chance is 0.5, and a constant has the entropy of the base rate."""
     known = table.filter(pc.is_valid(table["late"]))
     unseen = known.filter(pa.array(np.asarray(known["day"]) % 4 == 2))
     found = metrics(unseen["late"].to_numpy(), model.score(unseen), 10)

@@ -90,7 +90,7 @@ def test_scores_that_depend_on_their_neighbours_are_a_reason_to_refuse(world: ma
 
 def plain_alone(world: makers.Workspace):
     model = candidate(world).plain
-    x = model.contract.encode(world.month("2013-02").slice(0, 300))
+    x = model.contract.encode(world.interval("2013-02").slice(0, 300))
     return model, x, model.predict(x)
 
 

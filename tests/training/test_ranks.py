@@ -30,7 +30,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict]]:
         raw = makers.settings()["train"] | {"family": "mlp"}
         raw["mlp"] |= {"processes": world, "accumulation": accumulation, "parallel": parallel, "epochs": 2,
                        "device_batch": 32 // (world * accumulation), "window": 300}  # fmt: skip
-        return {"world": world, "settings": raw, "features": str(folder), "months": ["2013-02"],
+        return {"world": world, "settings": raw, "features": str(folder), "intervals": ["2013-02"],
                 "holdout": {"every": 4, "remainder": 2}} | more  # fmt: skip
 
     tasks = {name: task(*shape) for name, shape in SHAPES.items()}

@@ -39,7 +39,7 @@ def settings(threads: int = 1, keep: int = 99, **xgboost: object) -> TrainParams
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    table = pa.concat_tables([makers.features(month, 30) for month in ("2013-01", "2013-02")])
+    table = pa.concat_tables([makers.features(interval, 30) for interval in ("2013-01", "2013-02")])
     return makers.source(table, tmp_path_factory.mktemp("features"))
 
 
@@ -147,7 +147,7 @@ def test_who_goes_on_from_whose_checkpoints(source: Source, monkeypatch: pytest.
     assert known == stage.identity("xgboost", source, settings(keep=3, **ROUNDS)), "when it is kept shapes nothing"
     others = {name: stage.identity("xgboost", source, other) for name, other in changes(use).items()}
     assert known not in others.values() and len(set(others.values())) == len(others)
-    fewer = Source(source.folder, source.months, DayRule(every=5, remainder=2), source.validation)
+    fewer = Source(source.folder, source.intervals, DayRule(every=5, remainder=2), source.validation)
     assert stage.identity("xgboost", fewer, use) != known
     monkeypatch.setattr(family, "VERSION", "9.9")
     assert stage.identity("xgboost", source, use) != known

@@ -12,7 +12,7 @@ from tasks.training.neural.rows import Rows
 from tasks.training.source import Source
 from tests import makers
 
-MONTHS = ("2013-01", "2013-02")
+INTERVALS = ("2013-01", "2013-02")
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +20,13 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     """Rows that can be told apart by their distance, in row groups of 100."""
     folder = tmp_path_factory.mktemp("features")
     first = 0
-    for month in MONTHS:
-        table = makers.features(month, 40)
+    for interval in INTERVALS:
+        table = makers.features(interval, 40)
         numbers = pa.array(np.arange(first, first + len(table), dtype=np.float64))
         table = table.set_column(table.schema.get_field_index("distance"), "distance", numbers)
-        pq.write_table(table, folder / f"{month}.parquet", row_group_size=100)
+        pq.write_table(table, folder / f"{interval}.parquet", row_group_size=100)
         first += len(table)
-    return Source(folder, MONTHS, DayRule(every=4, remainder=2), DayRule(every=8, remainder=4))
+    return Source(folder, INTERVALS, DayRule(every=4, remainder=2), DayRule(every=8, remainder=4))
 
 
 def rows_of(source: Source, seed: int = 1, window: int = 300) -> Rows:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.common import months
+from models.flights.definitions import MONTHS
 
 FEED_ZONE = "America/New_York"
 """All origins' zone: local months, days and hours of the feed are meant in it."""
@@ -74,7 +74,7 @@ def minutes_until_at(clock: pd.Series, start: pd.Series, airport: pd.Series) -> 
 
 def month_days(month: str) -> tuple[int, int]:
     """First and last day of ``month``, in days since the epoch."""
-    first = months.parse(month)
+    first = MONTHS.local(MONTHS.check(month)).date()
     day = first.toordinal() - dt.date(1970, 1, 1).toordinal()
     return day, day + monthrange(first.year, first.month)[1] - 1
 

@@ -106,7 +106,7 @@ def _log_settings(root: Path, evaluation: Mapping[str, Any]) -> None:
     settings = settings_files.as_they_are(root)
     mlflow.log_params({f"train.{key}": value for key, value in settings.get("train", {}).items()})
     mlflow.log_params({f"export.{key}": value for key, value in _export(evaluation).items()})
-    mlflow.log_param("months", ",".join(settings.get("months", {})))
+    mlflow.log_param("intervals", ",".join(settings.get("intervals", {})))
 
 
 def _log_model(root: Path) -> str:

@@ -1,7 +1,7 @@
 """Gradient-boosted trees.
 
 Categories enter as their index in the contract: XGBoost's native categories were 0.001 better in log loss (nine forward
-months, three seeds), in an ONNX file two and a half times the size that scores at a third of the speed.
+intervals, three seeds), in an ONNX file two and a half times the size that scores at a third of the speed.
 
 Rows and features are sampled, and XGBoost's generator cannot be put back to where it was. So every training, interrupted or
 not, goes in segments: at each boundary the trees are written out and read in again, and the next segment has a seed of its own.

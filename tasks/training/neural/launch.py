@@ -80,7 +80,7 @@ def task(source: Source, contract: Contract, settings: TrainParams, job: Job) ->
         {
             "source": {
                 "folder": str(source.folder.resolve()),
-                "months": source.months,
+                "intervals": source.intervals,
                 "holdout": source.holdout.model_dump(),
                 "validation": source.validation.model_dump(),
                 "span": source.span,

@@ -46,7 +46,7 @@ def source_of(told: dict[str, Any]) -> Source:
     """The source that launch.task told of."""
     rules = {part: DayRule.model_validate(told[part]) for part in ("holdout", "validation")}
     span = tuple(told["span"]) if told["span"] else None
-    return Source(Path(told["folder"]), tuple(told["months"]), **rules, span=span)
+    return Source(Path(told["folder"]), tuple(told["intervals"]), **rules, span=span)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Predictions of made months, with the sharpness and the bias that a test asks for."""
+"""Predictions of made intervals, with the sharpness and the bias that a test asks for."""
 
 from __future__ import annotations
 

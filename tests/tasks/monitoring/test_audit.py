@@ -16,7 +16,7 @@ TABLE = makers.features("2013-05", 60)
 SHARP, DULL = scores(TABLE, sharp=1.6), scores(TABLE, sharp=0.6)
 
 
-def entry(action: str = "promote", version: int = 2, month: str = "2013-05") -> Entry:
+def entry(action: str = "promote", version: int = 2, interval: str = "2013-05") -> Entry:
     evidence = Evidence(model="m", contract="c", gate=None, run="r", data_through="2013-04")
     return Entry(
         seq=1,
@@ -24,7 +24,7 @@ def entry(action: str = "promote", version: int = 2, month: str = "2013-05") -> 
         action=action,
         from_version=1,
         to_version=version,
-        effective_from=month,  # type: ignore[arg-type]  # any action
+        effective_from=interval,  # type: ignore[arg-type]  # any action
         who="w",
         why="y",
         evidence=evidence,
@@ -36,12 +36,12 @@ def entry(action: str = "promote", version: int = 2, month: str = "2013-05") -> 
     ("made", "found"),
     [
         (entry(), True),
-        (entry(month="2013-04"), False),
+        (entry(interval="2013-04"), False),
         (entry(version=3), False),
         (entry("rollback"), False),
     ],
 )
-def test_only_the_first_month_of_a_promotion_is_audited(made: Entry, found: bool) -> None:
+def test_only_the_first_interval_of_a_promotion_is_audited(made: Entry, found: bool) -> None:
     assert (promotion([made], "2013-05", 2) is made) == found
 
 

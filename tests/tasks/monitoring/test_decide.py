@@ -15,7 +15,7 @@ LIMITS = MonitorParams(
     warmup_through="2013-03",
     max_ece=0.05,
     min_auc=0.70,
-    cooldown_months=0,
+    cooldown_intervals=0,
     max_psi=0.25,
     max_blind_share=0.02,
     report_rows=100,
@@ -23,8 +23,8 @@ LIMITS = MonitorParams(
 GOOD = {"champion": 1, "auc": 0.72, "ece": 0.03}
 
 
-def facts(month: str = "2013-05", features: str = "a" * 32, **given: object) -> Facts:
-    return Facts(month=month, features=features, **{**GOOD, **given})  # type: ignore[arg-type]  # made by keyword
+def facts(interval: str = "2013-05", features: str = "a" * 32, **given: object) -> Facts:
+    return Facts(interval=interval, features=features, **{**GOOD, **given})  # type: ignore[arg-type]  # made by keyword
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ def facts(month: str = "2013-05", features: str = "a" * 32, **given: object) -> 
         ({"auc": 0.6999}, "retrain", "AUC 0.6999 < 0.7"),
         ({"auc": 0.60, "ece": 0.09}, "retrain", "ECE 0.0900 > 0.05 and AUC 0.6000 < 0.7"),
         ({"auc": None, "ece": None, "why_not": "all 9 labels are 0"}, "not measured", "all 9 labels are 0"),
-        ({"champion": None, "month": "2013-02"}, "warming up", "no model is live yet"),
-        ({"champion": None, "month": "2013-03"}, "retrain", "warm-up through 2013-03 is over"),
-        ({"champion": None, "month": "2013-06"}, "retrain", "warm-up through 2013-03 is over"),
-        ({"champion": None, "month": "2013-02", "why_not": "nothing"}, "warming up", "no model is live yet"),
+        ({"champion": None, "interval": "2013-02"}, "warming up", "no model is live yet"),
+        ({"champion": None, "interval": "2013-03"}, "retrain", "warm-up through 2013-03 is over"),
+        ({"champion": None, "interval": "2013-06"}, "retrain", "warm-up through 2013-03 is over"),
+        ({"champion": None, "interval": "2013-02", "why_not": "nothing"}, "warming up", "no model is live yet"),
     ],
 )
 def test_the_rule(given: dict[str, object], outcome: str, words: str) -> None:
@@ -56,17 +56,17 @@ def test_the_rule(given: dict[str, object], outcome: str, words: str) -> None:
         (1, ("2013-04",), ("2013-04", "2013-05"), "cooling down"),
         (1, ("2013-03",), ("2013-03", "2013-04", "2013-05"), "retrain"),
         (2, ("2013-03",), ("2013-03", "2013-04", "2013-05"), "cooling down"),
-        (2, ("2013-01",), ("2013-01", "2013-05"), "cooling down"),  # months that never landed do not count
-        (3, ("2013-07",), ("2013-05", "2013-07"), "retrain"),  # a later month's request is not before this one
+        (2, ("2013-01",), ("2013-01", "2013-05"), "cooling down"),  # intervals that never landed do not count
+        (3, ("2013-07",), ("2013-05", "2013-07"), "retrain"),  # a later interval's request is not before this one
         (1, ("2013-05",), ("2013-05",), "cooling down"),  # landed again within its own cooldown
         (0, ("2013-05",), ("2013-05",), "retrain"),
         (3, (), ("2013-05",), "retrain"),
     ],
 )
-def test_the_cooldown_counts_landed_months(
+def test_the_cooldown_counts_landed_intervals(
     cooldown: int, asked: tuple[str, ...], landed: tuple[str, ...], outcome: str
 ) -> None:
-    limits = LIMITS.model_copy(update={"cooldown_months": cooldown})
+    limits = LIMITS.model_copy(update={"cooldown_intervals": cooldown})
     decision = decide(facts(ece=0.2), Past(landed=landed, asked=asked), limits)
     assert decision.outcome == outcome
     assert "ECE 0.2000 > 0.05" in decision.reason, "the breach is recorded also where nothing follows"
@@ -115,7 +115,7 @@ def test_nobody_claims_what_asks_for_nothing_or_what_nobody_can_act_on(store: St
     assert store.names("requests") == []
 
 
-def test_months_that_asked_are_those_up_to_this_one(store: Store) -> None:
-    for month, ece in (("2013-04", 0.2), ("2013-05", 0.01), ("2013-06", 0.2), ("2013-07", 0.2)):
-        record(store, bad(month=month, ece=ece))
+def test_intervals_that_asked_are_those_up_to_this_one(store: Store) -> None:
+    for interval, ece in (("2013-04", 0.2), ("2013-05", 0.01), ("2013-06", 0.2), ("2013-07", 0.2)):
+        record(store, bad(interval=interval, ece=ece))
     assert asked_before(store, "2013-06") == ("2013-04", "2013-06")

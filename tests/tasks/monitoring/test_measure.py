@@ -81,7 +81,7 @@ def test_what_cannot_be_measured_says_why() -> None:
     assert "one day" in measure(one_day, scores(one_day), SETTINGS)["why_not"]
 
 
-def test_the_interval_of_a_month_covers_days_not_rows() -> None:
+def test_the_interval_of_an_interval_covers_days_not_rows() -> None:
     """With the luck of whole days, an interval from rows would be several times narrower."""
     lucky = makers.features("2013-05", 200, day_luck=1.0)
     got = measure(lucky, np.full(len(lucky), 0.2) + np.linspace(0, 1e-3, len(lucky)), SETTINGS)

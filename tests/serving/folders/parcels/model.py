@@ -31,7 +31,7 @@ class Parcel(BaseModel):
 
 class ParcelState:
     def __init__(self, tables, params: ParcelFeatures) -> None:
-        self.params, self.months = params, sorted(tables)
+        self.params, self.intervals = params, sorted(tables)
         self.as_of = 1_400_000_000
 
     def known(self, parcel: Parcel) -> Known:
