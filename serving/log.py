@@ -13,7 +13,7 @@ import orjson
 
 from serving.live import Live, Prediction
 from tasks.common.artefacts import Store
-from tasks.common.online_log import prediction_id, segment_name
+from tasks.common.online_log import SCHEMA, prediction_id, segment_name
 from tasks.spec import Request
 
 SEGMENT_LINES = 2000
@@ -111,6 +111,7 @@ def _line(record: Record) -> bytes:
     assert live.state is not None
     known = prediction.known
     content: dict[str, Any] = {
+        "schema": SCHEMA,
         "prediction_id": name,
         "time": dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds"),
         **request.logged(),

@@ -61,7 +61,7 @@ def trace(version: int, source: Store, model: ModelSpec) -> dict[str, Any]:
     folder = f"runs/{evidence.run}"
     run = json.loads(source.read(f"{folder}/run.json"))
     lock = yaml.safe_load(source.read(f"{folder}/dvc.lock"))["stages"]
-    gate = json.loads(source.read(f"models/{evidence.model}/gate.json", evidence.gate))
+    gate = json.loads(source.read(f"models/{evidence.model}/gate.json", evidence.verdict))
     source.read(f"models/{evidence.model}/model.onnx", evidence.model)
     return {
         "version": version,

@@ -129,7 +129,7 @@ def settle(report: dict[str, Any], settings: Params, where: Store, entries: list
     live = entries[-1].evidence if entries else None
     past = decide.Past(
         landed=tuple(landed.read_all(where)), asked=decide.asked_before(where, facts.interval),
-        live_through=live.data_through if live else None,
+        live_through=live.labelled_through if live else None,
     )  # fmt: skip
     return decide.record(where, decide.decide(facts, past, settings.monitor))
 

@@ -57,6 +57,8 @@ def tags(run: Run, root: Path) -> dict[str, str]:
     return {
         "airloop.run": run.key,
         "airloop.data_through": run.last,
+        "airloop.labelled_through": run.last,  # labels land with their interval
+        "airloop.policy": settings_files.policy(root, run.model),
         "airloop.code": run.code.revision,
         "airloop.code_dirty": str(run.code.dirty).lower(),
         "airloop.tree": run.code.tree,

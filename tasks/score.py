@@ -26,6 +26,9 @@ from tasks.common.model import load
 from tasks.common.results import emit
 from tasks.running import lease
 
+SCHEMA = 2
+"""Version of scored.json; one without calls its interval a month."""
+
 Batches = Iterator[pa.RecordBatch]
 Models = dict[int, tuple[bytes, bytes, str]]
 """Version to ONNX bytes, contract bytes and the sha256 of the former."""
@@ -111,7 +114,7 @@ def score(interval: str, root: Path, target: Store) -> dict[str, Any]:
     record = landed.read(target, interval)
     if record is None:
         raise DataError(f"{interval} has not landed; run the ingest DAG for it first.")
-    result: dict[str, Any] = {"interval": interval, "features": record.features, "status": "warming up", "champion": None,
+    result: dict[str, Any] = {"schema": SCHEMA, "interval": interval, "features": record.features, "status": "warming up", "champion": None,
                               "previous": None, "predictions": {}}  # fmt: skip
     if champion is not None:
         features = root / f"data/features/{interval}.parquet"

@@ -227,7 +227,13 @@ def make_champion(store: Store, made: train.Trained, *, data_through: str, versi
         who="test",
         why="test",
         evidence=Evidence(
-            model=digest, contract=sha256(made.contract), gate=None, run="test", data_through=data_through
+            model=digest,
+            contract=sha256(made.contract),
+            run="test",
+            data_through=data_through,
+            labelled_through=data_through,
+            verdict=None,
+            policy=None,
         ),
     )
 

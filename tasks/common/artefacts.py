@@ -68,10 +68,12 @@ class Store:
     Args:
         url: where the objects are.
         shared: the store of which this is one model's part; by default it is whole.
+        model: whose part it is.
     """
 
-    def __init__(self, url: str, shared: Store | None = None) -> None:
+    def __init__(self, url: str, shared: Store | None = None, model: str = "") -> None:
         self.shared = shared or self
+        self.model = model
         folder = path_of(url)
         self._local = folder is not None
         if folder is not None:  # not by fsspec, which takes the escapes of a file: URL for parts of a name
@@ -84,7 +86,7 @@ class Store:
     def part(self, model: str) -> Store:
         """The part that is ``model``'s; what all models share stays in `shared`."""
         folder = path_of(self.url)
-        return Store(f"{self.url}/{model}" if folder is None else url_of(folder / model), self)
+        return Store(f"{self.url}/{model}" if folder is None else url_of(folder / model), self, model)
 
     def parts(self) -> list[str]:
         """Sorted names of the folders directly below the URL."""

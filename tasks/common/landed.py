@@ -6,15 +6,18 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from tasks.common.artefacts import Store, to_json
 from tasks.common.environment import trigger
 from tasks.common.errors import DataError
 from tasks.common.frozen import Frozen
 from tasks.common.params import IntervalKey
+
+SCHEMA: Literal[2] = 2
+"""Version of a record's layout."""
 
 
 class StateFile(Frozen):
@@ -25,9 +28,11 @@ class StateFile(Frozen):
     sha256: str
 
 
-class Landed(Frozen):
+class Landed(Frozen, serialize_by_alias=True):
     """One interval, ingested, validated and built into features."""
 
+    schema_: Annotated[Literal[2], Field(alias="schema")] = SCHEMA
+    """Version of this layout."""
     interval: IntervalKey
     previous: IntervalKey
     """Interval whose tail the features looked back on; the interval itself for the first."""
@@ -46,7 +51,7 @@ class Landed(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _older(cls, record: Any) -> Any:
-        """Read a record of an older version, which calls its interval a month."""
+        """Read a record of version 1, which has no schema and calls its interval a month."""
         if isinstance(record, dict) and "month" in record:
             record = {"interval": record["month"], **{name: value for name, value in record.items() if name != "month"}}
         return record

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from typing import Literal
+import uuid
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field
 
 from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.errors import AirloopError, DataError
 from tasks.common.frozen import Frozen
 from tasks.common.params import IntervalKey
+
+SCHEMA: Literal[2] = 2
+"""Version of an entry's layout, written once: what comes later is another kind of action, never another field (docs/adr/0059)."""
+ACTIONS = ("promote", "rollback", "revert")
+"""Promoted by the gate, rolled back by a person, or reverted because the smoke test failed."""
 
 
 class LedgerError(AirloopError):
@@ -23,31 +29,41 @@ class LedgerError(AirloopError):
 
 
 class Evidence(Frozen):
-    """What a decision rests on; digests are hex sha256 of the bytes in the store."""
+    """The version that is live, and what put it there; digests are hex sha256 of the bytes in the store."""
 
     model: str
     """Digest of the ONNX file; its folder in the store is ``models/<digest>/``."""
     contract: str
     """Digest of the feature contract."""
-    gate: str | None
-    """Digest of the gate's verdict; null where a person overruled or rolled back."""
     run: str
     """Training run that made the model."""
     data_through: IntervalKey
     """Last interval the model was trained on."""
+    labelled_through: IntervalKey
+    """Last interval whose labels the gate could know."""
+    verdict: str | None
+    """Digest of the gate's verdict; null where no gate has seen the model."""
+    policy: str | None
+    """Digest of the policy that the verdict was reached by; null in entries of version 1."""
 
 
-class Entry(Frozen):
-    """One decision about what is live."""
+class Entry(Frozen, serialize_by_alias=True):
+    """One decision. Whatever its kind, it says what is live after it: a reader needs to know no kind."""
 
+    schema_: Annotated[Literal[2], Field(alias="schema")] = SCHEMA
+    """Version of this layout."""
+    model: str
+    """The model's name: an entry is of no use in another model's ledger."""
     seq: int
     previous_digest: str | None
     """Digest of the entry before, null for the first."""
-    action: Literal["promote", "rollback", "revert"]
-    """Promoted by the gate, rolled back by a person, or reverted because the smoke test failed."""
+    action: Annotated[str, Field(pattern=r"^[a-z]+(_[a-z]+)*$")]
+    """Its kind: of ACTIONS, or one that later code adds."""
+    payload: str | None = None
+    """Digest of the document that an action of another kind is about; null for ACTIONS."""
     from_version: int | None
     to_version: int | None
-    """Model version in MLflow; null means that nothing is live."""
+    """Model version; null means that nothing is live."""
     effective_from: IntervalKey
     """First interval, in data time, that this version scores."""
     who: str
@@ -56,10 +72,49 @@ class Entry(Frozen):
     """Null exactly when ``to_version`` is."""
     at: str
     """Wall-clock time, ISO 8601 UTC."""
+    nonce: str
+    """Random: whoever got no answer to a write reads the entry and knows whether it is the one that was written."""
+    signature: str | None = None
+    """Of the entry without this field; null where nobody signs."""
+
+    def content(self) -> bytes:
+        """The entry's canonical bytes, of which its digest is."""
+        return to_json(self.model_dump())
+
+
+def parse(data: bytes, model: str) -> Entry:
+    """The entry in ``data``, of the ledger of ``model``.
+
+    Raises:
+        ValueError: it is none, or of a layout that this version does not know.
+    """
+    found = json.loads(data)
+    if not isinstance(found, dict):
+        raise ValueError(f"it holds a {type(found).__name__}")  # noqa: TRY004 - one kind for whatever is wrong with it
+    version = found.get("schema", 1)
+    if version not in (1, SCHEMA):
+        raise ValueError(f"schema={version!r} is of a newer version of Airloop, which can read it")
+    entry = Entry.model_validate(_of_version_1(found, model) if version == 1 else found)
+    if entry.model != model:
+        raise ValueError(f"it is of the ledger of {entry.model!r}")
+    return entry
+
+
+def _of_version_1(found: dict[str, Any], model: str) -> dict[str, Any]:
+    """An entry of version 1, from when there was one model whose labels came with their interval."""
+    evidence = found.get("evidence")
+    if isinstance(evidence, dict):
+        evidence = {**evidence, "labelled_through": evidence.get("data_through"), "policy": None}
+        evidence["verdict"] = evidence.pop("gate", None)
+    return {**found, "schema": SCHEMA, "model": model, "evidence": evidence, "nonce": ""}
 
 
 class Ledger:
-    """Reads and appends entries; every read verifies the chain."""
+    """Reads and appends entries; every read verifies the chain.
+
+    Args:
+        store: the model's part of the artefact store.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -71,8 +126,8 @@ class Ledger:
         for name in self._store.names("ledger"):
             data = self._store.read(name)
             try:
-                entry = Entry.model_validate(json.loads(data))
-            except (ValidationError, ValueError) as error:
+                entry = parse(data, self._store.model)
+            except ValueError as error:
                 raise DataError(
                     f"{self._store.uri(name)} is not a ledger entry: {error}. Restore the ledger folder from a backup."
                 ) from None
@@ -93,7 +148,7 @@ class Ledger:
     def append(
         self,
         *,
-        action: Literal["promote", "rollback", "revert"],
+        action: str,
         to_version: int | None,
         effective_from: str,
         who: str,
@@ -116,6 +171,7 @@ class Ledger:
         _check(entries, action, to_version, effective_from, evidence)
         digest = sha256(self._store.read(_name(last.seq))) if last else None
         entry = Entry(
+            model=self._store.model,
             seq=len(entries) + 1,
             previous_digest=digest,
             action=action,
@@ -126,8 +182,9 @@ class Ledger:
             why=why,
             evidence=evidence,
             at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            nonce=uuid.uuid4().hex,
         )
-        if not self._store.create(_name(entry.seq), to_json(entry.model_dump())):
+        if not self._store.create(_name(entry.seq), entry.content()):
             raise LedgerError(f"Somebody else wrote ledger entry {entry.seq} at the same moment; run this again.")
         return entry
 
@@ -154,6 +211,8 @@ def _name(seq: int) -> str:
 def _check(
     entries: list[Entry], action: str, to_version: int | None, effective_from: str, evidence: Evidence | None
 ) -> None:
+    if action not in ACTIONS:
+        raise LedgerError(f"action={action!r} is no kind of entry; use {', '.join(ACTIONS)}.")
     if (to_version is None) != (evidence is None):
         raise LedgerError("A ledger entry has evidence exactly when it puts a version live.")
     last = entries[-1] if entries else None
@@ -171,8 +230,8 @@ def _check(
             "for ever. Register the other one again; it gets a number of its own."
         )
     live = last.evidence
-    if action == "promote" and evidence and live and evidence.data_through < live.data_through:
+    if action == "promote" and evidence and live and evidence.labelled_through < live.labelled_through:
         raise LedgerError(
-            f"The candidate saw data through {evidence.data_through}, the champion v{last.to_version} through "
-            f"{live.data_through}; an older model is never promoted. To go back on purpose, use a rollback."
+            f"The candidate saw labels through {evidence.labelled_through}, the champion v{last.to_version} through "
+            f"{live.labelled_through}; an older model is never promoted. To go back on purpose, use a rollback."
         )

@@ -13,6 +13,9 @@ from typing import Any
 from tasks.common.artefacts import Store
 from tasks.common.errors import DataError
 
+SCHEMA = 2
+"""Version of a line; one without is of version 1, whose id does not begin with the model's name."""
+
 _ID = re.compile(r"[a-z0-9_]+\.online\.(\d{4}-\d{2}-\d{2})\.v(\d+)\.([0-9a-f]{8})([0-9a-f]{8})([0-9a-f]{8})")
 
 

@@ -67,9 +67,11 @@ class Version(Frozen):
         return ledger.Evidence(
             model=self.model,
             contract=tags["airloop.contract"],
-            gate=tags.get("airloop.gate"),
             run=self.run,
             data_through=self.data_through,
+            labelled_through=tags.get("airloop.labelled_through", self.data_through),
+            verdict=tags.get("airloop.gate"),
+            policy=tags.get("airloop.policy"),
         )
 
     def file(self, name: str) -> str:
@@ -152,6 +154,7 @@ def _remembered(entry: ledger.Entry) -> Version:
     evidence = entry.evidence
     assert evidence is not None and entry.to_version is not None  # the ledger's rule
     known: dict[str, Any] = {"run": evidence.run, "data_through": evidence.data_through, "onnx": evidence.model}
-    known |= {"contract": evidence.contract, "gate": evidence.gate, "why": entry.why}
+    known |= {"contract": evidence.contract, "gate": evidence.verdict, "policy": evidence.policy, "why": entry.why}
+    known |= {"labelled_through": evidence.labelled_through}
     tags = {f"airloop.{name}": value for name, value in known.items() if value is not None}
     return Version(version=entry.to_version, record=None, tags=tags, at=entry.at)

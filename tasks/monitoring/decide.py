@@ -41,7 +41,7 @@ class Past:
     asked: tuple[str, ...] = ()
     """Intervals of other decisions to retrain."""
     live_through: str | None = None
-    """Last interval that the model now live was trained on, None when nothing is live."""
+    """Last interval whose labels the model now live has seen, None when nothing is live."""
 
 
 class Decision(Frozen):

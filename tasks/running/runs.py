@@ -7,9 +7,9 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from tasks.common import code, fast_yaml, settings_files
 from tasks.common.artefacts import Store, to_json, write_atomic
@@ -19,6 +19,8 @@ from tasks.common.errors import ConfigError
 from tasks.common.frozen import Frozen
 
 RECORD = "run.json"
+SCHEMA: Literal[2] = 2
+"""Version of its layout."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,11 @@ class Request:
     """Why, where a person said so."""
 
 
-class Run(Frozen):
+class Run(Frozen, serialize_by_alias=True):
     """The record of a run: what was asked for, and with which code."""
 
+    schema_: Annotated[Literal[2], Field(alias="schema")] = SCHEMA
+    """Version of this layout."""
     opened: str = ""
     """Random id of this beginning of the run: a run that is cleared and starts again has the same key."""
     key: str
@@ -67,7 +71,7 @@ class Run(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _older(cls, record: Any) -> Any:
-        """Read a record of an older version, which names its DAG and one month, and no model: there was one."""
+        """Read a record of version 1, which has no schema, names its DAG and one month, and no model: there was one."""
         if isinstance(record, dict) and "month" in record:
             record = {"model": environment().model} | {name: value for name, value in record.items() if name != "dag"}
             record["first"] = record["last"] = record.pop("month")

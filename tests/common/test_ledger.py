@@ -5,18 +5,33 @@ from __future__ import annotations
 import json
 import multiprocessing as mp
 import multiprocessing.synchronize
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tasks.common.artefacts import Store
+from tasks.common import landed
+from tasks.common.artefacts import Store, sha256
 from tasks.common.errors import DataError
 from tasks.common.ledger import Evidence, Ledger, LedgerError, live_at, previous_at
 from tasks.common.urls import url_of
+from tasks.running.runs import Run
+from tests.airflow_home import ROOT
+
+OLD = ROOT / "tests/stores/of_35770e8"
+"""What that revision's own code wrote, below the folder that its model has now."""
 
 
 def evidence(name: str = "a", through: str = "2013-03") -> Evidence:
-    return Evidence(model=name * 64, contract="c" * 64, gate="d" * 64, run=f"train-{name}", data_through=through)
+    return Evidence(
+        model=name * 64,
+        contract="c" * 64,
+        run=f"train-{name}",
+        data_through=through,
+        labelled_through=through,
+        verdict="d" * 64,
+        policy=None,
+    )
 
 
 @pytest.fixture
@@ -120,3 +135,94 @@ def test_of_two_writers_at_once_the_chain_survives(tmp_path: Path) -> None:
     won = {wins.get(timeout=5) for _ in range(len(list(tmp_path.glob("ledger/*.json"))))}
     entries = Ledger(Store(url_of(tmp_path))).entries()
     assert {entry.to_version for entry in entries} == won and wins.empty()
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Store:
+    """A copy of the store of version 1."""
+    shutil.copytree(OLD, tmp_path / "store")
+    return Store(url_of(tmp_path / "store")).part("flights")
+
+
+def test_entries_of_version_1_are_read(old: Store) -> None:
+    entries = Ledger(old).entries()
+    assert [(e.seq, e.action, e.from_version, e.to_version, e.effective_from) for e in entries] == [
+        (1, "promote", None, 1, "2013-04"),
+        (2, "promote", 1, 2, "2013-05"),
+        (3, "revert", 2, 1, "2013-05"),
+        (4, "rollback", 1, 2, "2013-06"),
+    ]
+    assert {e.model for e in entries} == {"flights"}
+    found = [e.evidence for e in entries if e.evidence]
+    assert [(e.verdict, e.policy) for e in found] == [*[("d" * 64, None)] * 3, (None, None)]
+    assert all(e.labelled_through == e.data_through for e in found)
+
+
+def test_an_entry_of_version_2_follows_those_of_version_1_whose_bytes_stay(old: Store) -> None:
+    before = {name: old.read(name) for name in old.names("ledger")}
+    book = Ledger(old)
+    book.append(
+        action="rollback", to_version=1, effective_from="2013-07", who="t", why="t", evidence=book.entries()[0].evidence
+    )
+    entry = book.entries()[-1]
+    assert entry.previous_digest == sha256(before["ledger/000004.json"])
+    assert json.loads(old.read("ledger/000005.json"))["schema"] == 2
+    assert {name: old.read(name) for name in before} == before
+
+
+def test_the_old_ledger_s_rules_hold_for_what_follows(old: Store) -> None:
+    with pytest.raises(LedgerError, match="a number means one model"):
+        Ledger(old).append(
+            action="rollback", to_version=1, effective_from="2013-07", who="t", why="t", evidence=evidence("f")
+        )
+    with pytest.raises(LedgerError, match="saw labels through 2013-03, the champion v2 through 2013-04"):
+        promote(Ledger(old), 3, "2013-07", "f", "2013-03")
+
+
+def test_other_records_of_version_1_are_read(old: Store) -> None:
+    record = landed.read(old, "2013-01")
+    assert record is not None and (record.interval, record.previous) == ("2013-01", "2013-01")
+    assert record.output("features", "data/features/2013-01.parquet") == "0" * 32
+    run = Run.model_validate_json(old.read("runs/ingest-2013-01-12345678/run.json"))
+    assert (run.first, run.last) == ("2013-01", "2013-01")
+
+
+def test_what_is_written_says_its_version(book: Ledger, tmp_path: Path) -> None:
+    promote(book, 1, "2013-04", "a", "2013-03")
+    written = json.loads((tmp_path / "ledger/000001.json").read_text())
+    assert (written["schema"], written["payload"], written["signature"]) == (2, None, None)
+    assert len(written["nonce"]) == 32
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema": 3}, "schema=3 is of a newer version of Airloop"),
+        ({"schema": "2"}, "schema='2' is of a newer version"),
+        ({"model": "parcels"}, "it is of the ledger of 'parcels'"),
+        ({"action": "Promote!"}, "action"),
+        ({"signed_by": "x"}, "signed_by"),
+    ],
+)
+def test_an_entry_that_this_version_cannot_trust_stops_everything(
+    old: Store, change: dict[str, object], said: str
+) -> None:
+    promote(Ledger(old), 3, "2013-07", "f", "2013-05")
+    name = "ledger/000005.json"
+    old.write_json(name, json.loads(old.read(name)) | change)
+    with pytest.raises(DataError, match=said):
+        Ledger(old).entries()
+
+
+def test_an_action_that_later_code_adds_says_what_is_live_like_any_other(old: Store) -> None:
+    promote(Ledger(old), 3, "2013-07", "f", "2013-05")
+    name = "ledger/000005.json"
+    old.write_json(name, json.loads(old.read(name)) | {"action": "set_traffic", "payload": "a" * 64})
+    entries = Ledger(old).entries()
+    assert live_at(entries, "2013-07") == entries[-1]
+    assert entries[-1].payload == "a" * 64
+
+
+def test_an_action_that_nobody_knows_is_not_written(book: Ledger) -> None:
+    with pytest.raises(LedgerError, match="action='bless' is no kind of entry; use promote, rollback, revert"):
+        book.append(action="bless", to_version=1, effective_from="2013-04", who="t", why="t", evidence=evidence())

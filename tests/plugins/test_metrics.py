@@ -30,7 +30,15 @@ from tests.plugins.conftest import FLIGHTS
 
 TOKEN = {"Authorization": "Bearer s3cret"}
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-EVIDENCE = Evidence(model="a" * 64, contract="b" * 64, gate=None, run="flights-train-2013-03-x", data_through="2013-03")
+EVIDENCE = Evidence(
+    model="a" * 64,
+    contract="b" * 64,
+    run="flights-train-2013-03-x",
+    data_through="2013-03",
+    labelled_through="2013-03",
+    verdict=None,
+    policy=None,
+)
 
 
 def values(gauges: metrics.Gauges) -> dict[tuple[str, ...], float]:

@@ -15,7 +15,15 @@ from tests.airflow_dags import checkout
 from tests.airflow_home import ROOT
 from tests.plugins.conftest import FLIGHTS
 
-EVIDENCE = Evidence(model="a" * 64, contract="b" * 64, gate=None, run="flights-train-2013-03-x", data_through="2013-03")
+EVIDENCE = Evidence(
+    model="a" * 64,
+    contract="b" * 64,
+    run="flights-train-2013-03-x",
+    data_through="2013-03",
+    labelled_through="2013-03",
+    verdict=None,
+    policy=None,
+)
 
 
 def monitored(

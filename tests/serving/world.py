@@ -144,7 +144,7 @@ class World:
         row = {"carrier": "B6", "features": known, "probability": None if math.isnan(answer) else answer}
         self.store.write_json(f"models/{digest}/smoke.json", [row])
         return ledger.Evidence(
-            model=digest, contract=self.store.write(f"models/{digest}/contract.json", contract), gate=None, run="r",
+            model=digest, contract=self.store.write(f"models/{digest}/contract.json", contract), run="r", verdict=None, policy=None, labelled_through="2013-03",
             data_through="2013-02",
         )  # fmt: skip
 

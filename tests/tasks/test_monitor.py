@@ -71,7 +71,15 @@ class World:
             effective_from=interval,
             who="test",
             why="test",
-            evidence=Evidence(model=f"m{version}", contract="c", gate=None, run="r", data_through=through),
+            evidence=Evidence(
+                model=f"m{version}",
+                contract="c",
+                run="r",
+                data_through=through,
+                labelled_through=through,
+                verdict=None,
+                policy=None,
+            ),
         )
 
     def monitor(self, interval: str = MAY, run: str = "run-a") -> dict[str, object]:

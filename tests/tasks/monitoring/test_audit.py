@@ -17,14 +17,18 @@ SHARP, DULL = scores(TABLE, sharp=1.6), scores(TABLE, sharp=0.6)
 
 
 def entry(action: str = "promote", version: int = 2, interval: str = "2013-05") -> Entry:
-    evidence = Evidence(model="m", contract="c", gate=None, run="r", data_through="2013-04")
+    evidence = Evidence(
+        model="m", contract="c", run="r", data_through="2013-04", labelled_through="2013-04", verdict=None, policy=None
+    )
     return Entry(
+        model="m",
+        nonce="",
         seq=1,
         previous_digest=None,
         action=action,
         from_version=1,
         to_version=version,
-        effective_from=interval,  # type: ignore[arg-type]  # any action
+        effective_from=interval,
         who="w",
         why="y",
         evidence=evidence,
