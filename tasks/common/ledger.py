@@ -83,7 +83,7 @@ class Entry(Frozen, serialize_by_alias=True):
 
 
 def parse(data: bytes, model: str) -> Entry:
-    """The entry in ``data``, of the ledger of ``model``.
+    """The entry in ``data``, of the ledger of ``model`` (any, where it is "").
 
     Raises:
         ValueError: it is none, or of a layout that this version does not know.
@@ -95,7 +95,7 @@ def parse(data: bytes, model: str) -> Entry:
     if version not in (1, SCHEMA):
         raise ValueError(f"schema={version!r} is of a newer version of Airloop, which can read it")
     entry = Entry.model_validate(_of_version_1(found, model) if version == 1 else found)
-    if entry.model != model:
+    if model and entry.model != model:
         raise ValueError(f"it is of the ledger of {entry.model!r}")
     return entry
 

@@ -9,12 +9,11 @@ import pytest
 
 from bench.decision_days import Past, pair_tables, pairs
 from models.flights.definitions import LABEL
-from tasks.common import months as calendar
 from tasks.common import params
 from tasks.common.environment import CODE
-from tests.makers import features
+from tests.makers import MODEL, features
 
-INTERVALS = calendar.span("2013-01", "2013-12")
+INTERVALS = MODEL.cadence.span("2013-01", "2013-12")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def past() -> Past:
     labels = table[LABEL].to_numpy()
     scores = {
         through: (0.5 + (labels - 0.5) * 0.02 * step).astype(np.float32)
-        for step, through in enumerate(calendar.span("2013-03", "2013-11"))
+        for step, through in enumerate(MODEL.cadence.span("2013-03", "2013-11"))
     }
     return Past(params.of_model(CODE, "flights"), table, interval, scores, {}, {})
 
@@ -34,7 +33,7 @@ def past() -> Past:
 def test_there_are_21_pairs_of_a_champion_and_a_newer_candidate(past: Past) -> None:
     found = pairs(past)
     assert len(found) == 21
-    assert all(p.champion < p.candidate <= calendar.shift(p.champion, 3) for p in found)
+    assert all(p.champion < p.candidate <= MODEL.cadence.shift(p.champion, 3) for p in found)
 
 
 def test_decision_days_are_the_newest_that_neither_trained_on(past: Past) -> None:

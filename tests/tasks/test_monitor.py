@@ -32,7 +32,7 @@ class World:
 
     def __init__(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         self._place, self._patch = place, monkeypatch
-        self.store = Store(url_of(place.store))
+        self.store = Store(url_of(place.store.parent)).part(place.store.name)
 
     def land(self, interval: str = MAY, *, seed: int = 0) -> pa.Table:
         table = makers.features(interval, 40, seed=seed)

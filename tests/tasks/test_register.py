@@ -42,7 +42,7 @@ class Candidate:
         for name in ("smoke.json", "evaluation.json"):
             write_atomic(root / "evaluation" / name, b"{}\n")
         identity = code.Code(revision="r", dirty=False, tree="t")
-        run = Run(key=KEY, dag="train", interval="2013-04", overrides={}, code=identity)
+        run = Run(key=KEY, model="flights", first="2013-04", last="2013-04", overrides={}, code=identity)
         write_atomic(root / RECORD, to_json(run.model_dump()))
 
     def judged(self, verdict: dict[str, Any]) -> None:

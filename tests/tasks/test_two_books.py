@@ -19,12 +19,14 @@ from mlflow import MlflowClient
 from tasks import deploy, register
 from tasks.common import code, environment, notices, registry, versions
 from tasks.common.artefacts import Store, to_json, write_atomic
+from tasks.common.environment import CODE
 from tasks.common.ledger import Ledger
 from tasks.common.registry import RegistryError, logged, view
 from tasks.common.urls import url_of
 from tasks.retention import tracked
 from tasks.retention.roots import Marked
 from tasks.running.runs import RECORD, Run
+from tests.makers import put_settings
 from tests.serving.world import make_model
 from tests.tasks.test_deploy import wait_for
 
@@ -46,7 +48,7 @@ class Books:
         root = self.root / f"run-{score}"
         onnx, contract = make_model(score)
         identity = code.Code(revision="r", dirty=False, tree="t")
-        run = Run(key=f"train-{score}", dag="train", interval=interval, overrides={}, code=identity)
+        run = Run(key=f"train-{score}", model="flights", first=interval, last=interval, overrides={}, code=identity)
         passed = {"passed": True, "verdict": "promote", "summary": "better"}
         for name, content in {
             "model/model.onnx": onnx,
@@ -55,15 +57,13 @@ class Books:
             "evaluation/smoke.json": b"[]\n",
             "evaluation/evaluation.json": to_json({"candidate": {"golden": {"auc": 0.7}}}),
             "gate/gate.json": to_json(passed),
-            "params.yaml": b"default_model: flights\n",
-            "models/flights/params.yaml": b"train: {seed: 7}\n",
-            "models/flights/spec.json": b"{}",
-            "run.yaml": b"model: flights\nmonths: {}\n",
+            "models/flights/spec.json": (CODE / "models/flights/spec.json").read_bytes(),
             "dvc.lock": b"stages: {}\n",
             "dvc.yaml": b"stages: {}\n",
             RECORD: to_json(run.model_dump()),
         }.items():
             write_atomic(root / name, content)
+        put_settings(root)
         register.put_model(root, self.store)
         return register.register(root, run, self.store)
 
