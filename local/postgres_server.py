@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -39,6 +40,8 @@ SETTINGS = {
     "log_line_prefix": "%m [%p] %d ",
 }
 """Beside PostgreSQL's own defaults; fsync and synchronous_commit stay on."""
+LEFTOVER_SECONDS = 60
+"""Longest wait for what a killed server left; then PostgreSQL says what is in its way."""
 
 
 def command(home: Path, programs: Path, sockets: Path) -> tuple[str, ...]:
@@ -59,6 +62,7 @@ def main() -> None:
         _initialise(home, programs)
         for lock in (postgres.data(home) / "postmaster.pid", sockets / f".s.PGSQL.{postgres.PORT}.lock"):
             _disown(home, lock)
+        _wait_for_leftovers(home)
     except LocalError as error:
         sys.exit(str(error))
     program = command(home, programs, sockets)
@@ -96,6 +100,27 @@ def _disown(home: Path, lock: Path) -> None:
         return
     if taken:
         lock.write_text("".join([f"{os.getpid()}\n", *rest]), encoding="utf-8")
+
+
+def _wait_for_leftovers(home: Path) -> None:
+    """Wait until the processes of a server that was killed are gone.
+
+    PostgreSQL refuses to start beside them. They end when they next look whether their server lives: at once, but on a busy machine after
+    more seconds than supervisord tries again for.
+    """
+    if postgres.server(home):
+        return  # it is at work, and PostgreSQL says so
+    deadline = time.monotonic() + LEFTOVER_SECONDS
+    while _leftovers(postgres.data(home)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def _leftovers(data: Path) -> bool:
+    """Whether a process of PostgreSQL works in this folder, as all of a server's do."""
+    for process in psutil.process_iter(["name", "cwd"]):
+        if process.info["name"] == "postgres" and process.info["cwd"] == str(data):
+            return True
+    return False
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +98,34 @@ def test_a_lock_that_names_another_program_by_now_does_not_matter(home):
         with started(home):
             assert run(home, "SELECT word FROM kept") == [("größer",)]
         other.kill()
+
+
+def test_it_waits_for_processes_that_a_killed_server_left(home):
+    """PostgreSQL itself refuses to start beside them, and supervisord gives up after seconds."""
+    with started(home) as killed:
+        fill(home)
+        left = [one for one in psutil.Process(killed.pid).children() if "checkpointer" in " ".join(one.cmdline())]
+        (slow,) = left
+        slow.suspend()  # as one that a busy machine does not let run
+        killed.kill()
+        killed.wait()
+        with started_beside(home, slow):
+            assert run(home, "SELECT word FROM kept") == [("größer",)]
+
+
+@contextlib.contextmanager
+def started_beside(home: Path, slow: psutil.Process) -> Iterator[None]:
+    """A server that was started while ``slow`` was still there, which goes on some seconds later."""
+    process = launched(home)
+    try:
+        time.sleep(4)
+        assert process.poll() is None, "it waits"
+        slow.resume()
+        until(lambda: process.poll() is not None or postgres.answers(home, process.pid), "PostgreSQL")
+        assert process.poll() is None, "it ended"
+        yield
+    finally:
+        kill(process)
 
 
 def user_of(home: Path) -> int:
