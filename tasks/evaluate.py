@@ -30,7 +30,7 @@ from tasks.common.model import Matrix, Model
 from tasks.common.model_report import render
 from tasks.common.params import Behaviour, Params
 from tasks.common.stats import metrics, reliability
-from tasks.common.tables import held_out, labelled, read_features
+from tasks.common.tables import INTERVAL, held_out, labelled, read_features
 from tasks.training import quantise
 from tasks.training.families import named
 
@@ -64,16 +64,11 @@ def golden_rows(features: pa.Table, frozen: pa.Table) -> tuple[Rows, dict[str, A
     return Rows.of(found), facts
 
 
-def interval_of(table: pa.Table) -> pa.ChunkedArray:
-    """Interval of each row."""
-    return pc.strftime(table[spec.current().date], "%Y-%m")
-
-
 def judge(model: Model, golden: Rows, decision: Rows, settings: Params) -> tuple[dict[str, Any], Matrix, Matrix]:
     """What is measured of candidate and champion alike, and their probabilities of golden and decision rows."""
     bins = settings.evaluate.calibration_bins
     on_golden, on_decision = model.score(golden.table), model.score(decision.table)
-    interval = np.asarray(interval_of(decision.table))
+    interval = np.asarray(decision.table[INTERVAL])
     found = {
         "model": model.sha256,
         "contract": sha256(model.contract.to_bytes()),
@@ -182,10 +177,13 @@ def evaluate(settings: Params, root: Path = Path()) -> dict[str, bytes]:
     intervals = sorted({*settings.intervals, *settings.golden.intervals})
     about = spec.current()
     features = read_features(
-        intervals, list(dict.fromkeys((*about.key, "day", about.label, *about.features))), root / "data/features"
+        intervals,
+        list(dict.fromkeys((*about.key, "day", about.label, *about.features))),
+        root / "data/features",
+        keyed=True,
     )
     golden, golden_facts = golden_rows(features, pq.read_table(root / "golden/golden.parquet"))
-    in_window = pc.is_in(interval_of(features), value_set=pa.array(sorted(settings.intervals)))
+    in_window = pc.is_in(features[INTERVAL], value_set=pa.array(sorted(settings.intervals)))
     decision = Rows.of(labelled(held_out(features.filter(in_window), settings.holdout), about.label))
 
     measured, on_golden, on_decision = judge(candidate, golden, decision, settings)
@@ -229,7 +227,7 @@ def decision_file(rows: Rows, candidate: Matrix, champion: Matrix | None) -> byt
     table = pa.table(
         {
             "day": rows.table["day"],
-            "interval": interval_of(rows.table),
+            "interval": rows.table[INTERVAL],
             spec.current().label: pa.array(rows.labels),
             "p_candidate": pa.array(candidate),
             "p_champion": none if champion is None else pa.array(champion),

@@ -19,6 +19,7 @@ import yaml
 from tasks import spec
 from tasks.common import ledger, online_log, settings_files
 from tasks.common.artefacts import Store, sha256
+from tasks.common.cadence import KEY
 from tasks.common.environment import store
 from tasks.common.errors import ConfigError, DataError, run_main
 from tasks.spec import ModelSpec
@@ -27,7 +28,7 @@ FORMS = (
     "Ids look like <model>.2013-04.v1.0123456789abcdef (batch, column prediction_id of predictions/<interval>/) or "
     "<model>.online.2013-04-05.v1.... (online, in the service's answer)."
 )
-BATCH = re.compile(r"[a-z0-9_]+\.(?P<interval>\d{4}-\d{2})\.v(?P<version>\d+)\.[0-9a-f]+")
+BATCH = re.compile(rf"[a-z0-9_]+\.(?P<interval>{KEY})\.v(?P<version>\d+)\.[0-9a-f]+")
 
 
 def find_prediction(prediction_id: str, source: Store) -> dict[str, Any]:

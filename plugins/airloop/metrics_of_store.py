@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airloop.model import Model
 from airloop.pages import ROWS, overview
 from airloop.stores import store_of
+from tasks.common.cadence import KEY
 
 if TYPE_CHECKING:
     from tasks.common.artefacts import Store
 
 MEASURES = ("auc", "log_loss", "ece")
-GATE = re.compile(r"runs/[a-z0-9_]+-train-(\d{4}-\d{2})-(\w+)/gate\.json")
+GATE = re.compile(rf"runs/[a-z0-9_]+-train-({KEY})-(\w+)/gate\.json")
 
 GATES = 50
 """Newest candidates whose gate is published: one is a read of the store and seven series, and there are more every interval."""
@@ -34,6 +35,8 @@ def collect(of: Model, gauges: Sink) -> None:
     gauges.add("airloop_ledger_entries", "Entries of the promotion ledger.", len(found["ledger"]), model=model)
     reverts = sum(entry["action"] != "promote" for entry in found["ledger"])
     gauges.add("airloop_ledger_reversals", "Entries that took a version back.", reverts, model=model)
+    longest = of.cadence.longest.total_seconds()
+    gauges.add("airloop_cadence_seconds", "Length of the longest interval.", longest, model=model)
     pending = len(found["pending"])
     gauges.add("airloop_intervals_pending", "Landed intervals not scored or not monitored yet.", pending, model=model)
     for interval in found["intervals"]:

@@ -17,10 +17,10 @@ from zoneinfo import ZoneInfo
 
 from tasks.common.errors import ConfigError
 
-_MONTH = "[0-9]{4}-(0[1-9]|1[0-2])"
-_DAY = "(0[1-9]|[12][0-9]|3[01])"
-_HOUR = "([01][0-9]|2[0-3])"
-KEY = f"{_MONTH}(-{_DAY}(T{_HOUR})?)?"
+_MONTH = "[0-9]{4}-(?:0[1-9]|1[0-2])"
+_DAY = "(?:0[1-9]|[12][0-9]|3[01])"
+_HOUR = "(?:[01][0-9]|2[0-3])"
+KEY = f"{_MONTH}(?:-{_DAY}(?:T{_HOUR})?)?"
 """What an interval's key looks like, whatever the cadence."""
 
 
@@ -41,6 +41,8 @@ class Cadence:
     """Such a key."""
     cron: ClassVar[str]
     """When an interval ends and the next one begins, in ``zone``."""
+    longest: ClassVar[dt.timedelta]
+    """Length of the longest interval."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a zone that does not exist."""
@@ -110,6 +112,7 @@ class Hourly(Cadence):
     pattern = re.compile(f"{_MONTH}-{_DAY}T{_HOUR}")
     example = "2013-04-05T06"
     cron = "0 * * * *"
+    longest = dt.timedelta(hours=1)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for another zone than UTC: where clocks are put back, an hour has the same name twice."""
@@ -131,6 +134,7 @@ class Daily(Cadence):
     pattern = re.compile(f"{_MONTH}-{_DAY}")
     example = "2013-04-05"
     cron = "0 0 * * *"
+    longest = dt.timedelta(hours=25)
 
     def _moved(self, local: dt.datetime, by: int) -> dt.datetime:
         return local + dt.timedelta(days=by)
@@ -144,6 +148,7 @@ class Monthly(Cadence):
     pattern = re.compile(_MONTH)
     example = "2013-04"
     cron = "0 0 1 * *"
+    longest = dt.timedelta(days=31, hours=1)
 
     def _moved(self, local: dt.datetime, by: int) -> dt.datetime:
         index = local.year * 12 + local.month - 1 + by

@@ -17,6 +17,8 @@ from tasks.common.params import DayRule
 
 FEATURES = Path("data/features")
 """Folder of ``<interval>.parquet`` in a workspace."""
+INTERVAL = "_interval"
+"""Column that `read_features` adds: the interval that a row landed in."""
 
 
 def paths_of(intervals: Iterable[str], folder: Path = FEATURES) -> list[Path]:
@@ -27,11 +29,29 @@ def paths_of(intervals: Iterable[str], folder: Path = FEATURES) -> list[Path]:
     return paths
 
 
-def read_features(intervals: Iterable[str], columns: Sequence[str] | None = None, folder: Path = FEATURES) -> pa.Table:
-    """Feature rows of ``intervals``, oldest first; DataError names the intervals that are not there."""
+def read_features(
+    intervals: Iterable[str], columns: Sequence[str] | None = None, folder: Path = FEATURES, *, keyed: bool = False
+) -> pa.Table:
+    """Feature rows of some intervals, oldest first.
+
+    Args:
+        intervals: their keys.
+        columns: those to read, all by default.
+        folder: of the files.
+        keyed: whether each row gets its interval, as the column INTERVAL.
+
+    Raises:
+        DataError: an interval is not there, or they do not fit together.
+    """
     paths = paths_of(intervals, folder)
     try:
-        return pa.concat_tables([pq.read_table(path, columns=columns) for path in paths])
+        tables = [pq.read_table(path, columns=columns) for path in paths]
+        if keyed:
+            tables = [
+                t.append_column(INTERVAL, pa.array([p.stem] * len(t), pa.string()))
+                for t, p in zip(tables, paths, strict=True)
+            ]
+        return pa.concat_tables(tables)
     except pa.ArrowInvalid as error:
         raise DataError(
             f"{folder} holds intervals that do not fit together: {error}. Build their features again."

@@ -61,7 +61,7 @@ def _log(client: Any, report: Mapping[str, Any], pages: Mapping[str, bytes]) -> 
         "airloop.retrain": str(decision["retrain"]).lower(), "airloop.reason": decision["reason"], "airloop.report": digest,
     }).info.run_id)  # fmt: skip
     # The step is the interval (201304), so that runs of one metric line up by interval in the UI's charts.
-    step = int(report["interval"].replace("-", ""))
+    step = int("".join(filter(str.isdigit, report["interval"])))
     now = int(time.time() * 1000)
     client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in metrics(report).items()])
     with tempfile.TemporaryDirectory(prefix="airloop-") as folder:
