@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bench.year import FIRST, LAST, WARMUP, Learnt, features
 from tasks import spec
@@ -27,7 +26,7 @@ from tasks.common.environment import CODE, environment
 from tasks.common.model import Matrix
 from tasks.common.params import Params
 from tasks.common.stats import Spread, auc, compare, losses, spreads
-from tasks.common.tables import held_out, labelled, read_features
+from tasks.common.tables import INTERVAL, held_out, labelled, read_features
 from tasks.evaluate import Rows, golden_rows, judge
 from tasks.golden import freeze
 from tasks.spec import current
@@ -67,9 +66,9 @@ class Past:
 
 def look_back(folder: Path, settings: Params, family: str) -> Past:
     """Train what is not trained yet, and score the year with each."""
-    everything = read_features(current().cadence.span(FIRST, LAST), folder=folder)
+    everything = read_features(current().cadence.span(FIRST, LAST), folder=folder, keyed=True)
     table = labelled(everything, spec.current().label)
-    interval = np.asarray(pc.strftime(table["date"], "%Y-%m"))
+    interval = np.asarray(table[INTERVAL])
     early = read_features(settings.golden.intervals, folder=folder)
     golden, _ = golden_rows(early, freeze(early, settings.golden, settings.holdout))
     decision = Rows.of(held_out(table.slice(0, 20_000), settings.holdout))  # judge wants some; ours are compared below
