@@ -68,6 +68,13 @@ def listens(pid: int, port: int) -> bool:
     return False
 
 
+def holds(process: psutil.Process, port: int) -> bool:
+    """Whether this very process listens on the port."""
+    with contextlib.suppress(psutil.Error, OSError):
+        return port in _ports(process)
+    return False
+
+
 def is_busy(host: str, port: int) -> bool:
     """Whether something answers on the port, or holds it so that a server could not bind it."""
     with socket.socket() as probe:

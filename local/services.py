@@ -63,6 +63,7 @@ def _mlflow(place: Place) -> Service:
         "mlflow",
         "MLflow",
         (
+            *(str(scripts() / "python"), "-m", "local.program", str(place.home), str(place.mlflow_port)),
             str(scripts() / "mlflow"),
             "server",
             *("--host", HOST, "--port", str(place.mlflow_port), "--workers", "1"),

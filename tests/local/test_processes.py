@@ -56,6 +56,40 @@ def test_one_that_does_not_listen_is_killed(sleeper):
     assert processes.ours(HOME) == []
 
 
+LISTENER = """
+import socket, time
+server = socket.create_server(("127.0.0.1", {port}))
+print(server.getsockname()[1], flush=True)
+time.sleep(60)
+"""
+
+
+def listener(sleeper, home: Path, port: int = 0) -> tuple[subprocess.Popen, int]:
+    process = sleeper(LISTENER.format(port=port), **{processes.MARK: str(home)})
+    (port,) = (link.laddr.port for link in psutil.Process(process.pid).net_connections("tcp"))
+    return process, port
+
+
+def begin(home: Path, port: int) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "local.program", str(home), str(port), "echo", "the program"]
+    return subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=True, timeout=60)
+
+
+def test_a_program_ends_what_an_earlier_start_left_on_its_port(sleeper):
+    left, port = listener(sleeper, HOME)
+    other_port, _ = listener(sleeper, HOME)
+    said = begin(HOME, port).stdout.splitlines()
+    assert said == [f"ends {left.pid}, left on port {port} by an earlier start", "the program"]
+    assert left.wait(10) is not None
+    assert other_port.poll() is None
+
+
+def test_a_program_leaves_another_home_s_alone(sleeper):
+    other, port = listener(sleeper, Path("/another/home"))
+    assert begin(HOME, port).stdout == "the program\n"
+    assert other.poll() is None
+
+
 def test_ending_what_has_gone_is_no_error(sleeper):
     gone = sleeper("print('up')")
     process = psutil.Process(gone.pid)

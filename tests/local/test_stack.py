@@ -179,6 +179,16 @@ def test_the_database_is_killed_and_nothing_is_lost(stack):
     assert [run["state"] for run in ended] == ["success"] * (runs + 1)
 
 
+def test_a_killed_mlflow_listens_again_itself(stack):
+    """Its server's child outlives it and holds the port, beside which no later start could listen."""
+    before = supervise.states(stack.home)["mlflow"]["pid"]
+    psutil.Process(before).kill()
+    wait_for(lambda: supervise.states(stack.home)["mlflow"]["pid"] not in {0, before})
+    wait_for(lambda: stack.run("status", check=False).returncode == 0)
+    pid, port = supervise.states(stack.home)["mlflow"]["pid"], int(stack.url("MLFLOW").rpartition(":")[2])
+    assert processes.listens(pid, port)
+
+
 def test_mlflow_answers_to_its_own_name_only(stack):
     url = stack.url("MLFLOW") + mlflow_path(stack.home)
     assert httpx.get(f"{url}/health").text == "OK"
