@@ -9,13 +9,13 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 
 from local import postgres, postgres_programs, runtime, unprivileged
 from local.errors import LocalError
+from local.progress import waiting
 
 SETTINGS = {
     "listen_addresses": "",  # the socket only
@@ -110,9 +110,9 @@ def _wait_for_leftovers(home: Path) -> None:
     """
     if postgres.server(home):
         return  # it is at work, and PostgreSQL says so
-    deadline = time.monotonic() + LEFTOVER_SECONDS
-    while _leftovers(postgres.data(home)) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    for _ in waiting(lambda: "processes that a killed server left", LEFTOVER_SECONDS, 0.1):
+        if not _leftovers(postgres.data(home)):
+            return
 
 
 def _leftovers(data: Path) -> bool:

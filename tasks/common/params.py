@@ -483,7 +483,9 @@ def parse(raw: dict[str, Any], where: str = "") -> Params:
     """
     model = str(raw["model"])
     try:
-        return _with_the_model_s(model).model_validate(raw, context={CADENCE: calendar(model).cadence})
+        # Spark's processes read the code from an archive, made by whoever has checked the settings before it submitted.
+        context = {CADENCE: calendar(model).cadence} if CODE.is_dir() else None
+        return _with_the_model_s(model).model_validate(raw, context=context)
     except ValidationError as error:
         lines = []
         for problem in error.errors():
