@@ -212,7 +212,7 @@ def main() -> None:
     with (
         features(current().cadence.span(FIRST, LAST)) as folder,
         redirect_stdout(sys.stderr),
-    ):  # trainings tell how they get on
+    ):  # trainings print their progress
         past = look_back(folder, settings, family)
     print("\n".join([*golden_table(past), "", *pair_tables(past)]))
 

@@ -70,9 +70,9 @@ def _workspace(home: Home, root: Path, family: str) -> Path:
 def _cost(root: Path, family: str, repeats: int) -> list[Row]:
     def once(steps: int) -> dict[str, float]:
         checkpoint = {"steps": steps, "seconds": 1e9}
-        told = json.dumps({"family": family, "checkpoint": checkpoint, "store": url_of(root / "store")})
+        task = json.dumps({"family": family, "checkpoint": checkpoint, "store": url_of(root / "store")})
         env = {"PYTHONPATH": str(CODE)}
-        said = run([sys.executable, "-m", "bench.resuming", "one", told], root, env).output
+        said = run([sys.executable, "-m", "bench.resuming", "one", task], root, env).output
         figures: dict[str, float] = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
         return figures
 
@@ -110,7 +110,7 @@ def _killed(root: Path, store: Path) -> float:
 
 
 def _start(root: Path, store: Path) -> subprocess.Popen[str]:
-    code = "from bench.resuming import told; told()"
+    code = "from bench.resuming import training; training()"
     env = {**os.environ, "PYTHONPATH": str(CODE), "AIRLOOP_STORE": url_of(store), "MLFLOW_TRACKING_URI": ""}
     argv = [sys.executable, "-c", code]
     return subprocess.Popen(argv, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -131,7 +131,7 @@ def _step(line: str) -> int:
     return int(line.partition(STEP)[0].rpartition(" ")[2])
 
 
-def told() -> None:
+def training() -> None:
     """tasks/train.py, which says every step."""
     from tasks import train
 

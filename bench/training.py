@@ -77,15 +77,15 @@ def settings(family: str, **mlp: Any) -> dict[str, Any]:
 
 
 def spec(folder: Path, use: dict[str, Any], **more: Any) -> str:
-    """What ``one`` is told: the files of ``folder``."""
+    """The task of ``one``: the files of ``folder``."""
     intervals = sorted(path.stem for path in folder.glob("*.parquet"))
     return json.dumps({"folder": str(folder), "intervals": intervals, "settings": use, **more})
 
 
-def child(told: str, processes: int = 1, env: Mapping[str, str] | None = None) -> dict[str, float]:
+def child(task: str, processes: int = 1, env: Mapping[str, str] | None = None) -> dict[str, float]:
     """What ``one`` says, in processes of its own."""
     agent = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    usage = run([sys.executable, *agent, "-m", "bench.training", "one", told], CODE, env)
+    usage = run([sys.executable, *agent, "-m", "bench.training", "one", task], CODE, env)
     said: dict[str, float] = json.loads(next(line for line in usage.output.splitlines() if line.startswith("{")))
     return {"peak_mb": usage.peak_mb, **said}
 
@@ -104,8 +104,8 @@ def _scaling(folder: Path, repeats: int) -> list[Row]:
     for processes in (1, 2):
         if processes > (os.cpu_count() or 1):
             continue
-        told = spec(folder, settings("mlp", processes=processes, **STEADY), pin=True)
-        rates = tuple(child(told, processes, {"OMP_NUM_THREADS": "1"})["rate"] for _ in range(repeats))
+        task = spec(folder, settings("mlp", processes=processes, **STEADY), pin=True)
+        rates = tuple(child(task, processes, {"OMP_NUM_THREADS": "1"})["rate"] for _ in range(repeats))
         rows.append(
             Row(f"mlp, {processes} gloo process(es), a core each", "rows/s", rates, "1,024 rows a process and step")
         )
@@ -123,25 +123,25 @@ def _memory(real: Path, scratch: Path, rows: int) -> Row:
             part = table.slice(0, min(len(table), rows - written))
             writer.write_table(part.combine_chunks(), GROUP)
             written += len(part)
-    told = spec(folder, settings("mlp", **STEADY | {"epochs": 1, "window": 2 * GROUP}))
+    task = spec(folder, settings("mlp", **STEADY | {"epochs": 1, "window": 2 * GROUP}))
     note = "of which the libraries alone are most; one epoch, a window of 100,000 rows"
     size = rows * _width(table.schema) / 2**20
-    return Row(f"mlp, {rows:,} rows, {size:,.0f} MiB as a table", "MiB at most", (child(told)["own_peak_mb"],), note)
+    return Row(f"mlp, {rows:,} rows, {size:,.0f} MiB as a table", "MiB at most", (child(task)["own_peak_mb"],), note)
 
 
 def _width(schema: pa.Schema) -> int:
     return sum(8 if pa.types.is_floating(field.type) or pa.types.is_int64(field.type) else 4 for field in schema)
 
 
-def one(told: dict[str, Any]) -> dict[str, float]:
+def one(task: dict[str, Any]) -> dict[str, float]:
     """Train once, by this process or as one of several; figures, which the first process of several prints."""
     rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if told.get("pin"):
+    if task.get("pin"):
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
-    raw = dict(told["settings"])
+    raw = dict(task["settings"])
     holdout = DayRule.model_validate(raw.pop("holdout"))
     use = TrainParams.model_validate(raw)
-    source = Source(Path(told["folder"]), tuple(told["intervals"]), holdout, use.validation)
+    source = Source(Path(task["folder"]), tuple(task["intervals"]), holdout, use.validation)
     clock = Clock()
     job = Job(Checkpoints(None, "", use.checkpoint), clock, Ending())
     family, contract = named(use.family), source.contract()

@@ -197,7 +197,7 @@ def main() -> None:
     with (
         features(current().cadence.span(FIRST, through)) as folder,
         redirect_stdout(sys.stderr),
-    ):  # trainings tell how they get on
+    ):  # trainings print their progress
         intervals = [
             measure(m, folder, settings) for m in current().cadence.span(current().cadence.shift(WARMUP, 1), through)
         ]

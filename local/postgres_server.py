@@ -66,7 +66,7 @@ def main() -> None:
     except LocalError as error:
         sys.exit(str(error))
     program = command(home, programs, sockets)
-    os.execve(program[0], program, postgres.without_libpq(os.environ))  # noqa: S606 - no shell is meant
+    os.execve(program[0], program, postgres.without_libpq(os.environ))  # noqa: S606 - a shell would only stay between supervisord's signals and the server
 
 
 def _initialise(home: Path, programs: Path) -> None:
@@ -117,10 +117,8 @@ def _wait_for_leftovers(home: Path) -> None:
 
 def _leftovers(data: Path) -> bool:
     """Whether a process of PostgreSQL works in this folder, as all of a server's do."""
-    for process in psutil.process_iter(["name", "cwd"]):
-        if process.info["name"] == "postgres" and process.info["cwd"] == str(data):
-            return True
-    return False
+    found = (process.info for process in psutil.process_iter(["name", "cwd"]))
+    return any(info["name"] == "postgres" and info["cwd"] == str(data) for info in found)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def main() -> None:
             flush=True,
         )
         processes.end(left)
-    os.execvp(command[0], command)  # noqa: S606 - no shell is meant
+    os.execvp(command[0], command)  # noqa: S606 - a shell would only stay between supervisord's signals and the program
 
 
 if __name__ == "__main__":

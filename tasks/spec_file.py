@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.common.artefacts import sha256, to_json, write_atomic
-from tasks.common.environment import CODE
+from tasks.common.environment import CODE, archived
 from tasks.common.errors import ConfigError, run_main
 from tasks.common.settings_files import spec_of
 from tasks.spec import Deferred, ModelSpec, Online, Table, declared, sections
@@ -72,8 +72,8 @@ def require_rendered(model: ModelSpec, root: Path = CODE) -> None:
 
     The schemas of the request and of the settings are left out: to make them, every stage would have to import their classes.
     """
-    if not root.is_dir():
-        return  # Spark's processes read the code from an archive, made by whoever was checked before it submitted
+    if archived():
+        return
     path = path_of(model.name, root)
     try:
         found = json.loads(path.read_bytes())

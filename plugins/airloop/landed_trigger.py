@@ -24,7 +24,7 @@ class LandedTrigger(BaseTrigger):
     """
 
     def __init__(self, model: str, interval: str, until: float) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # Airflow's
+        super().__init__()  # type: ignore[no-untyped-call] # BaseTrigger has no types
         self.model, self.interval, self.until = model, interval, until
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -36,7 +36,7 @@ class LandedTrigger(BaseTrigger):
         """Look at the store now and then."""
         while (reason := await asyncio.to_thread(self._look)) is None:  # noqa: ASYNC110 - a store sets no event
             await asyncio.sleep(POLL_SECONDS)
-        yield TriggerEvent({"interval": self.interval, "landed": not reason, "reason": reason})  # type: ignore[no-untyped-call] # Airflow's
+        yield TriggerEvent({"interval": self.interval, "landed": not reason, "reason": reason})  # type: ignore[no-untyped-call] # nor has TriggerEvent
 
     def _look(self) -> str | None:
         """Empty when it has landed; why the wait is over; or None while it goes on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -109,9 +110,9 @@ class RunOperator(BaseOperator):
             give_up(self, context, event)
         return self.execute(context)
 
+    @abstractmethod
     def perform(self, context: Any) -> dict[str, Any]:
         """Do the work and return its report."""
-        raise NotImplementedError  # each place does it its own way
 
 
 class ProcessOperator(RunOperator):

@@ -79,7 +79,7 @@ class SparkOperator(RunOperator, SparkSubmitOperator):
         self._command.stop()
         if self._hook is None:
             return
-        if (submitted := self._hook._submit_sp) is not None and submitted.poll() is None:  # noqa: SLF001 - the hook gives its process no other name
+        if (submitted := self._submitted()) is not None and submitted.poll() is None:
             submitted.terminate()  # the hook kills, and a driver that is killed leaves its executors to themselves
             with contextlib.suppress(subprocess.TimeoutExpired):
                 submitted.wait(STOP_SECONDS)
@@ -99,9 +99,13 @@ class SparkOperator(RunOperator, SparkSubmitOperator):
                 return {}  # it has nothing to report but its outputs
             return dict(conclude(Outcome(0, result)).payload)
 
+    def _submitted(self) -> Any:
+        """The process of spark-submit, None before there is one."""
+        return self._hook._submit_sp if self._hook else None  # noqa: SLF001 - the hook gives its process no other name
+
     def _exit_code(self) -> int:
         """Of spark-submit, which in client mode ends with the driver's."""
-        submitted = self._hook._submit_sp if self._hook else None  # noqa: SLF001 - the hook gives its process no other name
+        submitted = self._submitted()
         return -1 if submitted is None else int(submitted.returncode)
 
     def _place(self, workspace: Path, folder: Path, context: Any) -> None:

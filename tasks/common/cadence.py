@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ KEY = f"{_MONTH}(?:-{_DAY}(?:T{_HOUR})?)?"
 
 
 @dataclass(frozen=True)
-class Cadence:
+class Cadence(ABC):
     """How often a model's data land."""
 
     zone: str = "UTC"
@@ -100,8 +101,9 @@ class Cadence:
         before = {key: self.shift(key, -1) for key in ordered}
         return {key: {"previous": before[key] if before[key] in known else key} for key in ordered}
 
+    @abstractmethod
     def _moved(self, local: dt.datetime, by: int) -> dt.datetime:
-        raise NotImplementedError
+        """The local time ``by`` intervals after ``local``."""
 
 
 class Hourly(Cadence):

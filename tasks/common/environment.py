@@ -18,6 +18,11 @@ from tasks.common.urls import url_of
 CODE = Path(__file__).resolve().parents[2]
 
 
+def archived() -> bool:
+    """Whether this code is read from an archive, as Spark's processes do: whoever made it has checked what lies beside the code."""
+    return not CODE.is_dir()
+
+
 def _kept(service: str, default: str, **options: Any) -> Any:
     """A setting that nothing names: what the home's own service answered to last, not whatever has a usual port now."""
     return Field(default_factory=lambda found: addresses.of(found["home"]).get(service, default), **options)

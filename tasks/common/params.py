@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, cr
 
 from tasks.common import settings_files
 from tasks.common.cadence import KEY, Calendar
-from tasks.common.environment import CODE
+from tasks.common.environment import CODE, archived
 from tasks.common.errors import ConfigError
 from tasks.common.frozen import Frozen
 from tasks.common.model_names import LENGTH, NAME
@@ -483,8 +483,7 @@ def parse(raw: dict[str, Any], where: str = "") -> Params:
     """
     model = str(raw["model"])
     try:
-        # Spark's processes read the code from an archive, made by whoever has checked the settings before it submitted.
-        context = {CADENCE: calendar(model).cadence} if CODE.is_dir() else None
+        context = None if archived() else {CADENCE: calendar(model).cadence}
         return _with_the_model_s(model).model_validate(raw, context=context)
     except ValidationError as error:
         lines = []

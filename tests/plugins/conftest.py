@@ -17,7 +17,18 @@ with warnings.catch_warnings():
 
 from airloop.model import find  # noqa: E402 - after `use`
 
+from tasks.common.ledger import Evidence  # noqa: E402 - likewise
+
 FLIGHTS = find("flights")
+EVIDENCE = Evidence(
+    model="a" * 64,
+    contract="b" * 64,
+    run="flights-train-2013-03-x",
+    data_through="2013-03",
+    labelled_through="2013-03",
+    verdict=None,
+    policy=None,
+)
 
 
 class Events:

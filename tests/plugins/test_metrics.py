@@ -22,23 +22,14 @@ from sqlalchemy.orm import Session
 
 from tasks.common.artefacts import Store
 from tasks.common.errors import ConfigError
-from tasks.common.ledger import Evidence, Ledger
+from tasks.common.ledger import Ledger
 from tasks.common.urls import url_of
 from tests.airflow_dags import checkout
 from tests.airflow_home import ROOT
-from tests.plugins.conftest import FLIGHTS
+from tests.plugins.conftest import EVIDENCE, FLIGHTS
 
 TOKEN = {"Authorization": "Bearer s3cret"}
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-EVIDENCE = Evidence(
-    model="a" * 64,
-    contract="b" * 64,
-    run="flights-train-2013-03-x",
-    data_through="2013-03",
-    labelled_through="2013-03",
-    verdict=None,
-    policy=None,
-)
 
 
 def values(gauges: metrics.Gauges) -> dict[tuple[str, ...], float]:

@@ -9,21 +9,11 @@ from fastapi.testclient import TestClient
 
 from tasks.common import notices
 from tasks.common.artefacts import Store
-from tasks.common.ledger import Evidence, Ledger
+from tasks.common.ledger import Ledger
 from tasks.common.urls import url_of
 from tests.airflow_dags import checkout
 from tests.airflow_home import ROOT
-from tests.plugins.conftest import FLIGHTS
-
-EVIDENCE = Evidence(
-    model="a" * 64,
-    contract="b" * 64,
-    run="flights-train-2013-03-x",
-    data_through="2013-03",
-    labelled_through="2013-03",
-    verdict=None,
-    policy=None,
-)
+from tests.plugins.conftest import EVIDENCE, FLIGHTS
 
 
 def monitored(
