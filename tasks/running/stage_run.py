@@ -20,8 +20,8 @@ from tasks.running.runs import save_record
 
 Execute = Callable[[Sequence[str]], object]
 """Runs a command line to its end; raises unless it ends well."""
-INPUTS = ".airloop"
-"""Folder of the workspace that keeps what a stage's inputs were when it began elsewhere."""
+NOTES = ".airloop"
+"""Folder of the workspace that keeps what a stage's inputs were when it began elsewhere, and which outputs are complete here."""
 
 
 class StageRun:
@@ -62,6 +62,7 @@ class StageRun:
     def begin(self) -> bool:
         """Fetch the inputs. Where the result is known, restore and record it; else note the inputs for `complete`."""
         self.fetch()
+        _note(self._root, self.item).unlink(missing_ok=True)  # from here on its outputs are what this try makes of them
         if self._project.restore(self.item):
             self._record()
             return True
@@ -94,19 +95,39 @@ class StageRun:
         return known
 
     def _record(self) -> None:
+        _note_complete(self._root, self.item)
         self._attempt.require()
         self._project.push([self.item])
         save_record(self._root, self._store, [self.item])
 
     @property
     def _noted(self) -> Path:
-        return self._root / INPUTS / f"{self.item}.json"
+        return self._root / NOTES / f"{self.item}.json"
 
 
 def fetch(project: Project, root: Path, items: Sequence[str]) -> None:
-    """Bring the outputs of these stages into the workspace, where one of them is not there yet."""
-    lock = read_lock(root)
-    project.materialise(p for p in items if not all((root / out["path"]).exists() for out in lock[p]["outs"]))
+    """Bring the outputs of these stages into the workspace, where they are not complete there.
+
+    That a path exists is no proof: a try that was killed can leave a folder without its files.
+    """
+    wanted = [item for item in items if not _complete(root, item)]
+    project.materialise(wanted)
+    for item in wanted:
+        _note_complete(root, item)
+
+
+def _complete(root: Path, item: str) -> bool:
+    outs, note = read_lock(root)[item]["outs"], _note(root, item)
+    noted = note.exists() and note.read_bytes() == to_json(outs)
+    return noted and all((root / out["path"]).exists() for out in outs)
+
+
+def _note_complete(root: Path, item: str) -> None:
+    write_atomic(_note(root, item), to_json(read_lock(root)[item]["outs"]))
+
+
+def _note(root: Path, item: str) -> Path:
+    return root / NOTES / f"{item}.complete.json"
 
 
 @contextlib.contextmanager

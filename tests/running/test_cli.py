@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -144,6 +145,23 @@ def test_a_job_that_ends_well_and_reports_nothing_has_crashed(checkout: Checkout
 def test_a_job_without_a_workspace_is_run_in_the_checkout(checkout: Checkout) -> None:
     done = checkout.run("job", "direct", "--rest", "--rollback", "3")
     assert done.result.payload == {"argv": ["--rollback", "3"], "cwd": str(checkout.root)}, done.output
+
+
+def test_a_folder_that_a_killed_try_left_without_its_files_is_fetched_again(checkout: Checkout) -> None:
+    path = checkout.root / "dvc.yaml"
+    path.write_text(path.read_text().replace("each/${key}.txt", "each/${key}"))
+    checkout.write("each", "path = Path('each', sys.argv[1]); path.mkdir(parents=True); (path / 'a').write_text('a')")
+    checkout.write("one", "emit({'text': Path('each', sys.argv[1], 'a').read_text()})")
+    assert checkout.run("stage", "each", "--first", "2013-01", "--begins").code == 0
+    (runs,) = checkout.root.parent.glob("home/runs")
+    (workspace,) = runs.glob("*/dvc.lock")
+    shutil.rmtree(workspace.parent)  # another machine takes the run up
+    assert checkout.run("job", "one", "--first", "2013-01").code == 0
+    shutil.rmtree(workspace.parent / ".airloop", ignore_errors=True)
+    (workspace.parent / "each/2013-01/a").unlink()  # and this is how far a try got before it was killed
+    ended = checkout.run("job", "one", "--first", "2013-01")
+    assert ended.code == 0, ended.output
+    assert ended.result is not None and ended.result.payload == {"text": "a"}
 
 
 def test_what_something_else_runs_is_begun_and_completed(checkout: Checkout) -> None:
