@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
 from tasks import spec
-from tasks.common import params
+from tasks.common import lists, params
 from tasks.common.errors import ConfigError, run_main
 from tasks.common.spark import read, session, size_for, write_single
 from tasks.running import lease
@@ -33,10 +33,20 @@ def build_features(views: Mapping[str, DataFrame], settings: Any, *, one_task: b
     return running.sql(spec.current().features_sql(settings, ONE_TASK if one_task else ""))
 
 
-def features(interval: str, previous: str, settings: Any, root: Path = Path("data")) -> Path:
-    """Write ``root/features/<interval>.parquet`` from the kept interval and the tail of ``previous``; returns its path."""
+def features(interval: str, seen: Sequence[str], settings: Any, root: Path = Path("data")) -> Path:
+    """Build the features of one interval with Spark.
+
+    Args:
+        interval: its key.
+        seen: intervals whose tails it looks back on.
+        settings: the model's section ``features``.
+        root: folder of ``kept/``, ``tail/`` and ``features/``.
+
+    Returns:
+        The file that was written.
+    """
     model = spec.current()
-    before = [] if previous == interval else [root / "tail" / previous]
+    before = [root / "tail" / each for each in seen]
     folders = {"interval": [root / "kept" / interval], "before": before, "all": [root / "kept" / interval, *before]}
     spark = session(f"features {interval}")
     files = {
@@ -64,11 +74,18 @@ def main() -> None:
             f"{interval} is not in the intervals of run.yaml, which are {', '.join(settings.intervals)}; write others with "
             "`airloop render --first ... --last ...`."
         )
-    previous = settings.intervals[interval].previous
-    target = features(interval, previous, settings.features)
+    listed = lists.read(settings.intervals[interval].sees, Path())
+    lists.require(listed, Path())
+    seen = sorted({Path(path).parent.name for path in listed})
+    target = features(interval, seen, settings.features)
     rows = pq.read_metadata(target).num_rows
-    seen = "nothing before it" if previous == interval else f"the tail of {previous}"
-    print(f"{interval}: features of {rows:,} rows, looking back on {seen}")
+    print(f"{interval}: features of {rows:,} rows, looking back on {_named(seen)}")
+
+
+def _named(seen: Sequence[str]) -> str:
+    if len(seen) < 3:
+        return " and ".join(seen) or "nothing before it"
+    return f"the {len(seen)} intervals from {seen[0]} to {seen[-1]}"
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ class View:
 
     table: str
     span: Literal["interval", "before", "all"]
-    """Rows of the interval itself, of the end of the one before it, or both."""
+    """Rows of the interval itself, of the tails that its look-back sees, or both."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ class ModelSpec:
     broken_rules: Callable[[pa.Table, str, str], Column]
     """For each row of a raw table, by its name and interval, the rules that it breaks, "; "-joined; "" for a good row."""
     tail: Callable[[pa.Table, str, str, Settings], pa.Table]
-    """The rows of a kept table, by its name and interval, that the look-back of the next interval can still see."""
+    """The rows of a kept table, by its name and interval, that the look-back of later intervals can still see."""
     views: Mapping[str, View]
     """What the features' SQL reads."""
     features_sql: Callable[[Settings, str], str]
@@ -329,6 +329,11 @@ def sections(name: str) -> Mapping[str, type[BaseModel]]:
     found: Mapping[str, type[BaseModel]] | None = getattr(_module(name, "params"), "SECTIONS", None)
     if not found or "features" not in found:
         raise ConfigError(f"models/{name}/params.py has no SECTIONS with the class of its section features; add it.")
+    if not isinstance(getattr(found["features"], "lookback", None), property):
+        raise ConfigError(
+            f"models/{name}/params.py: {found['features'].__name__} has no property lookback, a datetime.timedelta: how far "
+            "features look back from the start of their interval; add it (timedelta(0): not at all)."
+        )
     return found
 
 

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import params
+from tasks.common import lists, lookback, params
 from tasks.common.artefacts import to_json
+from tasks.common.cadence import seen_after
 from tasks.common.environment import store
 from tasks.common.errors import DataError, run_main
 from tasks.common.files import parquet_bytes, write_file, write_folder
@@ -122,7 +123,7 @@ def _cells(bad: pa.Table) -> str:
 
 
 def main() -> None:
-    """Judge data/raw/<interval>/ into kept, tail, quarantine and counts."""
+    """Judge data/raw/<interval>/ into kept, tail, the list of what the next interval sees, quarantine and counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--interval", required=True, help="its key, such as 2013-04")
     interval = parser.parse_args().interval
@@ -133,10 +134,13 @@ def main() -> None:
     if problem := too_bad(verdicts, limit := settings.validate_.max_bad_share):
         _refuse(interval, problem, limit, quarantine)
     kept = {table: verdict.kept for table, verdict in verdicts.items()}
-    tails = {table: model.tail(rows, table, interval, settings.features) for table, rows in kept.items()}
+    tail = _files({table: model.tail(rows, table, interval, settings.features) for table, rows in kept.items()})
+    before = lists.read(settings.intervals[interval].sees, Path())
+    seen = lookback.extended(before, interval, tail, model.cadence, settings.features.lookback)
     numbers = count(interval, verdicts)
     write_folder(Path(f"data/kept/{interval}"), _files(kept))
-    write_folder(Path(f"data/tail/{interval}"), _files(tails))
+    write_folder(Path(lookback.TAILS) / interval, tail)
+    write_file(Path(seen_after(interval)), to_json(seen))
     write_file(Path(f"data/quarantine/{interval}.parquet"), quarantine)
     write_file(Path(f"data/counts/{interval}.json"), to_json(numbers))
     print(f"{interval}: " + ", ".join(f"{numbers[t]['kept']:,} of {numbers[t]['landed']:,} {t} kept" for t in kept))

@@ -22,5 +22,10 @@ class FeatureParams(Frozen):
     late_minutes: Positive
     """Delay in minutes from which a departure or an arrival counts as late."""
 
+    @property
+    def lookback(self) -> dt.timedelta:
+        """How far features see: what left late or arrived a day later than planned counts in the trailing window too."""
+        return dt.timedelta(days=self.trailing_days + 2)
+
 
 SECTIONS = {"features": FeatureParams}

@@ -11,8 +11,7 @@ from models.flights.reading.clock import FEED_ZONE, local_minutes, month_days
 
 def tail(kept: pa.Table, table: str, month: str, settings: FeatureParams) -> pa.Table:
     """The kept rows of the last local days of ``month`` that trailing windows of the next can see, in their order."""
-    days = settings.trailing_days + 2  # what left late or arrived a day later than planned is still seen
-    last = month_days(month)[1]
+    days, last = settings.lookback.days, month_days(month)[1]
     if table == "flights":
         day = kept["date"].cast(pa.int32()).to_numpy()
     else:

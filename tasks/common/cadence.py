@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
+from tasks.common import lists
 from tasks.common.errors import ConfigError
 
 _MONTH = "[0-9]{4}-(?:0[1-9]|1[0-2])"
@@ -23,6 +24,11 @@ _DAY = "(?:0[1-9]|[12][0-9]|3[01])"
 _HOUR = "(?:[01][0-9]|2[0-3])"
 KEY = f"{_MONTH}(?:-{_DAY}(?:T{_HOUR})?)?"
 """What an interval's key looks like, whatever the cadence."""
+
+
+def seen_after(interval: str) -> str:
+    """Path in a workspace of the list of what the interval after this one can see."""
+    return f"{lists.FOLDER}/lookback/{interval}.json"
 
 
 @dataclass(frozen=True)
@@ -92,14 +98,19 @@ class Cadence(ABC):
         return found
 
     def window(self, keys: Iterable[str]) -> dict[str, dict[str, str]]:
-        """The section ``intervals`` of run.yaml for these: each with the interval that its look-back begins at.
+        """The section ``intervals`` of run.yaml for these: each with the one before it, and the list of what its look-back sees.
 
-        The first interval looks back at itself, which means: at nothing.
+        The first has itself for the one before it, which means: none. DVC wants a path all the same: that of its own manifest.
         """
         ordered = sorted(keys)
         known = set(ordered)
         before = {key: self.shift(key, -1) for key in ordered}
-        return {key: {"previous": before[key] if before[key] in known else key} for key in ordered}
+        return {
+            key: {"previous": before[key], "sees": seen_after(before[key])}
+            if before[key] in known
+            else {"previous": key, "sees": f"data/manifests/{key}.json"}
+            for key in ordered
+        }
 
     @abstractmethod
     def _moved(self, local: dt.datetime, by: int) -> dt.datetime:

@@ -25,14 +25,19 @@ def missing(outs: Iterable[Any], remote: Any) -> bool:
     Raises:
         FileNotFoundError: the remote's own folder is not there.
     """
-    if not remote.fs.exists(remote.path):
-        raise FileNotFoundError(remote.path)
+    require_there(remote)
     kept = [out for out in outs if out.use_cache and out.hash_info]
     return any(
         not (out.cache.exists(digest) or remote.exists(digest))
         for out in kept
         for digest in (out.hash_info.value, *_files(out))
     )
+
+
+def require_there(remote: Any) -> None:
+    """Raise FileNotFoundError when the remote's own folder is not there: then what it lacks is not lost."""
+    if not remote.fs.exists(remote.path):
+        raise FileNotFoundError(remote.path)
 
 
 def _files(out: Any) -> list[str]:

@@ -9,7 +9,7 @@ import io
 import os
 import shlex
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError, _get_cache_hash
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.serialize import to_single_stage_lockfile
+from dvc_data.hashfile.checkout import checkout
 from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.transfer import transfer
 from dvc_data.hashfile.tree import Tree
 
 from tasks.common import fast_yaml
 from tasks.common.artefacts import write_atomic
-from tasks.common.dvc_objects import entries, missing, renew, used
+from tasks.common.dvc_objects import entries, missing, renew, require_there, used
 from tasks.common.dvc_transfers import complete, reached
 from tasks.common.errors import AirloopError, ConfigError, DataError, Unavailable
 from tasks.common.full_disk import no_space
@@ -165,6 +167,52 @@ class Project:
                     Path(path).unlink()
                     damaged.append(path)
         return damaged
+
+    def bring(self, files: Mapping[str, str]) -> None:
+        """Put each file, by its path in the workspace and its md5, there from the cache or the remote, where it is not yet."""
+        from dvc_data.hashfile.hash import file_md5
+
+        local, odb = self._repo.fs, self._repo.cache.local
+        absent = {
+            path: md5
+            for path, md5 in files.items()
+            if not (self._root / path).is_file() or file_md5(str(self._root / path), local) != md5
+        }
+        self._have(absent)
+        for path, md5 in absent.items():
+            (self._root / path).parent.mkdir(parents=True, exist_ok=True)
+            checkout(str(self._root / path), local, odb.get(md5), odb, force=True, quiet=True, state=self._repo.state)
+
+    def _have(self, files: Mapping[str, str]) -> None:
+        """See that the cache holds these files undamaged: those that it does not are fetched from the remote.
+
+        Raises:
+            DataError: the remote lacks one.
+            Unavailable: the remote does not answer, or the disk is full.
+        """
+        wanted = {path: md5 for path, md5 in files.items() if not self._sound(md5)}
+        if not wanted:
+            return
+        odb, remote = self._repo.cache.local, self._repo.cloud.get_remote_odb()
+        with reached(remote.path):
+            require_there(remote)
+            lost = [path for path, md5 in wanted.items() if not remote.exists(md5)]
+        if lost:
+            raise _lost(lost)
+        with complete("the files of a list"):
+            transfer(remote, odb, {HashInfo("md5", md5) for md5 in wanted.values()}, verify=True)
+
+    def _sound(self, md5: str) -> bool:
+        """Whether the cache has the object, by its content."""
+        from dvc_data.hashfile.hash import file_md5
+
+        odb = self._repo.cache.local
+        if not odb.exists(md5):
+            return False
+        if file_md5(odb.oid_to_path(md5), odb.fs) == md5:
+            return True
+        odb.delete(md5)
+        return False
 
     def reproduce(self, names: Iterable[str], *, again: bool = False) -> None:
         """``dvc repro -s`` for each stage: from the run cache where the same inputs were seen, else by its command.
@@ -303,6 +351,10 @@ class Project:
     def argv(self, name: str) -> list[str]:
         """The stage's command from dvc.yaml as an argument list."""
         return shlex.split(str(self._known_stage(name).cmd))
+
+    def dependencies(self, name: str) -> list[str]:
+        """Paths that the stage depends on."""
+        return [str(dep.def_path) for dep in self._known_stage(name).deps]
 
     def producers(self, name: str) -> list[str]:
         """Stages in dvc.lock whose outputs ``name`` depends on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from tasks.common import lists
 from tasks.common.artefacts import Store, to_json
 from tasks.common.environment import trigger
 from tasks.common.errors import DataError
@@ -68,7 +68,7 @@ class Landed(Frozen, serialize_by_alias=True):
 
 def features_digest(path: Path) -> str:
     """md5 of the features file at ``path``, as dvc.lock and the interval's record have it."""
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    return lists.digest(path.read_bytes())
 
 
 def name(interval: str) -> str:
@@ -158,9 +158,10 @@ def is_stale(records: Mapping[str, Landed], interval: str) -> bool:
     record = records[interval]
     if record.previous == interval or record.previous not in records:
         return False
-    tail = f"data/tail/{record.previous}"
-    used = {dep["path"]: dep.get("md5") for dep in record.lock[f"features@{interval}"]["deps"]}
-    return records[record.previous].output("validate", tail) != used.get(tail)
+    made = {out["path"]: out["md5"] for out in records[record.previous].lock[f"validate@{record.previous}"]["outs"]}
+    return any(
+        made.get(dep["path"], dep.get("md5")) != dep.get("md5") for dep in record.lock[f"features@{interval}"]["deps"]
+    )
 
 
 def stale_sentence(records: Mapping[str, Landed], interval: str) -> str:

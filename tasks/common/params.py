@@ -45,7 +45,9 @@ class Lookback(Frozen):
     """One interval of the window."""
 
     previous: IntervalKey
-    """Interval whose last days feed this interval's trailing features; the interval itself where there is none."""
+    """Interval before this one; the interval itself where there is none."""
+    sees: str
+    """List of the tails that its features look back on (tasks/common/lookback.py); its own manifest where there is none."""
 
 
 class DayRule(Frozen):

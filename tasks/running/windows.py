@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from tasks.common import landed
-from tasks.common.cadence import Calendar
+from tasks.common.cadence import Calendar, seen_after
 from tasks.common.errors import ConfigError, Unavailable
 
 Records = Mapping[str, landed.Landed]
@@ -62,6 +62,7 @@ def _lookback(first: str, last: str, records: Records, calendar: Calendar, _: Se
     before = calendar.cadence.shift(first, -1)
     if before not in records:
         raise NotLanded(f"{first} looks back on {before}, which has not landed yet.", before)
+    records[before].output("validate", seen_after(before))  # which one of an older version lacks
     return [before, *span]
 
 

@@ -84,9 +84,9 @@ def test_every_kinds_example_looks_like_a_key() -> None:
 
 def test_a_window_looks_back_on_the_interval_before_and_its_first_on_nothing() -> None:
     assert Monthly().window(["2013-02", "2013-01", "2013-04"]) == {
-        "2013-01": {"previous": "2013-01"},
-        "2013-02": {"previous": "2013-01"},
-        "2013-04": {"previous": "2013-04"},
+        "2013-01": {"previous": "2013-01", "sees": "data/manifests/2013-01.json"},
+        "2013-02": {"previous": "2013-01", "sees": "data/lists/lookback/2013-01.json"},
+        "2013-04": {"previous": "2013-04", "sees": "data/manifests/2013-04.json"},
     }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.common import lists
 from tasks.common.dvc_repo import Project, StageError, initialise, read_lock, write_lock
 from tasks.common.errors import ConfigError, DataError, Unavailable
 from tasks.common.urls import url_of
@@ -312,3 +313,65 @@ def test_runs_side_by_side_wait_for_what_they_share(tmp_path: Path, monkeypatch:
     assert [(tmp_path / f"run {number}/whole").read_text() for number in range(3)] == [
         f"{n} 2{n} 2bb" for n in range(3)
     ]
+
+
+def listed(root: Path, *names: str) -> dict[str, str]:
+    """Path to digest of files of the workspace."""
+    return {name: lists.digest((root / name).read_bytes()) for name in names}
+
+
+@pytest.fixture
+def elsewhere(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, dict[str, str]]:
+    """Another machine, which has seen nothing, and what the first one has made and pushed."""
+    project = Project(root)
+    project.reproduce(["part@a", "part@b"])
+    project.push(["part@a", "part@b"])
+    project.close()
+    other = tmp_path / "two"
+    lay(other, tmp_path / "elsewhere")
+    initialise(
+        other, cache=tmp_path / "elsewhere/cache", remote=str(tmp_path / "remote"), site_cache=tmp_path / "site2"
+    )
+    monkeypatch.chdir(other)
+    return other, listed(root, "parts/a", "parts/b")
+
+
+def test_files_are_brought_by_their_digests_alone(elsewhere: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """Without a stage in dvc.yaml or dvc.lock that made them, from the remote and then from the cache."""
+    other, files = elsewhere
+    project = Project(other)
+    project.bring(files)
+    assert listed(other, *files) == files
+    (other / "parts/a").unlink()
+    (other / "parts/b").unlink()
+    (other / "parts/b").write_text("of a try that was killed")
+    shutil.rmtree(tmp_path / "remote")
+    project.bring(files)
+    project.close()
+    assert listed(other, *files) == files
+
+
+def test_a_damaged_file_of_the_cache_is_brought_anew(elsewhere: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    other, files = elsewhere
+    project = Project(other)
+    project.bring(files)
+    shutil.rmtree(other / "parts")
+    damaged = tmp_path / "elsewhere/cache/files/md5" / files["parts/a"][:2] / files["parts/a"][2:]
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"damaged")
+    project.bring(files)
+    project.close()
+    assert listed(other, *files) == files
+
+
+def test_a_file_that_is_nowhere_is_named_and_a_remote_that_is_away_is_waited_for(
+    elsewhere: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    other, files = elsewhere
+    project = Project(other)
+    with pytest.raises(DataError, match=r"parts/c: no file with the digest"):
+        project.bring({"parts/c": "0" * 32})
+    (tmp_path / "remote").rename(tmp_path / "away")
+    with pytest.raises(Unavailable, match=r"does not answer"):
+        project.bring(files)
+    project.close()

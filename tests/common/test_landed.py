@@ -20,8 +20,8 @@ def record(interval: str, *, tail: str, previous: str | None = None, used: str =
     """An interval whose own tail has digest ``tail``, and whose features looked back on one with digest ``used``."""
     previous = previous or interval
     lock: dict[str, Any] = {
-        f"validate@{interval}": {"outs": [{"path": f"data/tail/{interval}", "md5": tail}]},
-        f"features@{interval}": {"deps": [{"path": f"data/tail/{previous}", "md5": used}], "outs": []},
+        f"validate@{interval}": {"outs": [{"path": f"data/lists/lookback/{interval}.json", "md5": tail}]},
+        f"features@{interval}": {"deps": [{"path": f"data/lists/lookback/{previous}.json", "md5": used}], "outs": []},
     }
     return landed.Landed(
         interval=interval, previous=previous, run="r", manifest="m", features="f", counts={}, lock=lock, state={}

@@ -76,7 +76,10 @@ def test_what_is_rendered_is_the_model_s_span_or_what_was_asked_for(root: Path) 
     assert (min(by_default["intervals"]), max(by_default["intervals"])) == (own["first"], own["last"])
     assert settings_files.read_run(root) == by_default
     asked = settings_files.render(root, "flights", "2013-02", "2013-03")
-    assert asked["intervals"] == {"2013-02": {"previous": "2013-02"}, "2013-03": {"previous": "2013-02"}}
+    assert asked["intervals"] == {
+        "2013-02": {"previous": "2013-02", "sees": "data/manifests/2013-02.json"},
+        "2013-03": {"previous": "2013-02", "sees": "data/lists/lookback/2013-02.json"},
+    }
     assert settings_files.read_run(root) == asked
 
 

@@ -74,13 +74,13 @@ def stage_tasks(dag_id: str) -> dict[str, list[str]]:
 
 
 def upstream_stages() -> dict[str, set[str]]:
-    """Stage of dvc.yaml to the stages whose outputs it reads, for an interval that looks back on itself."""
+    """Stage of dvc.yaml to the stages whose outputs it reads, for an interval whose look-back sees its own tail."""
     definitions = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     bodies = {name: body.get("do", body) for name, body in definitions.items()}
 
     def paths(body: dict, key: str) -> set[str]:
         named = [next(iter(item)) if isinstance(item, dict) else item for item in body.get(key, [])]
-        return {path.replace("${key}", "M").replace("${item.previous}", "M") for path in named}
+        return {path.replace("${key}", "M").replace("${item.sees}", "data/lists/lookback/M.json") for path in named}
 
     def overlap(one: str, other: str) -> bool:
         return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")

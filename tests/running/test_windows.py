@@ -20,8 +20,8 @@ def record(interval: str, *, used: str = "tail") -> landed.Landed:
     """A landed interval, whose features looked back on a tail with the digest ``used``; every tail has the digest "tail"."""
     previous = interval if interval == FIRST else CALENDAR.cadence.shift(interval, -1)
     lock: dict[str, Any] = {
-        f"validate@{interval}": {"outs": [{"path": f"data/tail/{interval}", "md5": "tail"}]},
-        f"features@{interval}": {"deps": [{"path": f"data/tail/{previous}", "md5": used}], "outs": []},
+        f"validate@{interval}": {"outs": [{"path": f"data/lists/lookback/{interval}.json", "md5": "tail"}]},
+        f"features@{interval}": {"deps": [{"path": f"data/lists/lookback/{previous}.json", "md5": used}], "outs": []},
     }
     return landed.Landed(
         interval=interval, previous=previous, run="r", manifest="m", features="f", counts={}, lock=lock, state={}

@@ -58,7 +58,7 @@ class Place:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     workspace = tmp_path / "workspace"
     workspace.mkdir()
-    put_settings(workspace)
+    put_settings(workspace, [INTERVAL])
     folders = {name: tmp_path / name for name in ("landing", "store")}
     environ = {f"AIRLOOP_{name.upper()}": url_of(path) for name, path in folders.items()}
     for name, value in environ.items():

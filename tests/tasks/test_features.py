@@ -21,10 +21,12 @@ from models.flights.definitions import FEATURES, KEY, LATE_DEPARTURES, LATE_RATE
 from models.flights.features_sql import COLUMNS, DUCKDB_MACROS, features_sql
 from models.flights.schema import FLIGHTS, OBSERVATIONS
 from tasks import features
-from tasks.common import params
+from tasks.common import lists, params
+from tasks.common.artefacts import to_json
+from tasks.common.cadence import seen_after
 from tasks.common.environment import CODE
 from tasks.common.errors import ConfigError, DataError
-from tasks.common.files import parquet_bytes
+from tasks.common.files import parquet_bytes, write_file
 from tasks.common.spark import session, write_single
 from tests.makers import put_settings
 
@@ -301,6 +303,10 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         order = [("origin", "ascending"), ("observed_at", "ascending")]
         pq.write_table(table(flights).sort_by(BY_KEY), folder / "flights.parquet")
         pq.write_table(table(observed, OBSERVATIONS).sort_by(order), folder / "weather.parquet")
+    tail = {path.relative_to(tmp_path).as_posix(): path for path in tmp_path.glob("data/tail/*/*")}
+    write_file(
+        tmp_path / seen_after("2013-03"), to_json({name: lists.digest(tail[name].read_bytes()) for name in tail})
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -323,9 +329,7 @@ def test_another_jvm_and_spark_submit_give_the_same_bytes_and_no_litter(
     made = run("2013-04", monkeypatch)
     rows = pq.read_table("data/features/2013-04.parquet")
     assert rows.equals(rows.sort_by(BY_KEY)) and rows.num_rows > 100
-    assert (
-        capsys.readouterr().out == f"2013-04: features of {rows.num_rows} rows, looking back on the tail of 2013-03\n"
-    )
+    assert capsys.readouterr().out == f"2013-04: features of {rows.num_rows} rows, looking back on 2013-03\n"
     assert rows["late_rate_carrier"].null_count == 0, "the tail is seen by the first flights"
     assert pq.ParquetFile("data/features/2013-04.parquet").num_row_groups == 1
     Path("data/features/2013-04.parquet").write_bytes(b"older")
@@ -341,6 +345,16 @@ def test_another_jvm_and_spark_submit_give_the_same_bytes_and_no_litter(
     assert done.returncode == 0, done.stderr
     assert Path("data/features/2013-04.parquet").read_bytes() == made
     assert files(workspace) == sorted([*before, "data/features/2013-04.parquet"])
+
+
+def test_a_tail_that_is_not_the_listed_one_is_refused(workspace: Path, monkeypatch: pytest.MonkeyPatch):
+    tail = Path("data/tail/2013-03/flights.parquet")
+    pq.write_table(pq.read_table(tail).slice(1), tail)
+    with pytest.raises(DataError, match=r"tail/2013-03/flights.parquet is not the file that was listed"):
+        run("2013-04", monkeypatch)
+    tail.unlink()
+    with pytest.raises(DataError, match=r"tail/2013-03/flights.parquet is not the file that was listed"):
+        run("2013-04", monkeypatch)
 
 
 def test_the_first_interval_looks_back_at_nothing(workspace: Path, monkeypatch: pytest.MonkeyPatch):

@@ -386,7 +386,7 @@ def test_a_month_that_is_wrong_as_a_whole_is_refused(place: Place, small: Tables
 
 
 def test_the_limit_comes_from_params(place: Place, small: Tables) -> None:
-    put_settings(place.workspace, validate={"max_bad_share": 0.0})
+    put_settings(place.workspace, [INTERVAL], validate={"max_bad_share": 0.0})
     place.land(small)
     place.run(manifest)
     place.run(ingest)
