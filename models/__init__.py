@@ -7,7 +7,7 @@ definitions.py   key, outcome and features, for the code    ingest, validate, fe
 schema.py        columns and types of what lands            ingest, validate
 reading/         landed text to typed columns               ingest, validate
 rules.py         value rules                                validate
-tail.py          what the next look-back can still see      validate
+tail.py          what later look-backs can still see        validate
 features_sql.py  the features' SQL                          features
 spec.json        the declaration, by section                each stage the digests of the sections that it reads
 params.py        SECTIONS: settings that it types itself    none: DVC compares the settings that a stage reads

@@ -77,8 +77,6 @@ def parse(text: str, columns: Sequence[str], where: str) -> tuple[pd.DataFrame, 
         raise DataError(
             f"{where} names the column(s) {', '.join(twice)} more than once; which one is meant is not said"
         )
-    if not rows:
-        raise DataError(f"{where} has a header and no rows")
     width = len(header)
     notes = ["" if len(row) == width else f"cells='{len(row)} instead of {width}'; " for row in rows]
     for at, row in enumerate(rows):
@@ -133,6 +131,10 @@ def _ingest_one(interval: str, table: str, manifest: Manifest) -> pa.Table:
         raise Unavailable(
             f"{error}. If a correction is landing, the next try takes it in; if it is damaged: {land_again(interval)}"
         ) from None
+    if cells.empty and not declared.may_be_empty:
+        raise DataError(
+            f"{where} has a header and no rows, and the table {table} is not declared `may_be_empty`. {land_again(interval)}"
+        )
     return in_order(model.typed(table, cells, notes), declared.order)
 
 

@@ -66,6 +66,8 @@ class Table:
     """How its files are sorted."""
     unique: tuple[str, ...]
     """What at most one kept row may have in common."""
+    may_be_empty: bool = False
+    """Whether an interval without a row is a good one; if not, a file with a header alone is refused."""
 
     @property
     def raw(self) -> pa.Schema:

@@ -157,6 +157,7 @@ def _source(table: Table) -> dict[str, Any]:
         "columns": [{"name": field.name, "type": str(field.type)} for field in _fields(table.kept)],
         "order": list(table.order),
         "unique": list(table.unique),
+        "may_be_empty": table.may_be_empty,
     }
 
 

@@ -108,7 +108,7 @@ def too_bad(verdicts: Mapping[str, Verdict], max_bad_share: float) -> str:
     lines = []
     for name, verdict in verdicts.items():
         bad = verdict.quarantined
-        share = bad.num_rows / verdict.landed if verdict.landed else 1.0
+        share = bad.num_rows / verdict.landed if verdict.landed else 0.0  # ingest has refused what may not be empty
         if share > max_bad_share:
             lines.append(f"{bad.num_rows:,} of {verdict.landed:,} rows of {name} ({share:.1%}) break a rule:")
             for reason, rows in by_reason(bad).items():

@@ -43,12 +43,12 @@ def psi(reference: pd.Series, current: pd.Series) -> float:
 
 
 def compare(reference: pa.Table | None, current: pa.Table) -> dict[str, Any]:
-    """Null shares of both, the share that an outage made blind, and the PSI of the planned features (None without reference)."""
+    """Null shares of both, the share that an outage made blind, and the PSI of the planned features (None without reference, or without a row)."""
     before = null_shares(reference) if reference is not None else {}
     return {
         "nulls": {name: {"share": share, "reference": before.get(name)} for name, share in null_shares(current).items()},
         "blind_share": blind_share(current),
-        "psi": None if reference is None else {
+        "psi": None if reference is None or not len(current) else {
             name: psi(reference[name].to_pandas(), current[name].to_pandas()) for name in spec.current().planned
         },
     }  # fmt: skip

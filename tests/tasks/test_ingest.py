@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import gzip
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +19,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.flights import landing
+from models.flights.model import MODEL
 from models.flights.reading.clock import minutes_until, minutes_until_at, zones
 from models.flights.reading.feed import Cells, flights, weather
 from models.flights.schema import FEED, RAW
-from tasks import ingest, manifest, validate
+from tasks import ingest, manifest, spec, validate
 from tasks.common.artefacts import Store
 from tasks.common.errors import DataError, Unavailable
 from tests.killing import digests
@@ -210,7 +213,6 @@ def without_dest(good: bytes) -> bytes:
         (lambda _: b"", "is empty"),
         (lambda _: b"plain,text\n", "not a whole gzip file"),
         (lambda _: csv_gz(""), "is empty"),
-        (lambda good: csv_gz(gzip.decompress(good).decode().split("\n")[0] + "\n"), "a header and no rows"),
         (without_dest, r"lacks the column\(s\) dest; it has .*destination"),
         (
             lambda good: csv_gz(gzip.decompress(good).decode().replace("tailnum", "origin", 1)),
@@ -230,6 +232,33 @@ def test_a_file_that_landed_damaged_is_refused_whole(
     with pytest.raises(DataError, match=rf"flights.csv.gz .*{problem}.*landing.py --month {INTERVAL}"):
         place.run(ingest)
     assert not place.written()
+
+
+def land_a_header(place: Place, small: Tables, table: str) -> None:
+    place.land(small)
+    place.put(f"{table}.csv.gz", csv_gz(",".join(small[table][0]) + "\n"), 0)
+    place.run(manifest)
+
+
+def test_a_file_without_a_row_is_refused(place: Place, small: Tables) -> None:
+    land_a_header(place, small, "flights")
+    with pytest.raises(DataError, match=r"a header and no rows, and the table flights is not declared `may_be_empty`"):
+        place.run(ingest)
+    assert not place.written()
+
+
+def test_where_the_source_allows_it_an_interval_without_a_row_lands(
+    place: Place, small: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = {name: dataclasses.replace(table, may_be_empty=True) for name, table in MODEL.tables.items()}
+    monkeypatch.setattr(spec, "current", lambda: dataclasses.replace(MODEL, tables=tables))
+    land_a_header(place, small, "flights")
+    place.run(ingest)
+    place.run(validate)
+    kept = pq.read_table(place.workspace / f"data/kept/{INTERVAL}/flights.parquet")
+    assert kept.num_rows == 0 and kept.schema.equals(MODEL.tables["flights"].kept)
+    counts = json.loads((place.workspace / f"data/counts/{INTERVAL}.json").read_bytes())
+    assert counts["flights"] == {"landed": 0, "kept": 0, "quarantined": 0}
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ class World:
         self._place, self._patch = place, monkeypatch
         self.store = Store(url_of(place.store.parent)).part(place.store.name)
 
-    def land(self, interval: str = MAY, *, seed: int = 0) -> pa.Table:
-        table = makers.features(interval, 40, seed=seed)
+    def land(self, interval: str = MAY, *, seed: int = 0, empty: bool = False) -> pa.Table:
+        table = makers.features(interval, 40, seed=seed).slice(0, 0 if empty else None)
         path = self._place.workspace / f"data/features/{interval}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(parquet_bytes(table))
@@ -110,6 +110,15 @@ def test_a_good_interval_asks_for_nothing(world: World, capsys: pytest.CaptureFi
     printed = capsys.readouterr()
     assert re.search(r"2013-05: AUC 0\.\d{3}, log loss 0\.\d{3}, ECE 0\.\d{4} \(v2\): within limits", printed.out)
     assert "the decision and the report stand" in printed.err, "MLflow is down, and that is said"
+
+
+def test_an_interval_without_a_row_is_no_drift_and_asks_for_nothing(world: World) -> None:
+    for interval in ("2013-01", "2013-02"):
+        world.land(interval)
+    world.score(champion=scores(world.land(empty=True)))
+    found = world.monitor()
+    assert (found["retrain"], found["rows"], found["alarms"]) == (False, 0, [])
+    assert world.report()["quality"]["psi"] is None
 
 
 def test_a_bad_interval_asks_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:

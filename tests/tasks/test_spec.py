@@ -8,6 +8,7 @@ import pytest
 from tasks import spec
 from tasks.common.environment import CODE, environment
 from tasks.common.errors import ConfigError
+from tasks.common.frozen import Frozen
 
 
 def test_a_run_begins_without_a_heavy_library() -> None:
@@ -32,4 +33,15 @@ def test_a_model_must_type_its_features(monkeypatch: pytest.MonkeyPatch) -> None
     spec.sections(model)
     monkeypatch.setattr(sys.modules[f"models.{model}.params"], "SECTIONS", {})
     with pytest.raises(ConfigError, match="has no SECTIONS with the class of its section features"):
+        spec.sections(model)
+
+
+def test_a_model_must_say_how_far_its_features_look_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Features(Frozen):
+        days: int
+
+    model = environment().model
+    spec.sections(model)
+    monkeypatch.setattr(sys.modules[f"models.{model}.params"], "SECTIONS", {"features": Features})
+    with pytest.raises(ConfigError, match=r"Features has no property lookback, a datetime.timedelta"):
         spec.sections(model)

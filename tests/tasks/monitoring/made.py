@@ -13,7 +13,7 @@ def scores(table: pa.Table, *, sharp: float = 1.3, bias: float = 0.0, seed: int 
     """Probabilities of a model whose AUC is about Phi(sharp / sqrt 2); calibrated where ``bias`` (in log odds) is 0."""
     late = np.nan_to_num(table["late"].to_numpy().astype(float))
     signal = np.random.default_rng(seed).normal(late * sharp, 1)
-    prior = late.mean()
+    prior = late.mean() if len(late) else 0.2
     logit = np.log(prior / (1 - prior)) + sharp * signal - sharp**2 / 2 + bias
     return np.asarray(1 / (1 + np.exp(-logit)))
 

@@ -1,0 +1,74 @@
+"""Features that look back over several intervals, each built on a machine of its own: the protocol, Spark and the feed are real."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.flights import landing
+from tasks import spec
+from tasks.common import params, settings_files
+from tasks.common.artefacts import Store
+from tasks.common.environment import CODE
+from tasks.common.files import parquet_bytes
+from tasks.common.urls import url_of
+from tests.faults.world import Place, Step
+
+INTERVALS = ("2013-01", "2013-02", "2013-03")
+LAST = INTERVALS[-1]
+DAYS = {1: range(25, 32), 2: range(1, 4), 3: range(1, 3)}
+"""Days of each month that land."""
+SETTING = ("--set", "features.trailing_days=40")
+
+pytestmark = pytest.mark.slow
+
+
+def test_what_the_look_back_sees_is_all_that_lies_in_it_wherever_it_was_made(tmp_path: Path) -> None:
+    _land(tmp_path / "landing")
+    for key in INTERVALS:
+        place = Place(tmp_path, tmp_path / "landing")
+        place.home = tmp_path / f"home-{key}"  # its own cache: all that it looks back on comes from the remote
+        for names in (("manifest", "ingest"), ("validate",), ("features",)):
+            _do(place, Step("stage", names, f"ingest-{key}", key, begins="manifest" in names))
+        _do(place, Step("job", ("publish",), f"ingest-{key}", key))
+    runs = {key: tmp_path / f"home-{key}/runs/ingest-{key}/data" for key in INTERVALS}
+    made = (runs[LAST] / f"features/{LAST}.parquet").read_bytes()
+    assert made == _expected(runs, INTERVALS[:-1])
+    assert made != _expected(runs, INTERVALS[1:-1]), "the first interval is seen too"
+    assert not (runs[LAST] / "kept/2013-01").exists(), "of which only the tail is fetched"
+
+
+def _do(place: Place, step: Step) -> None:
+    argv = [*step.argv(), *SETTING]
+    done = subprocess.run(argv, cwd=CODE, env=place.environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _expected(runs: dict[str, Path], before: tuple[str, ...]) -> bytes:
+    """Features of the last interval by DuckDB, looking back on everything that was kept of ``before``."""
+    model = spec.load("flights")
+    raw = settings_files.read(CODE, "flights") | settings_files.rendered(CODE, "flights")
+    raw["features"]["trailing_days"] = 40
+    spans = {"interval": (LAST,), "before": before, "all": (*before, LAST)}
+    connection = duckdb.connect()
+    connection.execute(model.duckdb_macros)
+    for name, view in model.views.items():
+        files = [runs[key] / f"kept/{key}/{view.table}.parquet" for key in spans[view.span]]
+        connection.register(name, pa.concat_tables([pq.read_table(file) for file in files]))
+    rows = connection.sql(model.features_sql(params.parse(raw).features, "")).to_arrow_table()
+    schema = pq.read_schema(runs[LAST] / f"features/{LAST}.parquet")
+    return parquet_bytes(rows.cast(schema).sort_by([(name, "ascending") for name in model.key]))
+
+
+def _land(zone: Path) -> None:
+    tables = landing.read_tables(landing.source(), INTERVALS)
+    header, rows = tables["flights"]
+    month, day = header.index("month"), header.index("day")
+    few = [row for row in rows if int(row[day]) in DAYS[int(row[month])]]
+    for key in INTERVALS:
+        landing.land(key, {**tables, "flights": (header, few)}, Store(url_of(zone)).part("flights"))
