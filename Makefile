@@ -62,7 +62,7 @@ soak: $(TORCH_READY) ## kill trainings KILLS times (200), try FAULTS faults (200
 	@KILLS=$(or $(KILLS),200) FAULTS=$(or $(FAULTS),2000) $(RUN) -m pytest tests/training/test_killed.py tests/faults -s $(ARGS)
 
 # KUBECONFIG=<file> IMAGE_PREFIX=<registry/path/>; IMAGE_TAG (local); S3_ENDPOINT=<url> with AWS_* keys in the environment, or a
-# store on this machine for a single node (HOST_ADDRESS where it cannot be told); KEEP=1 leaves the namespace.
+# store on this machine for a single node (HOST_ADDRESS where it cannot be found); KEEP=1 leaves the namespace.
 test-cluster: $(READY) ## the loop and its faults on a real cluster: KUBECONFIG=<file> IMAGE_PREFIX=<registry/path/>
 	@$(foreach name,KUBECONFIG IMAGE_PREFIX IMAGE_TAG S3_ENDPOINT HOST_ADDRESS KEEP TORCH,AIRLOOP_TEST_$(name)="$($(name))") \
 		$(RUN) -m pytest tests/cluster $(ARGS)

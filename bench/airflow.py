@@ -91,7 +91,7 @@ def _commands(folder: Path) -> Iterator[dict[int, float]]:
 
 def _is_command(process: psutil.Process, folder: Path) -> bool:
     try:
-        # A guard stands above each command and ends with it; only one of the two is to be counted.
+        # A guard is above each command and ends with it; only one of the two is to be counted.
         return process.cmdline()[1:3] == ["-m", COMMAND] and process.environ().get("AIRLOOP_HOME") == str(folder)
     except psutil.Error:
         return False

@@ -151,7 +151,7 @@ class Machine:
         }
 
     def busy(self) -> str:
-        """Why the numbers should not be trusted; empty when the machine was quiet."""
+        """Why the numbers should not be trusted; empty when the machine was idle."""
         cores = os.cpu_count() or 1
         reasons = []
         if self.load[0] > 0.3 * cores:

@@ -89,7 +89,7 @@ def _again(root: Path, family: str, repeats: int) -> Row:
     """Seconds from SIGKILL to the first step that no process before had done."""
     store = root / "killed"
     seconds = tuple(_killed(root, store) for _ in range(repeats))
-    note = "a process at once; imports and the window's rows are read anew, then what was lost is learned again"
+    note = "a process at once; imports and the window's rows are read again, then what was lost is learned again"
     return Row(f"{family}: from SIGKILL to the first new step", "s", seconds, note)
 
 

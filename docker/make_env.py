@@ -16,7 +16,7 @@ from pathlib import Path
 ENV = Path(__file__).resolve().parent.parent / ".env"
 SECRETS = {
     "AIRLOOP_ADMIN_PASSWORD": "login of `admin` at Airflow's web pages and API",
-    "AIRLOOP_ADMIN_TOKEN": "lets a deployment tell the online service to look for a new model",
+    "AIRLOOP_ADMIN_TOKEN": "lets a deployment ask the online service to look for a new model",
     "AIRLOOP_FERNET_KEY": "encrypts Airflow's connections in its database",
     "AIRLOOP_JWT_SECRET": "signs the tokens that Airflow's parts show each other",
     "AIRLOOP_SECRET_KEY": "signs the web pages' sessions",
@@ -27,7 +27,7 @@ SECRETS = {
     "AIRLOOP_S3_SECRET_KEY": "the S3 store's key pair, with AIRLOOP_S3_KEY_ID (airloop)",
     "AIRLOOP_METRICS_TOKEN": "lets Prometheus read the pipeline's metrics from Airflow",
 }
-"""Name to what it is for. The values hold letters, digits, - and _ (and = in the Fernet key): they stand in URLs too."""
+"""Name to what it is for. The values hold letters, digits, - and _ (and = in the Fernet key): they are used in URLs too."""
 
 BYTES = {"AIRLOOP_ADMIN_PASSWORD": 12, "AIRLOOP_JWT_SECRET": 64, "AIRLOOP_SECRET_KEY": 64}
 """Random bytes of a secret, where it is not 32. Tokens are signed with HS512, whose keys have 64 bytes at least."""

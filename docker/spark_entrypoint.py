@@ -1,6 +1,6 @@
 """Entry point of the image `spark`: understands `driver` and `executor` as Spark on Kubernetes says them, and runs all else.
 
-No init stands before it: a JVM as first process ends on SIGTERM and waits for its own children.
+No init runs before it: a JVM as first process ends on SIGTERM and waits for its own children.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> list[str]:
         case ["driver", *rest]:
             address = environ["SPARK_DRIVER_BIND_ADDRESS"]
             settings = {"spark.driver.bindAddress": address, "spark.executorEnv.SPARK_DRIVER_POD_IP": address}
-            told = [word for name, value in settings.items() for word in ("--conf", f"{name}={value}")]
-            return [f"{environ['SPARK_HOME']}/bin/spark-submit", *told, "--deploy-mode", "client", *rest]
+            options = [word for name, value in settings.items() for word in ("--conf", f"{name}={value}")]
+            return [f"{environ['SPARK_HOME']}/bin/spark-submit", *options, "--deploy-mode", "client", *rest]
         case ["executor", *_]:
             return _executor(environ)
         case other:

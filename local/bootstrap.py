@@ -181,7 +181,7 @@ def _create(folder: Path) -> None:
 
 
 def _has_uv(python: Path) -> bool:
-    """Whether .venv holds this Python's version and uv; a half-made one, or another Python's, is made anew."""
+    """Whether .venv holds this Python's version and uv; a half-made one, or another Python's, is made again."""
     check = f"import sys, uv; sys.exit(sys.version_info[:2] != {sys.version_info[:2]!r})"
     try:
         return subprocess.run([str(python), "-c", check], capture_output=True, check=False).returncode == 0

@@ -118,11 +118,11 @@ def volumes() -> list[str]:
 
 def settings() -> dict[str, str]:
     """Docker compose's project and the published ports; the demo has a project and ports of its own."""
-    told = env.said()
-    name = told.get("COMPOSE_PROJECT_NAME") or PROJECT
-    published = ports.usual(told, {**PORTS, "AIRLOOP_PROMETHEUS_PORT": 9090, "AIRLOOP_GRAFANA_PORT": 3000})
+    variables = env.said()
+    name = variables.get("COMPOSE_PROJECT_NAME") or PROJECT
+    published = ports.usual(variables, {**PORTS, "AIRLOOP_PROMETHEUS_PORT": 9090, "AIRLOOP_GRAFANA_PORT": 3000})
     return {
-        "COMPOSE_PROJECT_NAME": f"{name}-demo" if is_demo(told) else name,
+        "COMPOSE_PROJECT_NAME": f"{name}-demo" if is_demo(variables) else name,
         **{variable: str(port) for variable, port in published.items()},
     }
 

@@ -100,9 +100,9 @@ def links(where: Place, password: str) -> dict[str, Any]:
 
 def write(played: dict[str, Any], found: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Write reports/demo.json from what was collected and the links; returns its content."""
-    told = {name: value for name, value in played.items() if name != "reports"}
+    kept = {name: value for name, value in played.items() if name != "reports"}
     reports = [_openable(uri, found["airloop_page"]) for uri in played["reports"]]
-    report = {**told, "seconds": round(seconds, 1), "links": {**found, "reports": reports}}
+    report = {**kept, "seconds": round(seconds, 1), "links": {**found, "reports": reports}}
     write_atomic(REPORT, to_json(report))
     return report
 

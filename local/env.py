@@ -36,20 +36,20 @@ def place() -> Place:
     Raises:
         LocalError: a port is not a number from 1 to 65535, or two services share one.
     """
-    told = said()
-    home = home_from(told)
-    code = Path(told.get("AIRLOOP_CODE") or ROOT).absolute()
-    airflow, mlflow, online = ports.of(home, told).values()
+    variables = said()
+    home = home_from(variables)
+    code = Path(variables.get("AIRLOOP_CODE") or ROOT).absolute()
+    airflow, mlflow, online = ports.of(home, variables).values()
     return Place(home, code, airflow, mlflow, online, mlflow_path(home))
 
 
 def environment() -> dict[str, str]:
-    """Every variable of ours, to be laid over `os.environ`; makes the home's secrets and scratch folder."""
+    """Every variable of Airloop's, to be laid over `os.environ`; makes the home's secrets and scratch folder."""
     where = place()
     (where.home / "tmp").mkdir(parents=True, exist_ok=True)
     demo = is_demo(said())
-    told = _of_demo(said()) if demo else said()
-    java_home = java.usable(told.get("JAVA_HOME", ""), _stamped_java())
+    variables = _of_demo(said()) if demo else said()
+    java_home = java.usable(variables.get("JAVA_HOME", ""), _stamped_java())
     secrets = keys.load(where.home)
     defaults = {**_airloop(where), "AIRLOOP_ADMIN_TOKEN": keys.admin_token(secrets), **airflow_settings.tuning()}
     fixed = {
@@ -61,15 +61,21 @@ def environment() -> dict[str, str]:
         "PATH": _path(java_home),
         "PYTHONPATH": str(where.code),
         "PYTHONUTF8": "1",  # whatever the locale: names, logs and records are UTF-8
-        **network.settings(told),
+        **network.settings(variables),
         **({"JAVA_HOME": java_home} if java_home else {}),
     }
     none = dict.fromkeys(WORK, "") if demo else {}
     shell = leaks.without(os.environ)
     from_file = {
-        name: value for name, value in dotenv.read(ROOT / ".env").items() if name in told and name not in shell
+        name: value for name, value in dotenv.read(ROOT / ".env").items() if name in variables and name not in shell
     }
-    return {**none, **from_file, **defaults, **{name: told[name] for name in defaults if told.get(name)}, **fixed}
+    return {
+        **none,
+        **from_file,
+        **defaults,
+        **{name: variables[name] for name in defaults if variables.get(name)},
+        **fixed,
+    }
 
 
 def _airloop(where: Place) -> dict[str, str]:
@@ -88,9 +94,9 @@ def _airloop(where: Place) -> dict[str, str]:
     }
 
 
-def _of_demo(told: dict[str, str]) -> dict[str, str]:
+def _of_demo(variables: dict[str, str]) -> dict[str, str]:
     """Without what says where the work of `make up` lies: the demo reads and writes in its own home only."""
-    return {name: value for name, value in told.items() if name not in WORK and name not in PORTS}
+    return {name: value for name, value in variables.items() if name not in WORK and name not in PORTS}
 
 
 def _tools(where: Place, java_home: str) -> dict[str, str]:
@@ -138,7 +144,7 @@ def said() -> dict[str, str]:
 
 
 def whole() -> dict[str, str]:
-    """The environment of a process of ours: this one's without what was set for other work, and ours over it."""
+    """The environment of one of our processes: this one's without what was set for other work, and ours over it."""
     return {**leaks.without(os.environ), **environment()}
 
 

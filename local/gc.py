@@ -97,4 +97,4 @@ def _backend() -> str:
 def _run(command: list[str], env: dict[str, str], what: str) -> str:
     """Run it with its output shown; returns what went wrong, empty when nothing."""
     done = subprocess.run(command, env=env, cwd=ROOT, check=False)
-    return f"{what} failed; its message stands above." if done.returncode else ""
+    return f"{what} failed; its message is above." if done.returncode else ""

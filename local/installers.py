@@ -27,7 +27,7 @@ BOTH = {
     "cert": ("PIP_CERT", "SSL_CERT_FILE", " "),
     "client-cert": ("PIP_CLIENT_CERT", "SSL_CLIENT_CERT", " "),
 }
-"""Setting to pip's and uv's variable, and what stands between several values in uv's; pip takes spaces."""
+"""Setting to pip's and uv's variable, and what separates several values in uv's; pip takes spaces."""
 SPELLED = {
     "UV_INDEX_URL": "index-url", "UV_EXTRA_INDEX_URL": "extra-index-url", "UV_DEFAULT_INDEX": "index-url", "UV_INDEX": "extra-index-url",
     "UV_FIND_LINKS": "find-links", "UV_INSECURE_HOST": "trusted-host", "UV_HTTP_TIMEOUT": "timeout", "CURL_CA_BUNDLE": "cert",
@@ -45,8 +45,8 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     for name in ("UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_CONFIG_FILE"):
         made.pop(name, None)
     for setting, (pip, uv, between) in BOTH.items():
-        told = dict.fromkeys(said.get(setting, "").split())
-        if values := [value for value in told if setting not in PLACES or _is_there(value)]:
+        given = dict.fromkeys(said.get(setting, "").split())
+        if values := [value for value in given if setting not in PLACES or _is_there(value)]:
             made |= {pip: " ".join(map(_bare, values)), uv: between.join(values)}
     if proxy := said.get("proxy"):
         made = {**dict.fromkeys(PROXY, proxy), **made}

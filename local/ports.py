@@ -23,28 +23,31 @@ SERVICES = {"AIRLOOP_AIRFLOW_PORT": "airflow", "AIRLOOP_MLFLOW_PORT": "mlflow", 
 TRIES = 100
 
 
-def of(home: Path, told: Mapping[str, str]) -> dict[str, int]:
+def of(home: Path, variables: Mapping[str, str]) -> dict[str, int]:
     """Each variable of a port with its port now.
 
     Raises:
         LocalError: one is not a number from 1 to 65535, or two services share one.
     """
     kept = remembered(home)
-    ports = {name: port if is_named(name, told) else kept.get(name, port) for name, port in usual(told, PORTS).items()}
+    ports = {
+        name: port if is_named(name, variables) else kept.get(name, port)
+        for name, port in usual(variables, PORTS).items()
+    }
     if len(set(ports.values())) < len(ports):
         raise LocalError(f"Two services share a port ({ports}); give each of {', '.join(PORTS)} its own.")
     return ports
 
 
-def usual(told: Mapping[str, str], defaults: Mapping[str, int]) -> dict[str, int]:
+def usual(variables: Mapping[str, str], defaults: Mapping[str, int]) -> dict[str, int]:
     """What is named or the default; for the demo, DEMO_STEP more."""
-    step = DEMO_STEP if is_demo(told) else 0
-    return {name: _port(name, told.get(name, ""), default) + step for name, default in defaults.items()}
+    step = DEMO_STEP if is_demo(variables) else 0
+    return {name: _port(name, variables.get(name, ""), default) + step for name, default in defaults.items()}
 
 
-def is_named(name: str, told: Mapping[str, str]) -> bool:
+def is_named(name: str, variables: Mapping[str, str]) -> bool:
     """Whether somebody named this port, so that it stays; what is named for `make up` is not for the demo."""
-    return bool(told.get(name)) and not is_demo(told)
+    return bool(variables.get(name)) and not is_demo(variables)
 
 
 def remembered(home: Path) -> dict[str, int]:
@@ -54,15 +57,15 @@ def remembered(home: Path) -> dict[str, int]:
     return {name: port for name, port in found.items() if port}
 
 
-def settle(where: Place, told: Mapping[str, str]) -> Place:
+def settle(where: Place, variables: Mapping[str, str]) -> Place:
     """Have each port that another program holds make way, unless somebody named it; remember and return the place.
 
     Raises:
         LocalError: no port is free near the usual one.
     """
     ports = where.ports
-    for name, first in usual(told, PORTS).items():
-        if not is_named(name, told) and is_busy(HOST, ports[name]):
+    for name, first in usual(variables, PORTS).items():
+        if not is_named(name, variables) and is_busy(HOST, ports[name]):
             taken = set(ports.values())
             free = [port for port in range(first, first + TRIES) if port not in taken and not is_busy(HOST, port)][:1]
             if not free:

@@ -17,7 +17,7 @@ MARK = "AIRLOOP_SUPERVISED"
 def ours(home: Path) -> list[psutil.Process]:
     """All live processes that `up` started for this home, however far below, whoever has adopted them since.
 
-    What stands below a marked one is ours too: PostgreSQL's processes write over the environment that the system shows.
+    What is below a marked one is ours too: PostgreSQL's processes write over the environment that the system shows.
     """
     marks: dict[psutil.Process, str | None] = {}
     for process in psutil.process_iter():
@@ -104,7 +104,7 @@ def _home_of(process: psutil.Process) -> str:
 
 
 def memory(processes: Iterable[psutil.Process]) -> int:
-    """Bytes of memory that the processes hold, pages that they share counted once where the system tells."""
+    """Bytes of memory that the processes hold, pages that they share counted once where the system says."""
     total = 0
     for process in processes:
         with contextlib.suppress(psutil.Error, OSError):

@@ -1,6 +1,6 @@
 """PyTorch in .venv, for those who train with it: out of the locks, because its build is the machine's and weighs up to gigabytes.
 
-Standard library only. What it stands on is locked in requirements/torch.txt, its version in requirements/torch.version.
+Standard library only. What it needs is locked in requirements/torch.txt, its version in requirements/torch.version.
 """
 
 from __future__ import annotations

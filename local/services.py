@@ -26,7 +26,7 @@ class Service:
     command: tuple[str, ...]
     health_url: str = ""
     port: int | None = None
-    """The port it must itself be listening on, with the variable that moves it; None for Airflow's quiet parts."""
+    """The port it must itself be listening on, with the variable that moves it; None for Airflow's parts that listen on none."""
     port_variable: str = ""
     healthy: Callable[[object, datetime], bool] = _answering
     """Reads the health endpoint's JSON body (None if it is no JSON); `since` is when this process started, in UTC."""
@@ -38,7 +38,7 @@ class Service:
 
 
 def services(place: Place) -> tuple[Service, ...]:
-    """All services; those that are first stand first. The online service is left out while serving/app.py does not exist."""
+    """All services; dependencies first. The online service is left out while serving/app.py does not exist."""
     online = (_online(place),) if (place.code / "serving" / "app.py").exists() else ()
     return (_postgres(place), _mlflow(place), _api_server(place), *_airflow_parts(place), *online)
 

@@ -66,7 +66,7 @@ def parse(body: bytes, max_rows: int, online: Online) -> list[Asked]:
         return _check([content], "", online)
     if isinstance(content, dict):
         if unknown := [key for key in content if key != many]:
-            raise Refused(422, f"Beside {many} stands {unknown[0][:80]!r}, which is unknown. {how(online)}")
+            raise Refused(422, f"Beside {many} is {unknown[0][:80]!r}, which is unknown. {how(online)}")
         content = content[many]
     if not isinstance(content, list):
         raise Refused(422, f"{many} is no list. {how(online)}")

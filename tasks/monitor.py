@@ -135,7 +135,7 @@ def settle(report: dict[str, Any], settings: Params, where: Store, entries: list
 
 
 def monitor(interval: str, settings: Params, where: Store, run: str) -> dict[str, Any]:
-    """Watch ``interval``: reports and decision in the store, numbers in MLflow; returns what the orchestrator is told."""
+    """Watch ``interval``: reports and decision in the store, numbers in MLflow; returns the result for the orchestrator."""
     inputs = read(interval, settings, where)
     folder = f"reports/{interval}"
     with ExitStack() as stack:
@@ -199,7 +199,7 @@ def line(report: dict[str, Any], fire: bool, reason: str) -> str:
 
 
 def result(report: dict[str, Any], fire: bool, reason: str) -> dict[str, Any]:
-    """What the orchestrator is told: names and numbers; ``retrain`` only if this run is to ask for it."""
+    """The result for the orchestrator: names and numbers; ``retrain`` only if this run is to ask for it."""
     champion, decision = report["champion"] or {}, report["decision"]
     values = {name: (champion.get(name) or {}).get("value") for name in ("auc", "log_loss", "ece")}
     return values | {

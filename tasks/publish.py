@@ -1,4 +1,4 @@
-"""publish: an interval that passed its stages becomes the interval as it stands, for training, scoring and the service."""
+"""publish: an interval that passed its stages becomes the current one, for training, scoring and the service."""
 
 from __future__ import annotations
 

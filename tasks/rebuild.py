@@ -85,7 +85,7 @@ def retrain(root: Path, record: Path, model: str) -> None:
     initialise(root, cache=root / ".cache", remote=environment().remote_url, site_cache=root / ".site-cache")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     os.environ["PYTHONPATH"] = str(root)
-    # From the beginning, whatever checkpoints there are, and without telling MLflow of the training a second time.
+    # From the beginning, whatever checkpoints there are, and without sending the training to MLflow a second time.
     os.environ |= {"AIRLOOP_STORE": url_of(root / ".store"), "MLFLOW_TRACKING_URI": ""}
     here = Path.cwd()
     os.chdir(root)

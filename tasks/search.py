@@ -47,7 +47,7 @@ def search(family: str, rows: Source, settings: TrainParams, keep: Store | None)
     tracking = Tracking(found.study, environment().mlflow_tracking_uri)
     with Ending() as ending:
         found.run(
-            lambda tried, told: judge(family, questions, tried, told, ending),
+            lambda tried, report: judge(family, questions, tried, report, ending),
             settings.search,
             lambda: _after(found, tracking),
         )

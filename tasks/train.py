@@ -77,7 +77,7 @@ def train(
         rows: to learn from, and to stop on.
         settings: of the training.
         keep: where checkpoints are kept until ``forget``.
-        mlflow: URI of the tracking server that is told of the progress.
+        mlflow: URI of the tracking server that gets the progress.
         export: whether to try a quantised model; None does not.
     """
     for name in families(settings):
@@ -205,10 +205,10 @@ def main() -> None:
         f"{facts['data_through']}), validation log loss {facts['validation_log_loss']:.5f}, "
         f"{len(trained.onnx) // 1000} kB of ONNX, {time.monotonic() - started:.1f} s"
     )
-    if told := facts.get("export"):
+    if export := facts.get("export"):
         print(
-            f"train: export.quantize={told['asked']}: {told['shipped']} ships"
-            + "".join(f"; {r}" for r in told["reasons"])
+            f"train: export.quantize={export['asked']}: {export['shipped']} ships"
+            + "".join(f"; {r}" for r in export["reasons"])
         )
 
 

@@ -8,4 +8,4 @@ SHOWN_CATEGORIES = (LABEL, *CATEGORIES)
 """Drawn as bars: the label first, since its shift is the one that counts."""
 
 SHOWN_NUMBERS = (*CALENDAR, *SCHEDULE, *WEATHER, "late_rate_origin", LATE_DEPARTURES)
-"""Drawn as distributions. Of the trailing late rates one stands for all: they move together."""
+"""Drawn as distributions. Of the trailing late rates one represents all: they move together."""

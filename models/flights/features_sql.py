@@ -1,7 +1,7 @@
 """The features as one SQL text, generated from definitions.py, that Spark runs and any SQL engine can repeat.
 
 How a share over the last 7 days is counted without joining flights to flights: every event enters its group's
-timeline when it becomes known (+1) and leaves it when the window has passed (-1); every flight stands on the same
+timeline when it becomes known (+1) and leaves it when the window has passed (-1); every flight is on the same
 timeline at its T. One running sum per grouping is then the count within the window, in one pass and one sort, however
 many events a window holds (a sliding RANGE frame would add up the whole window again for every row). Only integers
 are summed, so neither the order of equal times nor the partitioning can change a bit; they are divided once.
@@ -18,7 +18,7 @@ from models.flights.definitions import CATEGORIES, FEATURES, KEY, LATE_DEPARTURE
 from models.flights.params import FeatureParams
 
 DUCKDB_MACROS = "CREATE OR REPLACE MACRO unix_date(d) AS (d - DATE '1970-01-01')"
-"""What DuckDB has to be told before it can run ``features_sql``."""
+"""What DuckDB has to be given before it can run ``features_sql``."""
 
 COLUMNS = (*KEY, "as_of", "day", "late", *(f for f in FEATURES if f not in KEY))
 """Columns of the result, in order."""
@@ -45,15 +45,15 @@ def features_sql(params: FeatureParams, hint: str = "") -> str:
     """SQL of the features of every row of ``flights``, in no particular order.
 
     Reads the tables ``flights`` and ``lookback`` (kept flights: one row each in the result, and only seen) and
-    ``weather`` (kept weather of both); columns and units as in docs/data-contracts.md. ``hint`` is a comment that tells
-    the engine how to spread the timeline, such as Spark's ``/*+ COALESCE(1) */``.
+    ``weather`` (kept weather of both); columns and units as in docs/data-contracts.md. ``hint`` is a comment that says
+    to the engine how to spread the timeline, such as Spark's ``/*+ COALESCE(1) */``.
 
     Departures matter to their origin only, so they leave the timeline before the other groupings sort it.
     """
     row = _list((*_IDENTITY, *_CARRIED))
     others = [by for by in LATE_RATES.values() if by != _ORIGIN]
     of_origin = [f"by_origin_{s}" for s in (*_ARRIVALS, *_DEPARTURES)]
-    # Everything put into the text is a name or a number of ours.
+    # Everything put into the text is a name or a number of the code.
     return f"""
 WITH outcomes AS (
   SELECT {_list(_IDENTITY)}, departed_at, dep_delay, arrived_at, arr_delay FROM flights

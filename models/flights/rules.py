@@ -128,7 +128,7 @@ def _failures(rows: pd.DataFrame, schema: pandera.DataFrameSchema) -> list[tuple
             schema.validate(rows, lazy=True)
     except pandera.errors.SchemaErrors as error:
         cases = error.failure_cases
-        if cases["index"].isna().any():  # of the table as a whole: its columns are not RAW's, which is a bug of ours
+        if cases["index"].isna().any():  # of the table as a whole: its columns are not RAW's, which is the code's fault
             raise
         missing = cases.column.astype(str) + " is missing"
         reasons = cases.check.where(cases.check != "not_nullable", missing)

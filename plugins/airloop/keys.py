@@ -32,7 +32,7 @@ def interval_of(context: Mapping[str, Any]) -> str | None:
 
 
 def require_interval(context: Mapping[str, Any]) -> str:
-    """The run's interval; ValueError that tells how to name one."""
+    """The run's interval; ValueError that says how to name one."""
     interval = interval_of(context)
     if interval is None:
         dag = context["dag_run"].dag_id

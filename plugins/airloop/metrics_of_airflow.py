@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ENDED = ("success", "failed")
 WAITING = ("scheduled", "queued")
 TAGGED = "airloop"
-"""Tag of our DAGs; others on the same Airflow are not ours to tell of."""
+"""Tag of our DAGs; other DAGs on the same Airflow are not ours to report."""
 
 
 def collect(session: Session, gauges: Sink) -> None:

@@ -1,4 +1,4 @@
-"""Tells people that a task failed: one line in the log, and to an Apprise URL where AIRLOOP_APPRISE_URL is set."""
+"""Notifies people of a failed task: one line in the log, and to an Apprise URL where AIRLOOP_APPRISE_URL is set."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ class StagePodOperator(RunOperator, KubernetesPodOperator):
         return CommandError(f"This worker was stopped. {self.spec.name} goes on in its pod, and the next try finds it.")
 
     def _concluded(self, end: End, watch: PodWatch, context: Any) -> dict[str, Any]:
-        """Return the result, start the next pod, or raise what tells Airflow to skip, to fail for good or to try again."""
+        """Return the result, start the next pod, or raise what makes Airflow skip, fail for good or try again."""
         assert self.pod is not None
         name = self.pod.metadata.name
         found = self._outcome(name, end, watch, context)

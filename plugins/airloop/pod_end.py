@@ -1,4 +1,4 @@
-"""How a pod terminated, read from its status alone: two tables tell disruptions from errors of the code, and passing states from final ones.
+"""How a pod terminated, read from its status alone: two tables separate disruptions from errors of the code, and passing states from final ones.
 
 The words are those of the kubelet, the container runtimes and the control plane (docs/adr/0042). The order is that of Kubernetes' own
 podFailurePolicy: a disruption is looked for before an exit code.

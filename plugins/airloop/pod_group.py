@@ -1,6 +1,6 @@
 """One stage in several pods that work together: an Indexed Job, and a headless Service by which they find each other.
 
-Torchrun's own variables tell each pod of its part (PET_NNODES, PET_NODE_RANK, PET_MASTER_ADDR, PET_MASTER_PORT). Rank 0 records the
+Torchrun's own variables give each pod its part (PET_NNODES, PET_NODE_RANK, PET_MASTER_ADDR, PET_MASTER_PORT). Rank 0 records the
 result, under the Job's name. A group lives and ends as one: when any of its pods is lost, the others cannot go on without it, so the Job
 fails, and the operator starts another group from the newest checkpoint.
 """
@@ -224,9 +224,9 @@ def decisive_pod(
     if not bad:
         return by_rank.get("0", pods[0])
     order = {rank: _order(by_rank[rank], end) for rank, end in bad.items()}
-    told = min(order, key=lambda rank: (*order[rank], rank))
+    decisive = min(order, key=lambda rank: (*order[rank], rank))
     vanished = len(by_rank) < job.spec.completions
-    return _placeholder(job, "Failed") if vanished and order[told][0] > 0 else by_rank[told]
+    return _placeholder(job, "Failed") if vanished and order[decisive][0] > 0 else by_rank[decisive]
 
 
 def _order(pod: Any, end: End) -> tuple[int, datetime, bool]:

@@ -1,4 +1,4 @@
-"""What spark-submit is told where executors are on other machines than the driver: Kubernetes, or Spark's own cluster."""
+"""Options of spark-submit where executors are on other machines than the driver: Kubernetes, or Spark's own cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spark's executors as pods: what they used is told, and none is left behind however their driver ended."""
+"""Spark's executors as pods: what they used is logged, and none is left behind however their driver ended."""
 
 from __future__ import annotations
 

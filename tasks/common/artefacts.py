@@ -193,12 +193,12 @@ class Store:
         found: dict[str, Facts] = {}
         if not self._fs.exists(base):
             return found
-        for path, told in self._fs.find(base, detail=True).items():
-            at = next((told[name] for name in ("mtime", "LastModified", "created") if name in told), None)
+        for path, info in self._fs.find(base, detail=True).items():
+            at = next((info[name] for name in ("mtime", "LastModified", "created") if name in info), None)
             if at is None:
                 continue  # a folder's own entry, which SeaweedFS keeps when it is empty
             seconds = at.timestamp() if isinstance(at, datetime) else float(at)
-            found[path[len(self._root) + 1 :]] = Facts(int(told.get("size") or 0), seconds)
+            found[path[len(self._root) + 1 :]] = Facts(int(info.get("size") or 0), seconds)
         return dict(sorted(found.items()))
 
     def unfinished(self) -> dict[str, Facts]:

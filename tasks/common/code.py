@@ -86,8 +86,8 @@ def _by_git(root: Path, names: Iterable[str]) -> tuple[str, bool] | None:
 
 def _by_environment() -> tuple[str, bool]:
     """AIRLOOP_CODE_REVISION, whose ``-dirty`` is what `git describe --dirty` writes; unknown and perhaps changed without it."""
-    told = environment().code_revision
-    return (told.removesuffix("-dirty"), told.endswith("-dirty")) if told else ("unknown", True)
+    stated = environment().code_revision
+    return (stated.removesuffix("-dirty"), stated.endswith("-dirty")) if stated else ("unknown", True)
 
 
 def copy(source: Path, target: Path, model: str) -> None:

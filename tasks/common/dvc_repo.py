@@ -43,7 +43,7 @@ DVC_RUNNING = ".dvc/tmp/rwlock"
 
 
 class StageError(AirloopError):
-    """A stage's command failed; its own message stands above in the log."""
+    """A stage's command failed; its own message is above in the log."""
 
 
 def initialise(root: Path, *, cache: Path, remote: str, site_cache: Path) -> None:
@@ -116,7 +116,7 @@ class Project:
         """Bring the recorded outputs of these stages into the workspace, from the cache or the remote.
 
         DVC trusts its database on what the cache holds; a file damaged since (a crash, a bad disk) would go
-        unnoticed. So the files are hashed again, and fetched anew from the remote where they differ.
+        unnoticed. So the files are hashed again, and fetched again from the remote where they differ.
         """
         targets = sorted(names)
         if not targets:
@@ -403,7 +403,7 @@ def _unfit(what: str, why: str) -> ConfigError:
 def _lost(what: list[str]) -> DataError:
     return DataError(
         f"{', '.join(what)}: no file with the digest in dvc.lock, neither in the cache nor in the DVC remote. "
-        "Run the ingest DAG for that interval again; it makes the file anew."
+        "Run the ingest DAG for that interval again; it makes the file again."
     )
 
 
@@ -415,7 +415,7 @@ def _failed(name: str, error: DvcException) -> AirloopError:
     """What became of stage ``name``, whose command has said more in the log above where it is its own fault."""
     cause = _innermost(error)
     if isinstance(cause, StageCmdFailedError) and cause.status == EXIT_CODES[Status.WAITING]:
-        return Unavailable(f"stage {name}: what it needs is not to be had now; its own message stands above.")
+        return Unavailable(f"stage {name}: what it needs is not to be had now; its own message is above.")
     if sentence := no_space(error):
         return Unavailable(f"stage {name}: {sentence}")
     return StageError(f"stage {name}: {cause}")

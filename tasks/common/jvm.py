@@ -48,7 +48,7 @@ def flag(text: str) -> str:
 
 
 def configure(environ: MutableMapping[str, str]) -> None:
-    """Add ``options`` to what ``environ`` says of Spark's JVM, unless flags of ours are there already.
+    """Add ``options`` to what ``environ`` says of Spark's JVM, unless our flags are there already.
 
     What it says of another Spark, or of every Java, goes where PySpark has its own Spark; an image's may lie elsewhere.
     """

@@ -1,4 +1,4 @@
-"""The landed intervals as they stand: which run made each, from what, with which digests."""
+"""The landed intervals: which run made each, from what, with which digests."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def settle(store: Store, interval: str) -> None:
 
 
 def _newest(store: Store, interval: str) -> tuple[int, Landed | None]:
-    """The number and the record of the interval's newest publication; 0 and the record as it stands where there is none."""
+    """The number and the record of the interval's newest publication; 0 and the current record where there is none."""
     names = store.names(f"published/{interval}")
     if not names:
         return 0, read(store, interval)

@@ -50,21 +50,21 @@ def render(report: Mapping[str, Any]) -> str:
 
 def _export(candidate: Mapping[str, Any]) -> Iterable[str]:
     """What became of the quantised model, where one was asked for."""
-    told = candidate["training"].get("export")
-    if told is None:
+    export = candidate["training"].get("export")
+    if export is None:
         return
-    yield f"<h2>INT8</h2><p>Asked for: {escape(told['asked'])}. What ships: {escape(told['shipped'])}.</p>"
+    yield f"<h2>INT8</h2><p>Asked for: {escape(export['asked'])}. What ships: {escape(export['shipped'])}.</p>"
     yield (
-        "<ul>" + "".join(f"<li>{escape(reason)}</li>" for reason in told["reasons"]) + "</ul>"
-        if told["reasons"]
+        "<ul>" + "".join(f"<li>{escape(reason)}</li>" for reason in export["reasons"]) + "</ul>"
+        if export["reasons"]
         else ""
     )
-    if "quality" in told:
-        quality = told["quality"]
+    if "quality" in export:
+        quality = export["quality"]
         rows = [(name, *(quality[name][k] for k in ("mean", "lo", "hi"))) for name in ("d_log_loss", "d_auc")]
         yield _table((f"INT8 less plain, {quality['days']} validation days", "mean", "from", "to"), rows)
-        rows = [("bytes, plain", told["bytes"]["plain"]), ("bytes, INT8", told["bytes"]["int8"])]
-        rows += [("score, INT8 less plain", told["gap"]), ("score, alone less in a batch", told["batch_gap"])]
+        rows = [("bytes, plain", export["bytes"]["plain"]), ("bytes, INT8", export["bytes"]["int8"])]
+        rows += [("score, INT8 less plain", export["gap"]), ("score, alone less in a batch", export["batch_gap"])]
         yield _table(("on validation rows", "at most"), rows)
     if candidate.get("quantised"):
         found = candidate["quantised"]

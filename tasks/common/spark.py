@@ -1,4 +1,4 @@
-"""The Spark session of every Spark script: small, quiet, and leaving nothing behind."""
+"""The Spark session of every Spark script: small, without a progress bar, and leaving nothing behind."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SMALL = 256 * 2**20
 
 
 def session(app: str) -> SparkSession:
-    """A session for ``app``: what spark-submit was told of master, cores and memory stands; without it, local[*] and 1 GB.
+    """A session for ``app``: master, cores and memory as spark-submit was given them; without it, local[*] and 1 GB.
 
     Temporary files of a plain run go to a folder of its own that goes when Python does; spark-submit's go where
     SPARK_LOCAL_DIRS says.
@@ -66,7 +66,7 @@ def read(spark: SparkSession, paths: Sequence[Path], schema: pa.Schema) -> DataF
     Executors on other machines get the rows from the driver.
 
     Checked here and not left to Spark, which spends a job on finding the schema out, and reads a column that is not there as
-    nulls when it is told.
+    nulls when it is asked to.
     """
     for path in paths:
         if not path.is_file():

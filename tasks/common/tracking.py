@@ -64,7 +64,7 @@ class Server:
         return self._answer(self._client.get(path, params=asked))
 
     def post(self, path: str, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Tell."""
+        """Send."""
         return self._answer(self._client.post(path, json=content))
 
     def put_artifact(self, folder: str, name: str, content: bytes) -> None:

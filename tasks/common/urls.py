@@ -21,7 +21,7 @@ def url_of(path: Path) -> str:
 def path_of(url: str) -> Path | None:
     """The path that a ``file:`` URL, or a bare path, names; None where ``url`` is somewhere else (S3, memory).
 
-    What a person wrote without escapes is taken as it stands: ``file:///a b#1`` is the folder ``/a b#1``. Only a percent
+    What a person wrote without escapes is taken literally: ``file:///a b#1`` is the folder ``/a b#1``. Only a percent
     sign with two hexadecimal digits behind it is an escape.
     """
     if not url.lower().startswith("file:"):

@@ -32,7 +32,7 @@ class Version(Frozen):
     record: str | None
     """Digest of its record, ``models/<model>/record-<digest>/``; null for one that only the ledger remembers."""
     tags: dict[str, str]
-    """What stands in MLflow as well: ``airloop.run``, ``airloop.onnx``, and so on."""
+    """What MLflow has as well: ``airloop.run``, ``airloop.onnx``, and so on."""
     at: str
     """When it was registered, ISO 8601 UTC."""
 

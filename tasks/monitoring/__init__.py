@@ -1,4 +1,4 @@
-"""What `tasks/monitor.py` is made of: measure, then audit and decide, then tell people.
+"""What `tasks/monitor.py` is made of: measure, then audit and decide, then report.
 
 measure   labels meet predictions: AUC, log loss and ECE with their noise, by day and by probability
 quality   the interval's inputs against the reference: nulls, population stability, feed outages

@@ -1,4 +1,4 @@
-"""Was the last promotion right? The first interval that the new champion scored tells, with the old one as its shadow.
+"""Was the last promotion right? The first interval that the new champion scored shows it, with the old one as its shadow.
 
 The gate compares on days between training days, which flatters a challenger (docs/adr/0050); the interval after does not.
 Nothing here acts: the answer is a recommendation with its uncertainty.

@@ -125,7 +125,7 @@ def asked_before(store: Store, interval: str) -> tuple[str, ...]:
 
 
 def record(store: Store, decision: Decision) -> Decision:
-    """Keep ``decision``; when its key was decided before, that decision stands and is returned."""
+    """Keep ``decision``; when its key was decided before, that decision holds and is returned."""
     name = f"decisions/{decision.interval}/{decision.key}.json"
     if store.create(name, to_json(decision.model_dump())):
         return decision

@@ -20,7 +20,7 @@ def log(report: Mapping[str, Any], pages: Mapping[str, bytes], uri: str) -> str 
     The run that holds the same report is found and not made again.
     """
     if said := trouble(uri):
-        warn(f"MLflow at {uri} {said}, so the interval is not logged there; the decision and the report stand")
+        warn(f"MLflow at {uri} {said}, so the interval is not logged there; the decision and the report are kept")
         return None
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -28,7 +28,7 @@ def log(report: Mapping[str, Any], pages: Mapping[str, bytes], uri: str) -> str 
     try:
         return _log(MlflowClient(uri), report, pages)
     except (MlflowException, OSError) as error:
-        warn(f"MLflow at {uri} did not take the interval ({error}); the decision and the report stand")
+        warn(f"MLflow at {uri} did not take the interval ({error}); the decision and the report are kept")
         return None
 
 

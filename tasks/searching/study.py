@@ -33,7 +33,7 @@ ASKED = "asked to end"
 CONFIDENCE, RESAMPLES = 0.95, 2000
 
 Try = Callable[[TrainParams, Callable[[int, float], None]], Judgement]
-"""Trains with settings, telling of the loss on the way."""
+"""Trains with settings, reporting the loss on the way."""
 
 
 def name_of(family: str, fingerprints: list[str], settings: TrainParams) -> str:

@@ -78,8 +78,13 @@ class Tracking:
             wanted |= {"page_token": answer["next_page_token"]}
 
     def _create(self, server: Server, name: str, tags: dict[str, str], began: datetime | None) -> dict[str, Any]:
-        told = [{"key": key, "value": value} for key, value in {STUDY: self._study.study_name, **tags}.items()]
-        asked = {"experiment_id": self._experiment, "run_name": name, "start_time": _milliseconds(began), "tags": told}
+        listed = [{"key": key, "value": value} for key, value in {STUDY: self._study.study_name, **tags}.items()]
+        asked = {
+            "experiment_id": self._experiment,
+            "run_name": name,
+            "start_time": _milliseconds(began),
+            "tags": listed,
+        }
         return dict(server.post("runs/create", asked)["run"]["info"])
 
     def _log_new(self, trials: list[FrozenTrial]) -> None:

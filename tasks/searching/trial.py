@@ -40,16 +40,16 @@ class Judgement:
 
 
 class Watch(Progress):
-    """Tells a trial of its training's validation loss, and ends it where the trial is not worth its end.
+    """Reports its training's validation loss to a trial, and ends it where the trial is not worth its end.
 
     Args:
         family: what trains.
-        told: given the point reached, 1 to POINTS, and the loss; raises to end the training.
+        report: given the point reached, 1 to POINTS, and the loss; raises to end the training.
     """
 
-    def __init__(self, family: str, told: Callable[[int, float], None]) -> None:
+    def __init__(self, family: str, report: Callable[[int, float], None]) -> None:
         super().__init__(family)
-        self._told, self._point = told, 0
+        self._report, self._point = report, 0
 
     def step(self, step: int, of: int, samples: int, losses: Mapping[str, float], epoch: float | None = None) -> None:
         """Pass a validation loss on, once for each point."""
@@ -58,7 +58,7 @@ class Watch(Progress):
         point = POINTS * step // of
         if loss is not None and point > self._point:
             self._point = point
-            self._told(point, loss)
+            self._report(point, loss)
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
@@ -86,18 +86,18 @@ def with_settings(settings: TrainParams, family: str, values: dict[str, Any]) ->
 
 
 def judge(
-    family: str, folds: list[Fold], settings: TrainParams, told: Callable[[int, float], None], ending: Ending
+    family: str, folds: list[Fold], settings: TrainParams, report: Callable[[int, float], None], ending: Ending
 ) -> Judgement:
-    """Train on each fold's past and ask about its future; only the first fold, the newest, tells of its training.
+    """Train on each fold's past and ask about its future; only the first fold, the newest, reports its training.
 
     Raises:
         Ended: the process was asked to end.
-        optuna.TrialPruned: as ``told`` raises it.
+        optuna.TrialPruned: as ``report`` raises it.
     """
     days: dict[int, tuple[float, int]] = {}
     for number, fold in enumerate(folds):
         contract = fold.past.contract()
-        watch = Watch(family, told if number == 0 else lambda _point, _loss: None)
+        watch = Watch(family, report if number == 0 else lambda _point, _loss: None)
         # Folds are short: a trial that dies is done again rather than resumed.
         job = Job(Checkpoints(None, "", settings.checkpoint), watch, ending)
         fitted = named(family).fit(fold.past, contract, settings, job)
@@ -118,11 +118,11 @@ def _by_day(days: np.ndarray[Any, Any], loss: np.ndarray[Any, Any]) -> dict[int,
 
 
 def prune(trial: optuna.Trial) -> Callable[[int, float], None]:
-    """What a training tells ``trial``."""
+    """What a training reports to ``trial``."""
 
-    def told(point: int, loss: float) -> None:
+    def report(point: int, loss: float) -> None:
         trial.report(loss, point)
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    return told
+    return report

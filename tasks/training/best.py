@@ -38,7 +38,7 @@ def choose(fitted: Mapping[str, Fitted], rows: Source, contract: Contract, seed:
     reached = {name: float(losses(labels, score).mean()) for name, score in scores.items()}
     chosen, other = sorted(reached, key=lambda name: reached[name])
     found = compare(days, labels, scores[chosen], scores[other], resamples=RESAMPLES, confidence=CONFIDENCE, seed=seed)
-    told = {
+    comparison = {
         "chosen": chosen,
         "validation_log_loss": reached,
         "difference": {
@@ -49,7 +49,7 @@ def choose(fitted: Mapping[str, Fitted], rows: Source, contract: Contract, seed:
         },
         "why": _why(chosen, other, found.d_log_loss, found.days),
     }
-    return chosen, {"best": told}
+    return chosen, {"best": comparison}
 
 
 def _scores(name: str, found: Fitted, watch: pa.Table, contract: Contract) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -4,7 +4,7 @@ An object is named ``checkpoints/<training>/<position>-<sha256><suffix>``: its n
 write makes it valid and nothing needs to point to it. docs/adr/0018-checkpoints-named-by-their-content.md says why.
 
 A checkpoint is an insurance. What goes wrong while one is written is said once, counted, said again at the end, and ends no
-training; only what is kept already must be readable, because a training that begins anew may throw days away.
+training; only what is kept already must be readable, because a training that begins again may throw days away.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WAIT = 20.0
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training as it stood after ``position`` steps."""
+    """A training as it was after ``position`` steps."""
 
     position: int
     content: bytes
@@ -59,7 +59,7 @@ class Checkpoints:
         """The newest that is intact; a damaged one is passed over with a warning.
 
         Raises:
-            OSError: the store cannot be read. Nothing is spent yet, so the training is better tried again than begun anew.
+            OSError: the store cannot be read. Nothing is spent yet, so the training is better tried again than begun again.
         """
         if self._store is None:
             return None
@@ -88,7 +88,7 @@ class Checkpoints:
         ``make`` runs there too: it must hold a copy of what training goes on to change. Waits for the one before.
         """
         if self._store is None or (position == self._last_position and not self.lost):
-            return  # what stands there is the same, byte for byte
+            return  # what is there is the same, byte for byte
         started = time.monotonic()
         if self.flush():
             # A daemon: one that hangs must not keep a process alive that was asked to end.
@@ -110,7 +110,7 @@ class Checkpoints:
         return True
 
     def clear(self) -> None:
-        """Delete them, and say how many were lost: the training is done, or begins anew."""
+        """Delete them, and say how many were lost: the training is done, or begins again."""
         if self.lost:
             warn(
                 f"{len(self.lost)} of {len(self.lost) + self.written} checkpoints were not written, the last because "

@@ -23,7 +23,7 @@ class Job:
     checkpoints: Checkpoints
     """Of this training, by whoever began it."""
     progress: Progress
-    """Told of every step."""
+    """Called at every step."""
     ending: Ending
     """Whether the process was asked to end."""
 

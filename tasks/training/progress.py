@@ -40,7 +40,7 @@ class Progress:
         family: what trains.
         unit: what a step is: "round", "step".
         seconds: between two lines.
-        gpu: whether it trains on one, whose use is then told too.
+        gpu: whether it trains on one, whose use is then shown too.
         tracker: of the training in MLflow.
     """
 
@@ -76,8 +76,14 @@ class Progress:
     def handed_over(self) -> dict[str, Any]:
         """For ``taken_over`` in the process that trains instead of this one, in plain JSON."""
         tracker, self._tracker = self._tracker, None
-        told = None if tracker is None else tracker.place
-        return {"family": self._family, "unit": self._unit, "seconds": self._seconds, "gpu": self._gpu, "tracker": told}
+        where = None if tracker is None else tracker.place
+        return {
+            "family": self._family,
+            "unit": self._unit,
+            "seconds": self._seconds,
+            "gpu": self._gpu,
+            "tracker": where,
+        }
 
     @classmethod
     def taken_over(cls, place: dict[str, Any]) -> Progress:

@@ -1,7 +1,7 @@
 """A training's run in MLflow, live; by MLflow's REST API, since its client costs 2 CPU-seconds of importing.
 
 A training has one run, however often it was interrupted: its tag ``airloop.training`` is the training's identity. What a killed
-process had told already, the one that goes on from an earlier checkpoint does not tell again.
+process had sent already, the one that goes on from an earlier checkpoint does not send again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ AGAIN = 30.0
 
 
 class Tracker:
-    """Keeps numbers, and sends them when told; one thread may note while another sends.
+    """Keeps numbers, and sends them when asked; one thread may note while another sends.
 
     Args:
         uri: of the tracking server.

@@ -113,7 +113,7 @@ def refuses(pod: Pod) -> None:
     [
         (
             image_is_not_there,
-            r"stands at '1 of 3 replicas are new' \(airloop-online-.*: ImagePullBackOff \(Back-off pulling image",
+            r"is at '1 of 3 replicas are new' \(airloop-online-.*: ImagePullBackOff \(Back-off pulling image",
         ),
         (never_ready, "does not become ready; its /readyz and its log say why"),
         (refuses, "ended: v2 is refused: the model answers 0.1 for flight 7"),

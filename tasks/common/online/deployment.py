@@ -1,7 +1,7 @@
 """The online service as a Deployment: its pods are for one model version each, and another version is a rollout.
 
 A server-side apply writes the version into the pods' template, and nothing else: replicas stay the autoscaler's, the rest
-whoever's it is. The ledger's sequence number stands on the Deployment, not in the template: what only moves the ledger
+whoever's it is. The ledger's sequence number is on the Deployment, not in the template: what only moves the ledger
 starts no pod, and taking a version back returns to the ReplicaSet that still answers with the old one.
 """
 
@@ -43,18 +43,18 @@ class Deployment:
     def __init__(self, model: str, namespace: str, name: str, url: str) -> None:
         self.urls = [url]
         self._model, self._namespace, self._name = model, namespace, name
-        told = client.Configuration()
+        configuration = client.Configuration()
         try:
             if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG"):
-                config.load_incluster_config(client_configuration=told)
+                config.load_incluster_config(client_configuration=configuration)
             else:
-                config.load_kube_config(os.environ.get("KUBECONFIG") or None, client_configuration=told)
+                config.load_kube_config(os.environ.get("KUBECONFIG") or None, client_configuration=configuration)
         except ConfigException as error:
             raise ConfigError(
                 f"AIRLOOP_ONLINE_DEPLOYMENT={namespace}/{name} is set, and there is no way to its cluster ({error}): run this in "
                 "a pod with a service account, or set KUBECONFIG."
             ) from None
-        api = client.ApiClient(told)
+        api = client.ApiClient(configuration)
         self._apps, self._core = client.AppsV1Api(api), client.CoreV1Api(api)
 
     def put_live(self, entry: Entry) -> list[str]:

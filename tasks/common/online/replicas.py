@@ -1,4 +1,4 @@
-"""Services by their URLs: each follows the ledger by itself, and is told to look at it now."""
+"""Services by their URLs: each follows the ledger by itself, and is asked to look at it now."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Replicas:
         self._model = model
 
     def put_live(self, entry: Entry) -> list[str]:
-        """Tell each to look at the ledger; NotServedError unless it then serves the entry's version."""
+        """Ask each to look at the ledger; NotServedError unless it then serves the entry's version."""
         for url in self.urls if entry.to_version is not None else ():
             answer = post(url, f"/-/sync/{self._model}", {})
             if answer.get("model_version") != entry.to_version:

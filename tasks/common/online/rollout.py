@@ -27,7 +27,7 @@ class Rollout:
         model: name of the model.
         version: of the model, of the new pods.
         generation: of the Deployment, from which the rollout counts.
-        read: gives the Deployment as it stands.
+        read: gives the Deployment as it is.
         pods: gives its pods.
     """
 
@@ -43,24 +43,24 @@ class Rollout:
         NotServedError when a pod says that it can never serve, or the rollout makes no progress until its deadline;
         AirloopError when the cluster does nothing at all.
         """
-        told, since, given_up = "", time.monotonic(), False
+        shown, since, given_up = "", time.monotonic(), False
         while True:
             found = self._read()
-            done, stands = progress(found, self._generation)
+            done, state = progress(found, self._generation)
             if done:
                 return int(found.spec.replicas)
-            if stands != told:
-                print(f"rolling out v{self._version}: {stands}", flush=True)
-                told, since = stands, time.monotonic()
+            if state != shown:
+                print(f"rolling out v{self._version}: {state}", flush=True)
+                shown, since = state, time.monotonic()
             self._refuse_failed(found)
-            # Twice: the condition of the rollout before may stand for a moment beside the new generation.
+            # Twice: the condition of the rollout before may be there for a moment beside the new generation.
             if given_up and deadline_exceeded(found):
-                raise NotServedError(f"the rollout of v{self._version} stands at {stands!r}{self._reasons(found)}")
+                raise NotServedError(f"the rollout of v{self._version} is at {state!r}{self._reasons(found)}")
             given_up = deadline_exceeded(found)
             patience = (found.spec.progress_deadline_seconds or 600) + GRACE_SECONDS
             if time.monotonic() - since > patience:
                 raise AirloopError(
-                    f"The rollout of v{self._version} has stood at {stands!r} for {patience} s and the cluster does not say "
+                    f"The rollout of v{self._version} has been at {state!r} for {patience} s and the cluster does not say "
                     f"why{self._reasons(found)}. The ledger is written: clear this task when the cluster works again."
                 )
             time.sleep(POLL_SECONDS)
@@ -81,7 +81,7 @@ class Rollout:
 
 
 def progress(found: Any, generation: int) -> tuple[bool, str]:
-    """Whether the rollout is complete, and how it stands: what `kubectl rollout status` goes by."""
+    """Whether the rollout is complete, and its state: what `kubectl rollout status` goes by."""
     status, wanted = found.status, found.spec.replicas
     if (status.observed_generation or 0) < generation:
         return False, "the cluster has not seen it yet"

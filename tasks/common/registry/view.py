@@ -124,7 +124,7 @@ class View:
             self._notice_unknown(number)
 
     def show_aliases(self, champion: int | None, previous: int | None) -> None:
-        """The aliases stand on the ledger's versions, or nowhere."""
+        """Put the aliases on the ledger's versions, or nowhere."""
         model = registry.registered_model(self._client)
         current = model.aliases if model else {}
         for alias, wanted in ((CHAMPION, champion), (PREVIOUS, previous)):
@@ -202,7 +202,7 @@ class View:
 
     def _notice_gone(self, number: int) -> None:
         self.agreed.notices[f"gone {number}"] = (
-            f"v{number} is gone from MLflow, which makes no number twice and none below its newest, so no alias can stand on it. The "
+            f"v{number} is gone from MLflow, which makes no number twice and none below its newest, so no alias can name it. The "
             "store keeps the model: it serves and can be rolled back to as before."
         )
 

@@ -38,7 +38,7 @@ class Segment(xgb.callback.TrainingCallback):
         losses: of all rounds so far; added to.
         settings: of the training.
         rows: to learn from.
-        job: told of each round.
+        job: called at each round.
     """
 
     def __init__(self, losses: list[float], settings: TrainParams, rows: int, job: Job) -> None:

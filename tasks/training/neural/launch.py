@@ -75,7 +75,7 @@ def together(source: Source, contract: Contract, settings: TrainParams, job: Job
 
 
 def task(source: Source, contract: Contract, settings: TrainParams, job: Job) -> bytes:
-    """What a worker is told, as JSON."""
+    """A worker's task, as JSON."""
     return json.dumps(
         {
             "source": {
@@ -97,7 +97,7 @@ def task(source: Source, contract: Contract, settings: TrainParams, job: Job) ->
 def _run(folder: Path, processes: int, threads: int) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CODE), os.environ.get("PYTHONPATH", "")]))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # else the agent sets 1, and says so at length
-    # What torchrun's --standalone stands for: the agent is the meeting point, on a free port of this machine.
+    # What torchrun's --standalone means: the agent is the meeting point, on a free port of this machine.
     here = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--rdzv-id", uuid.uuid4().hex]
     words = [
         "--log-dir",

@@ -2,7 +2,7 @@
 
 A step takes its rows in micro-batches, numbered over all processes, and divides by the rows of the whole step: who computes
 which does not matter but for the order of sums. Nothing is drawn from a generator that runs on from step to step, so a
-checkpoint holds no random state: dropout is seeded anew by (seed, step, micro-batch), rows by (seed, epoch).
+checkpoint holds no random state: dropout is seeded again by (seed, step, micro-batch), rows by (seed, epoch).
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class Trainer:
         if facts["batch"] != self._batch:
             if self._group.first:
                 print(
-                    f"train: the checkpoint is of {facts['batch']} rows a step, not {self._batch}; begun anew",
+                    f"train: the checkpoint is of {facts['batch']} rows a step, not {self._batch}; begun again",
                     flush=True,
                 )
                 self._job.checkpoints.clear()  # or theirs, of later positions, would be kept in favour of the new ones

@@ -42,11 +42,11 @@ def main() -> None:
             write_atomic(folder / name, content)
 
 
-def source_of(told: dict[str, Any]) -> Source:
-    """The source that launch.task told of."""
-    rules = {part: DayRule.model_validate(told[part]) for part in ("holdout", "validation")}
-    span = tuple(told["span"]) if told["span"] else None
-    return Source(Path(told["folder"]), tuple(told["intervals"]), **rules, span=span)
+def source_of(given: dict[str, Any]) -> Source:
+    """The source that launch.task given of."""
+    rules = {part: DayRule.model_validate(given[part]) for part in ("holdout", "validation")}
+    span = tuple(given["span"]) if given["span"] else None
+    return Source(Path(given["folder"]), tuple(given["intervals"]), **rules, span=span)
 
 
 if __name__ == "__main__":
