@@ -32,10 +32,6 @@ def extended(
         Path to digest, sorted.
     """
     own = {f"{TAILS}/{interval}/{name}": lists.digest(data) for name, data in tail.items()}
-    oldest = cadence.start(cadence.shift(interval, 1)) - reach
+    oldest = cadence.key_at(cadence.start(cadence.shift(interval, 1)) - reach)
     seen = {**before, **own}
-    return {path: seen[path] for path in sorted(seen) if cadence.start(cadence.shift(_interval(path), 1)) > oldest}
-
-
-def _interval(path: str) -> str:
-    return path.split("/")[2]
+    return {path: seen[path] for path in sorted(seen) if path.split("/")[2] >= oldest}

@@ -23,7 +23,7 @@ HEAVY = (
 SPARK_OPERATOR = "airflow.providers.apache.spark.operators.spark_submit"
 POD_OPERATOR = "airflow.providers.cncf.kubernetes.operators.pod"
 LIGHT_OF_TASKS = {
-    "tasks", "tasks.common", "tasks.common.errors", "tasks.common.fast_yaml", "tasks.common.full_disk", "tasks.common.cadence", "tasks.common.model_names", "tasks.common.results", "tasks.running",
+    "tasks", "tasks.common", "tasks.common.errors", "tasks.common.fast_yaml", "tasks.common.full_disk", "tasks.common.lists", "tasks.common.cadence", "tasks.common.model_names", "tasks.common.results", "tasks.running",
     "tasks.running.catalogue", "tasks.running.variables",
 }  # fmt: skip
 """What Airflow's side shares with the stages: the result document, the catalogue, and names. All else is imported when it is used."""

@@ -46,7 +46,7 @@ def test_stages_killed_at_random_moments_and_run_again_give_the_same_digests(pla
     env = {**place.environ, "PYTHONPATH": str(CODE)}
     seconds = run_to_end(argv, place.workspace, env)
     expected = digests(place.workspace / "data")
-    assert len(expected) == 9
+    assert len(expected) == 10
     assert kill_at_random(argv, place.workspace, env, times=5, within=seconds, seed=20130212)
     run_to_end(argv, place.workspace, env)
     assert digests(place.workspace / "data") == expected
