@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import yaml
-from pydantic import ValidationError
 
-from tasks.common import landed, model, params, settings_files, smoke
+from tasks.common import landed, model, params, smoke, version_features
 from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.errors import DataError
 from tasks.common.landed import Landed
 from tasks.common.ledger import Entry, Ledger
 from tasks.common.online_log import state_name
-from tasks.spec import Known, ModelSpec, Settings, State, sections
+from tasks.spec import Known, ModelSpec, Settings, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,23 +159,16 @@ class Loader:
             self._store.read(f"{folder}/contract.json", evidence.contract),
             evidence.model,
         )
+        version_features.require_declared(entry.to_version, loaded.contract.names, self._spec)
         _try_golden_rows(loaded, smoke.read(evidence.model, self._store))
         categories = ((f.name, frozenset(f.categories)) for f in loaded.contract.features if f.categories is not None)
-        return LiveModel(entry.to_version, loaded, self._features(evidence.run), entry.seq, tuple(categories))
+        features = self._features(entry.to_version, evidence.run)
+        return LiveModel(entry.to_version, loaded, features, entry.seq, tuple(categories))
 
-    def _features(self, run: str) -> Settings:
-        """Feature settings of the training run; the checkout's where the store has no record of the run."""
-        for file in (settings_files.of_model(self._spec.name), "params.yaml"):  # which an older run had alone
-            name = f"runs/{run}/{file}"
-            try:
-                content = self._store.read(name)
-            except FileNotFoundError:
-                continue
-            try:
-                return sections(self._spec.name)["features"].model_validate(yaml.safe_load(content)["features"])
-            except (ValidationError, KeyError, TypeError) as error:
-                raise DataError(f"{self._store.uri(name)} has no feature settings: {error}") from None
-        return params.of_model(self._code, self._spec.name).features
+    def _features(self, version: int, run: str) -> Settings:
+        """Feature settings of the version's training; the checkout's where the store has no record of them."""
+        found = version_features.recorded(version, run, self._store, self._spec.name)
+        return found or params.of_model(self._code, self._spec.name).features
 
     def _state(self, intervals: dict[str, Landed], features: Settings, current: LiveState | None) -> LiveState:
         files = {m: {name: f.sha256 for name, f in record.state.items()} for m, record in intervals.items()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import landed, ledger
+from tasks.common import landed, ledger, version_features
 from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.environment import store
-from tasks.common.errors import DataError, run_main
+from tasks.common.errors import DataError, run_main, warn
 from tasks.common.files import parquet_bytes
-from tasks.common.model import load
+from tasks.common.model import Contract, load
 from tasks.common.results import emit
 from tasks.running import lease
+from tasks.scoring import own_features
 
 SCHEMA = 2
 """Version of scored.json; one without calls its interval a month."""
@@ -115,19 +117,83 @@ def score(interval: str, root: Path, target: Store) -> dict[str, Any]:
     if record is None:
         raise DataError(f"{interval} has not landed; run the ingest DAG for it first.")
     result: dict[str, Any] = {"schema": SCHEMA, "interval": interval, "features": record.features, "status": "warming up", "champion": None,
-                              "previous": None, "predictions": {}}  # fmt: skip
+                              "previous": None, "predictions": {}, "own_features": {}, "not_scored": {}}  # fmt: skip
     if champion is not None:
-        features = root / f"data/features/{interval}.parquet"
-        check_features(features, record)
-        live = {e.to_version: read_model(e, target) for e in (champion, shadow) if e is not None and e.to_version}
-        tables = predict(interval, features, live)
-        digests = {v: put(f"predictions/{interval}/v{v}.parquet", parquet_bytes(t), target) for v, t in tables.items()}
-        result |= {
-            "status": "scored", "champion": champion.to_version, "previous": shadow.to_version if shadow else None,
-            "rows": max(t.num_rows for t in tables.values()), "predictions": {f"v{v}": d for v, d in digests.items()},
-        }  # fmt: skip
+        result |= score_with(champion, shadow, record, root, target)
     put(f"predictions/{interval}/scored.json", to_json(result), target)
     return result
+
+
+def score_with(
+    champion: ledger.Entry, shadow: ledger.Entry | None, record: landed.Landed, root: Path, target: Store
+) -> dict[str, Any]:
+    """Write the predictions of the champion, and of the shadow unless this code cannot make its features.
+
+    Args:
+        champion: the ledger's entry of it.
+        shadow: likewise, where there is one.
+        record: of the landed interval.
+        root: the workspace.
+        target: the model's part of the store.
+
+    Returns:
+        What scored.json says of it.
+
+    Raises:
+        DataError: the features or a model are not what is recorded, or this code cannot make the champion's features.
+    """
+    features = root / f"data/features/{record.interval}.parquet"
+    check_features(features, record)
+    models = {e.to_version: read_model(e, target) for e in (champion, shadow) if e is not None and e.to_version}
+    files, not_scored = {}, {}
+    for entry in (champion, shadow):
+        if entry is None or entry.to_version is None:
+            continue
+        try:
+            own = own_settings(entry, models[entry.to_version], record, features, target)
+        except DataError as error:
+            if entry is champion:
+                raise
+            warn(f"{record.interval} is scored without its shadow: {error}")
+            not_scored[f"v{entry.to_version}"] = str(error)
+            continue
+        files[entry.to_version] = features if own is None else make_own(entry.to_version, own, record, root)
+    tables: dict[int, pa.Table] = {}
+    for file in dict.fromkeys(files.values()):
+        tables |= predict(record.interval, file, {v: models[v] for v, chosen in files.items() if chosen == file})
+    names = {v: f"predictions/{record.interval}/v{v}.parquet" for v in tables}
+    digests = {v: put(names[v], parquet_bytes(tables[v]), target) for v in sorted(tables)}
+    own_files = {v: landed.features_digest(file) for v, file in files.items() if file != features}
+    return {
+        "status": "scored", "champion": champion.to_version,
+        "previous": shadow.to_version if shadow and shadow.to_version in tables else None,
+        "rows": max(t.num_rows for t in tables.values()), "predictions": {f"v{v}": d for v, d in digests.items()},
+        "own_features": {f"v{v}": d for v, d in own_files.items()}, "not_scored": not_scored,
+    }  # fmt: skip
+
+
+def own_settings(
+    entry: ledger.Entry, model: tuple[bytes, bytes, str], record: landed.Landed, features: Path, source: Store
+) -> spec.Settings | None:
+    """The settings to make the version's own features with; None where those of the landed interval are the same."""
+    evidence, version = entry.evidence, entry.to_version
+    assert evidence is not None  # the ledger's rule
+    assert version is not None
+    about, names = spec.current(), Contract.parse(model[1]).names
+    version_features.require_declared(version, names, about)
+    settings = version_features.recorded(version, evidence.run, source, about.name)
+    return own_features.needed(names, settings, own_features.landed_with(record), features)
+
+
+def make_own(version: int, settings: spec.Settings, record: landed.Landed, root: Path) -> Path:
+    """Make the features of the landed interval as ``version`` was trained with them; returns the file."""
+    from tasks.features import features  # an interval without a model needs no Spark
+
+    folder = root / own_features.FOLDER / f"v{version}"
+    shutil.rmtree(folder, ignore_errors=True)
+    own_features.prepare(record, settings, root, folder)
+    print(f"{record.interval}: v{version} is scored on features with the settings of its own training", flush=True)
+    return features(record.interval, record.previous, settings, folder)
 
 
 def check_features(features: Path, record: landed.Landed) -> None:

@@ -102,6 +102,11 @@ def read(store: Store, number: int) -> Version:
     return known[number]
 
 
+def find(store: Store, number: int) -> Version | None:
+    """Version ``number`` as it was registered here; None when it was not."""
+    return _parse(store, _name(number)) if store.exists(_name(number)) else None
+
+
 def newest_through(store: Store, data_through: str) -> Version:
     """The newest version trained through this interval; only what passed the gate is ever registered."""
     fitting = [version for version in read_all(store).values() if version.data_through == data_through]

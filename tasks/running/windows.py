@@ -49,9 +49,11 @@ def window(name: str, first: str, last: str, records: Records, calendar: Calenda
     return _WINDOWS[name](first, last, records, calendar, golden)
 
 
-def _interval(first: str, last: str, records: Records, calendar: Calendar, _: Sequence[str]) -> list[str]:
-    """The span itself, landed."""
-    return _landed(calendar.cadence.span(first, last), records)
+def _inputs(first: str, last: str, records: Records, calendar: Calendar, _: Sequence[str]) -> list[str]:
+    """The span, landed, and the interval before it, of whose rows its features were made too."""
+    span = _landed(calendar.cadence.span(first, last), records)
+    before = calendar.cadence.shift(first, -1)
+    return [before, *span] if before in records else span
 
 
 def _lookback(first: str, last: str, records: Records, calendar: Calendar, _: Sequence[str]) -> list[str]:
@@ -85,7 +87,7 @@ def _landed(intervals: list[str], records: Records) -> list[str]:
 
 
 _WINDOWS: Mapping[str, Callable[[str, str, Records, Calendar, Sequence[str]], list[str]]] = {
-    "interval": _interval,
+    "inputs": _inputs,
     "lookback": _lookback,
     "history": _history,
     "reference": _reference,
