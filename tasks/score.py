@@ -142,47 +142,53 @@ def score_with(
     Raises:
         DataError: the features or a model are not what is recorded, or this code cannot make the champion's features.
     """
-    features = root / f"data/features/{record.interval}.parquet"
-    check_features(features, record)
+    landed_file = root / f"data/features/{record.interval}.parquet"
+    check_features(landed_file, record)
     models = {e.to_version: read_model(e, target) for e in (champion, shadow) if e is not None and e.to_version}
-    files, not_scored = {}, {}
-    for entry in (champion, shadow):
-        if entry is None or entry.to_version is None:
-            continue
+    files = {champion.to_version: features_of(champion, models, record, root, target)}
+    not_scored = {}
+    if shadow is not None:
         try:
-            own = own_settings(entry, models[entry.to_version], record, features, target)
-        except DataError as error:
-            if entry is champion:
-                raise
+            files[shadow.to_version] = features_of(shadow, models, record, root, target)
+        except UnscorableError as error:
             warn(f"{record.interval} is scored without its shadow: {error}")
-            not_scored[f"v{entry.to_version}"] = str(error)
-            continue
-        files[entry.to_version] = features if own is None else make_own(entry.to_version, own, record, root)
+            not_scored[f"v{shadow.to_version}"] = str(error)
     tables: dict[int, pa.Table] = {}
     for file in dict.fromkeys(files.values()):
-        tables |= predict(record.interval, file, {v: models[v] for v, chosen in files.items() if chosen == file})
-    names = {v: f"predictions/{record.interval}/v{v}.parquet" for v in tables}
-    digests = {v: put(names[v], parquet_bytes(tables[v]), target) for v in sorted(tables)}
-    own_files = {v: landed.features_digest(file) for v, file in files.items() if file != features}
+        tables |= predict(record.interval, file, {v: model for v, model in models.items() if files.get(v) == file})
+    digests = {
+        v: put(f"predictions/{record.interval}/v{v}.parquet", parquet_bytes(tables[v]), target) for v in sorted(tables)
+    }
+    own = {f"v{v}": landed.features_digest(file) for v, file in files.items() if file != landed_file}
     return {
         "status": "scored", "champion": champion.to_version,
         "previous": shadow.to_version if shadow and shadow.to_version in tables else None,
         "rows": max(t.num_rows for t in tables.values()), "predictions": {f"v{v}": d for v, d in digests.items()},
-        "own_features": {f"v{v}": d for v, d in own_files.items()}, "not_scored": not_scored,
+        "own_features": own, "not_scored": not_scored,
     }  # fmt: skip
 
 
-def own_settings(
-    entry: ledger.Entry, model: tuple[bytes, bytes, str], record: landed.Landed, features: Path, source: Store
-) -> spec.Settings | None:
-    """The settings to make the version's own features with; None where those of the landed interval are the same."""
-    evidence, version = entry.evidence, entry.to_version
-    assert evidence is not None  # the ledger's rule
-    assert version is not None
-    about, names = spec.current(), Contract.parse(model[1]).names
-    version_features.require_declared(version, names, about)
-    settings = version_features.recorded(version, evidence.run, source, about.name)
-    return own_features.needed(names, settings, own_features.landed_with(record), features)
+class UnscorableError(DataError):
+    """The code at hand cannot make the features of a version."""
+
+
+def features_of(entry: ledger.Entry, models: Models, record: landed.Landed, root: Path, source: Store) -> Path:
+    """The file of features to score the version of ``entry`` on: the landed one, or one that is made as its training's were.
+
+    UnscorableError when this code cannot make it.
+    """
+    version, evidence = entry.to_version, entry.evidence
+    assert version is not None  # the ledger's rule, as the next one
+    assert evidence is not None
+    file = root / f"data/features/{record.interval}.parquet"
+    about, names = spec.current(), Contract.parse(models[version][1]).names
+    try:
+        version_features.require_declared(version, names, about)
+        settings = version_features.recorded(version, evidence.run, source, about.name)
+    except DataError as error:
+        raise UnscorableError(str(error)) from None
+    own = own_features.needed(names, settings, own_features.landed_with(record), file)
+    return file if own is None else make_own(version, own, record, root)
 
 
 def make_own(version: int, settings: spec.Settings, record: landed.Landed, root: Path) -> Path:

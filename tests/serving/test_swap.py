@@ -26,17 +26,17 @@ from tests.waiting import until
 
 @contextmanager
 def serving(
-    world: World, *, started: Callable[[subprocess.Popen[str]], object] = id, **settings: str
+    world: World, *, code: Path = CODE, started: Callable[[subprocess.Popen[str]], object] = id, **settings: str
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The service on ``world``'s store as its own process; yields its URL once it is ready."""
+    """The service of the checkout ``code`` on ``world``'s store as its own process; yields its URL once it is ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "AIRLOOP_STORE": world.store.shared.url, **settings}
+    environment = {**os.environ, "AIRLOOP_STORE": world.store.shared.url, "PYTHONPATH": str(code), **settings}
     environment.pop("AIRLOOP_ADMIN_TOKEN", None)
     process = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", "serving.app:app", "--port", str(port), "--no-access-log"],
-        cwd=CODE, env=environment, stderr=subprocess.PIPE, text=True,
+        cwd=code, env=environment, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     started(process)
     try:

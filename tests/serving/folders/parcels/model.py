@@ -41,6 +41,8 @@ class ParcelState:
 MODEL = replace(  # the service asks for no more than this
     spec.load("flights"),
     name="parcels",
+    categories=(),
+    numbers=("grams", "heavy"),
     online=Online(
         description="The chance that a parcel is lost.",
         many="parcels",
