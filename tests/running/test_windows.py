@@ -88,9 +88,7 @@ def test_nothing_is_waited_for_that_never_comes() -> None:
 
 
 def test_an_unknown_window_is_answered_with_those_there_are() -> None:
-    with pytest.raises(
-        ConfigError, match="window='week' is unknown; use one of inputs, lookback, history, reference"
-    ):
+    with pytest.raises(ConfigError, match="window='week' is unknown; use one of inputs, lookback, history, reference"):
         window("week", FIRST, FIRST, {}, CALENDAR, GOLDEN)
 
 

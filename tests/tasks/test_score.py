@@ -18,26 +18,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from models.flights.definitions import KEY
 from tasks import score, train
-from tasks.common import landed, results
+from tasks.common import landed, results, settings_files
 from tasks.common.artefacts import Store, sha256
 from tasks.common.environment import CODE, environment
 from tasks.common.errors import DataError
 from tasks.common.ledger import Ledger
 from tasks.common.model import load
 from tasks.common.urls import url_of
-from tests.makers import Workspace, make_champion
+from tests.makers import Workspace, make_champion, without
 
 INTERVAL = "2013-04"
+REMOVED = "visib"
+"""A feature that v3 does without."""
 
 pytestmark = pytest.mark.slow  # a JVM starts once
 
 
 @dataclass
 class World:
-    """A workspace with features, a store, and two models to put live."""
+    """A workspace with features, a store, and three models to put live."""
 
     workspace: Workspace
     store: Store
@@ -86,6 +89,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, list[t
     for rounds in (5, 15):
         workspace.raw["train"]["xgboost"]["rounds"] = rounds
         workspace.save()
+        models.append(workspace.train())
+    with pytest.MonkeyPatch.context() as patch:
+        without(patch, REMOVED)
         models.append(workspace.train())
     return workspace, models
 
@@ -148,7 +154,7 @@ def test_champion_and_shadow_in_one_go(world: World, monkeypatch: pytest.MonkeyP
     assert written[-1] == f"predictions/{INTERVAL}/scored.json", "it names what must be there"
     assert world.store.read_json(written[-1]) == result
     features = world.workspace.interval(INTERVAL)
-    for version, made in enumerate(world.models, start=1):
+    for version, made in zip((1, 2), world.models, strict=False):
         table = world.predictions(version)
         assert result["predictions"][f"v{version}"] == sha256(
             world.store.read(f"predictions/{INTERVAL}/v{version}.parquet")
@@ -247,3 +253,41 @@ def test_nothing_live_any_more_is_recorded_as_such(world: World, monkeypatch: py
         action="rollback", to_version=None, effective_from=INTERVAL, who="test", why="test", evidence=None
     )
     assert world.score()["status"] == "warming up"
+
+
+def test_a_champion_whose_feature_was_removed_is_refused_by_name(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(score, "predict", no_spark)
+    world.make_champion(1)
+    without(monkeypatch, REMOVED)
+    with pytest.raises(
+        DataError, match=rf"^v1 needs {REMOVED}, which models/flights does not compute.*put it back.*make rollback"
+    ):
+        world.score()
+    assert not world.files()
+
+
+def test_a_shadow_whose_feature_was_removed_is_left_out_and_the_champion_scored(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    world.make_champion(1, 3)
+    without(monkeypatch, REMOVED)
+    result = world.score()
+    assert (result["champion"], result["previous"], list(result["predictions"])) == (3, None, ["v3"])
+    assert result["not_scored"]["v1"].startswith(f"v1 needs {REMOVED}")
+    assert f"warning: {INTERVAL} is scored without its shadow: v1 needs {REMOVED}" in capsys.readouterr().err
+    assert world.predictions(3).num_rows == world.workspace.interval(INTERVAL).num_rows
+
+
+def test_a_version_that_wants_features_of_its_own_needs_the_rows_of_the_interval(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    """A run that began before scoring had the interval before in its workspace."""
+    monkeypatch.setattr(score, "predict", no_spark)
+    monkeypatch.chdir(world.workspace.root)
+    world.make_champion(1)
+    own = settings_files.read(world.workspace.root, "flights")["features"] | {"departure_hours": 6}
+    world.store.write("runs/test/models/flights/params.yaml", yaml.safe_dump({"features": own}).encode())
+    with pytest.raises(
+        DataError, match=r"does not have the rows .* Begin a new one: airflow dags trigger flights\.score"
+    ):
+        world.score()

@@ -38,11 +38,11 @@ class ParcelState:
         return Known({"grams": parcel.grams, "heavy": parcel.grams >= self.params.heavy_grams}, self.as_of)
 
 
+FLIGHTS = spec.load("flights")
 MODEL = replace(  # the service asks for no more than this
-    spec.load("flights"),
+    FLIGHTS,
     name="parcels",
-    categories=(),
-    numbers=("grams", "heavy"),
+    numbers=(*FLIGHTS.numbers, "grams", "heavy"),
     online=Online(
         description="The chance that a parcel is lost.",
         many="parcels",
