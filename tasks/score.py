@@ -1,6 +1,7 @@
 """score: predictions of a landed interval, as they would have been made at each row's cutoff, inside Spark.
 
-The champion is the one the ledger names for the interval; the version before it is scored beside it, as a shadow.
+The champion is the one the ledger names for the interval; the version before it is scored beside it, as a shadow. Each is scored on
+features as its own training had them (docs/adr/0063).
 """
 
 from __future__ import annotations
