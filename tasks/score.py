@@ -145,47 +145,68 @@ def score_with(
     """
     landed_file = root / f"data/features/{record.interval}.parquet"
     check_features(landed_file, record)
-    models = {e.to_version: read_model(e, target) for e in (champion, shadow) if e is not None and e.to_version}
-    files = {champion.to_version: features_of(champion, models, record, root, target)}
-    not_scored = {}
-    if shadow is not None:
+    live = {e.to_version: e for e in (champion, shadow) if e is not None and e.to_version is not None}
+    models = {version: read_model(entry, target) for version, entry in live.items()}
+    files: dict[int, Path] = {}
+    not_scored: dict[str, str] = {}
+    for version, entry in live.items():
         try:
-            files[shadow.to_version] = features_of(shadow, models, record, root, target)
+            files[version] = features_of(version, entry, models[version], record, root, target)
         except UnscorableError as error:
+            if entry is champion:
+                raise
             warn(f"{record.interval} is scored without its shadow: {error}")
-            not_scored[f"v{shadow.to_version}"] = str(error)
-    tables: dict[int, pa.Table] = {}
-    for file in dict.fromkeys(files.values()):
-        tables |= predict(record.interval, file, {v: model for v, model in models.items() if files.get(v) == file})
-    digests = {
-        v: put(f"predictions/{record.interval}/v{v}.parquet", parquet_bytes(tables[v]), target) for v in sorted(tables)
-    }
-    own = {f"v{v}": landed.features_digest(file) for v, file in files.items() if file != landed_file}
+            not_scored[f"v{version}"] = str(error)
+    tables = predict_each(record.interval, files, models)
+    names = {v: f"predictions/{record.interval}/v{v}.parquet" for v in tables}
     return {
         "status": "scored", "champion": champion.to_version,
-        "previous": shadow.to_version if shadow and shadow.to_version in tables else None,
-        "rows": max(t.num_rows for t in tables.values()), "predictions": {f"v{v}": d for v, d in digests.items()},
-        "own_features": own, "not_scored": not_scored,
+        "previous": shadow.to_version if shadow is not None and shadow.to_version in tables else None,
+        "rows": max(table.num_rows for table in tables.values()),
+        "predictions": {f"v{v}": put(names[v], parquet_bytes(table), target) for v, table in tables.items()},
+        "own_features": {f"v{v}": landed.features_digest(file) for v, file in files.items() if file != landed_file},
+        "not_scored": not_scored,
     }  # fmt: skip
+
+
+def predict_each(interval: str, files: Mapping[int, Path], models: Models) -> dict[int, pa.Table]:
+    """Version to its predictions of its file in ``files``; versions of one file in one Spark job."""
+    tables: dict[int, pa.Table] = {}
+    for file in dict.fromkeys(files.values()):
+        tables |= predict(interval, file, {v: models[v] for v, chosen in files.items() if chosen == file})
+    return dict(sorted(tables.items()))
 
 
 class UnscorableError(DataError):
     """The code at hand cannot make the features of a version."""
 
 
-def features_of(entry: ledger.Entry, models: Models, record: landed.Landed, root: Path, source: Store) -> Path:
-    """The file of features to score the version of ``entry`` on: the landed one, or one that is made as its training's were.
+def features_of(
+    version: int, entry: ledger.Entry, model: tuple[bytes, bytes, str], record: landed.Landed, root: Path, source: Store
+) -> Path:
+    """Find the features to score a version on, or make them.
 
-    UnscorableError when this code cannot make it.
+    Args:
+        version: its number.
+        entry: of the ledger, which puts it live.
+        model: its files, as ``read_model`` gives them.
+        record: of the landed interval.
+        root: the workspace.
+        source: the model's part of the store.
+
+    Returns:
+        The landed file, or one that is made as those of the version's training were.
+
+    Raises:
+        UnscorableError: this code cannot make it.
+        DataError: the workspace does not have what it is made of.
     """
-    version, evidence = entry.to_version, entry.evidence
-    assert version is not None  # the ledger's rule, as the next one
-    assert evidence is not None
+    assert entry.evidence is not None  # the ledger's rule
     file = root / f"data/features/{record.interval}.parquet"
-    about, names = spec.current(), Contract.parse(models[version][1]).names
+    about, names = spec.current(), Contract.parse(model[1]).names
     try:
         version_features.require_declared(version, names, about)
-        settings = version_features.recorded(version, evidence.run, source, about.name)
+        settings = version_features.recorded(version, entry.evidence.run, source, about.name)
     except DataError as error:
         raise UnscorableError(str(error)) from None
     own = own_features.needed(names, settings, own_features.landed_with(record), file)
