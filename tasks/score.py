@@ -210,18 +210,29 @@ def features_of(
     except DataError as error:
         raise UnscorableError(str(error)) from None
     own = own_features.needed(names, settings, own_features.landed_with(record), file)
-    return file if own is None else make_own(version, own, record, root)
+    return file if own is None else make_own(version, own, record, root, source)
 
 
-def make_own(version: int, settings: spec.Settings, record: landed.Landed, root: Path) -> Path:
-    """Make the features of the landed interval as ``version`` was trained with them; returns the file."""
+def make_own(version: int, settings: spec.Settings, record: landed.Landed, root: Path, source: Store) -> Path:
+    """Make the features of an interval as those of a version's training were made.
+
+    Args:
+        version: its number.
+        settings: of its training.
+        record: of the landed interval.
+        root: the workspace.
+        source: the model's part of the store.
+
+    Returns:
+        The file that was made.
+    """
     from tasks.features import features  # an interval without a model needs no Spark
 
     folder = root / own_features.FOLDER / f"v{version}"
     shutil.rmtree(folder, ignore_errors=True)
-    own_features.prepare(record, settings, root, folder)
+    seen = own_features.prepare(record, settings, root, folder, source)
     print(f"{record.interval}: v{version} is scored on features with the settings of its own training", flush=True)
-    return features(record.interval, record.previous, settings, folder)
+    return features(record.interval, seen, settings, folder)
 
 
 def check_features(features: Path, record: landed.Landed) -> None:

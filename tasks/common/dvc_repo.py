@@ -6,6 +6,7 @@ The API spares the ~1 s that every dvc command costs; what it does is what the c
 from __future__ import annotations
 
 import io
+import json
 import os
 import shlex
 import shutil
@@ -169,19 +170,29 @@ class Project:
         return damaged
 
     def bring(self, files: Mapping[str, str]) -> None:
-        """Put each file, by its path in the workspace and its md5, there from the cache or the remote, where it is not yet."""
+        """Put each file or folder, by its path in the workspace and its md5, there from the cache or the remote, where it is not yet."""
         from dvc_data.hashfile.hash import file_md5
 
         local, odb = self._repo.fs, self._repo.cache.local
         absent = {
             path: md5
-            for path, md5 in files.items()
+            for path, md5 in self._spread(files).items()
             if not (self._root / path).is_file() or file_md5(str(self._root / path), local) != md5
         }
         self._have(absent)
         for path, md5 in absent.items():
             (self._root / path).parent.mkdir(parents=True, exist_ok=True)
             checkout(str(self._root / path), local, odb.get(md5), odb, force=True, quiet=True, state=self._repo.state)
+
+    def _spread(self, outs: Mapping[str, str]) -> dict[str, str]:
+        """The same outputs with each folder's files in its place."""
+        folders = {path: md5 for path, md5 in outs.items() if md5.endswith(".dir")}
+        self._have(folders)
+        found = {path: md5 for path, md5 in outs.items() if path not in folders}
+        for path, md5 in folders.items():
+            listed = json.loads(Path(self._repo.cache.local.oid_to_path(md5)).read_bytes())
+            found |= {f"{path}/{entry['relpath']}": entry["md5"] for entry in listed}
+        return found
 
     def _have(self, files: Mapping[str, str]) -> None:
         """See that the cache holds these files undamaged: those that it does not are fetched from the remote.
@@ -209,7 +220,7 @@ class Project:
         odb = self._repo.cache.local
         if not odb.exists(md5):
             return False
-        if file_md5(odb.oid_to_path(md5), odb.fs) == md5:
+        if file_md5(odb.oid_to_path(md5), odb.fs) == md5.removesuffix(".dir"):
             return True
         odb.delete(md5)
         return False

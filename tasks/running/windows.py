@@ -49,11 +49,9 @@ def window(name: str, first: str, last: str, records: Records, calendar: Calenda
     return _WINDOWS[name](first, last, records, calendar, golden)
 
 
-def _inputs(first: str, last: str, records: Records, calendar: Calendar, _: Sequence[str]) -> list[str]:
-    """The span, landed, and the interval before it, of whose rows its features were made too."""
-    span = _landed(calendar.cadence.span(first, last), records)
-    before = calendar.cadence.shift(first, -1)
-    return [before, *span] if before in records else span
+def _interval(first: str, last: str, records: Records, calendar: Calendar, _: Sequence[str]) -> list[str]:
+    """The span itself, landed."""
+    return _landed(calendar.cadence.span(first, last), records)
 
 
 def _lookback(first: str, last: str, records: Records, calendar: Calendar, _: Sequence[str]) -> list[str]:
@@ -87,7 +85,7 @@ def _landed(intervals: list[str], records: Records) -> list[str]:
 
 
 _WINDOWS: Mapping[str, Callable[[str, str, Records, Calendar, Sequence[str]], list[str]]] = {
-    "inputs": _inputs,
+    "interval": _interval,
     "lookback": _lookback,
     "history": _history,
     "reference": _reference,

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import params, settings_files, version_features
-from tasks.common.dvc_repo import Project, read_lock
-from tasks.common.environment import trigger
+from tasks.common import landed, params, settings_files, version_features
+from tasks.common.artefacts import Store
+from tasks.common.dvc_repo import Project
 from tasks.common.errors import DataError
 from tasks.common.files import parquet_bytes, write_folder
 from tasks.common.landed import Landed
@@ -55,52 +54,55 @@ def needed(names: Sequence[str], own: Settings | None, landed: Settings | None, 
     return own or params.load().features
 
 
-def prepare(record: Landed, settings: Settings, root: Path, folder: Path) -> None:
-    """Bring what the features of an interval are made of to ``folder``: its kept tables, and the tail that these settings see.
+def prepare(record: Landed, settings: Settings, root: Path, folder: Path, source: Store) -> list[str]:
+    """Bring what the features of an interval are made of to ``folder``: its kept tables, and the tails that these settings see.
 
     Args:
         record: of the landed interval.
         settings: those of the version.
         root: the workspace, which keeps what it fetches.
         folder: where the features are to be made; the stage's folder ``data`` in small.
+        source: the model's part of the store.
+
+    Returns:
+        The intervals whose tails are there.
 
     Raises:
-        DataError: the workspace is of an interval that has landed again since, or of an older version of Airloop.
+        DataError: an interval has landed again since the features of this one were made, or was landed by an older version.
     """
-    interval, before = record.interval, record.previous
-    _fetch(record, root)
+    interval = record.interval
+    before = _seen(record, settings, source)
+    _fetch([*before, record], root)
     kept = folder / "kept" / interval
     kept.parent.mkdir(parents=True)
     kept.symlink_to((root / "data/kept" / interval).resolve(), target_is_directory=True)
-    if before == interval:
-        return
     model = spec.current()
-    tables = {name: pq.read_table(root / f"data/kept/{before}/{name}.parquet") for name in model.tables}
-    # By the hook and not from data/tail, which holds as much as the settings of its time asked for.
-    tails = {name: model.tail(table, name, before, settings) for name, table in tables.items()}
-    write_folder(folder / "tail" / before, _files(tails))
+    for each in before:
+        tables = {name: pq.read_table(root / f"data/kept/{each.interval}/{name}.parquet") for name in model.tables}
+        # By the hook and not from data/tail, which holds as much as the settings of its time asked for.
+        tails = {name: model.tail(table, name, each.interval, settings) for name, table in tables.items()}
+        write_folder(folder / "tail" / each.interval, _files(tails))
+    return [each.interval for each in before]
 
 
 def _files(tables: dict[str, pa.Table]) -> dict[str, bytes]:
     return {f"{name}.parquet": parquet_bytes(table) for name, table in tables.items()}
 
 
-def _fetch(record: Landed, root: Path) -> None:
-    """Bring the kept tables of the interval and of the one before it into the workspace, as its features were made of them."""
-    wanted = [f"validate@{interval}" for interval in sorted({record.previous, record.interval})]
-    lock = read_lock(root)
-    if any(item not in lock for item in wanted) or _made_of(record, lock) != _made_of(record, record.lock):
-        raise DataError(
-            f"This run does not have the rows that the features of {record.interval} were made of, which a version with settings of its "
-            f"own needs. Begin a new one: {trigger('score', record.interval)}."
-        )
+def _seen(record: Landed, settings: Settings, source: Store) -> list[Landed]:
+    """The intervals that the settings' look-back reaches, oldest first, as they have landed."""
+    if record.previous == record.interval:
+        return []
+    cadence = spec.current().cadence
+    oldest = cadence.key_at(cadence.start(record.interval) - settings.lookback)
+    keys = cadence.span(max(oldest, spec.current().first), record.previous)
+    found = {key: each for key in keys if (each := landed.read(source, key)) is not None}
+    landed.require_fresh({**found, record.interval: record}, [*found, record.interval])
+    return list(found.values())
+
+
+def _fetch(records: Sequence[Landed], root: Path) -> None:
+    """Bring the kept tables of these intervals into the workspace."""
+    wanted = {path: record.output("validate", path) for record in records for path in [f"data/kept/{record.interval}"]}
     with closing(Project(root)) as project:
-        stage_run.fetch(project, root, wanted)
-
-
-def _made_of(record: Landed, lock: dict[str, Any]) -> dict[str, str]:
-    """Digests of the rows, kept and of the tail before, that a lock has for the interval's features."""
-    outs = {out["path"]: out["md5"] for entry in lock.values() for out in entry["outs"]}
-    deps = {dep["path"]: dep["md5"] for dep in record.lock[f"features@{record.interval}"]["deps"]}
-    rows = (f"data/kept/{record.interval}", f"data/tail/{record.previous}")
-    return {path: outs.get(path, deps[path]) for path in rows}
+        project.bring(wanted)

@@ -38,9 +38,8 @@ FOUR = CALENDAR.cadence.span(FIRST, CALENDAR.cadence.shift(FIRST, 3))
 @pytest.mark.parametrize(
     ("name", "first", "last", "found"),
     [
-        ("inputs", 2, 2, [1, 2]),
-        ("inputs", 1, 3, [0, 1, 2, 3]),
-        ("inputs", 0, 0, [0]),
+        ("interval", 2, 2, [2]),
+        ("interval", 1, 3, [1, 2, 3]),
         ("lookback", 0, 0, [0]),  # the feed begins with it
         ("lookback", 2, 2, [1, 2]),
         ("lookback", 1, 2, [0, 1, 2]),
@@ -63,7 +62,7 @@ def test_what_lands_in_the_run_itself_need_not_have_landed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "missing"), [("inputs", FOUR[2]), ("reference", FOUR[2]), ("history", FOUR[1]), ("lookback", FOUR[1])]
+    ("name", "missing"), [("interval", FOUR[2]), ("reference", FOUR[2]), ("history", FOUR[1]), ("lookback", FOUR[1])]
 )
 def test_an_interval_that_has_not_landed_is_waited_for_by_name(name: str, missing: str) -> None:
     there = records(*(interval for interval in FOUR[:3] if interval != missing))
@@ -72,7 +71,7 @@ def test_an_interval_that_has_not_landed_is_waited_for_by_name(name: str, missin
     assert caught.value.payload == {"waits_for": missing}
 
 
-@pytest.mark.parametrize("name", ["inputs", "history", "reference"])
+@pytest.mark.parametrize("name", ["interval", "history", "reference"])
 def test_a_stale_interval_is_refused_with_the_way_out(name: str) -> None:
     with pytest.raises(DataError, match=rf"features of {FOUR[2]} were built on another {FOUR[1]} .*ingest"):
         window(name, FOUR[2], FOUR[2], records(*FOUR[:3], stale=FOUR[2]), CALENDAR, GOLDEN)
@@ -88,7 +87,9 @@ def test_nothing_is_waited_for_that_never_comes() -> None:
 
 
 def test_an_unknown_window_is_answered_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="window='week' is unknown; use one of inputs, lookback, history, reference"):
+    with pytest.raises(
+        ConfigError, match="window='week' is unknown; use one of interval, lookback, history, reference"
+    ):
         window("week", FIRST, FIRST, {}, CALENDAR, GOLDEN)
 
 

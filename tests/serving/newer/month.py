@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from models.flights import asof, features_sql, tail
+from models.flights import asof, features_sql
 from models.flights.params import FeatureParams
 from models.flights.state import FLIGHTS
 from tasks.spec import Known
@@ -33,12 +33,6 @@ shares AS (
 )
 SELECT known.*, {MONTHLY} FROM known LEFT JOIN shares ON by_carrier = known.carrier AND moment = known.as_of
 """
-
-
-def monthly_tail(kept: pa.Table, table: str, month: str, settings: FeatureParams) -> pa.Table:
-    """The rows that the longer of both windows can see."""
-    days = max(settings.trailing_days, settings.month_days)
-    return tail.tail(kept, table, month, settings.model_copy(update={"trailing_days": days}))
 
 
 class MonthlyState(asof.State):
