@@ -1,15 +1,11 @@
-# Two commands: `make demo`, then `make test`. Each sets itself up first.
+# Two commands: `make demo`, then `make test`. Each sets itself up first. What people do with the services, models and data is
+# `.venv/bin/airloop`.
 
 PYTHON ?= python3
-THROUGH ?= 2013-06
 # compose plays on, starts and ends docker-compose.yaml; WITHOUT=grafana leaves services of it out.
 PLACE ?= embedded
 # Test files side by side, more than cores since stacks wait a lot; each of them may hold a Spark or an Airflow (2 GB).
 JOBS ?= 3
-# DEMO=1 means the demo's services and data, which it has beside those of `make up`.
-ifdef DEMO
-export AIRLOOP_DEMO := $(DEMO)
-endif
 # Files and programs' words are UTF-8 in every locale.
 export PYTHONUTF8 := 1
 # What a shell says to every Python is for other work.
@@ -21,7 +17,7 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 	--custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch demo up down delete status test test-cluster soak bench bench-gpu lint format lock images lineage rebuild heal backup restore gc rollback shell clean
+.PHONY: help setup setup-torch demo test test-cluster soak bench bench-gpu lint format lock images clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,20 +36,7 @@ $(TORCH_READY): $(READY) requirements/torch.txt requirements/torch.version
 	@$(PYTHON) -m local.bootstrap --torch
 
 demo: $(READY) ## watch half a year of data go round the loop, in a home of its own that starts empty (THROUGH=2013-12, PLACE=compose)
-	@$(RUN) -m local.demo --place $(PLACE) --through $(THROUGH) --without $(WITHOUT)
-
-up: $(READY) ## start Airflow, MLflow and the online service on 127.0.0.1 (PLACE=compose: in containers)
-	@$(RUN) -m local up --place $(PLACE) --without $(WITHOUT)
-
-# Stopping must not begin with an installation, so this does without the setup.
-down: ## stop them; their data stay (DEMO=1: the demo's; PLACE=compose)
-	@if [ -e $(READY) ]; then $(RUN) -m local down --place $(PLACE); else echo "Nothing is set up here."; fi
-
-delete: ## stop them and delete their data, after a question (YES=1: without; DEMO=1: the demo's; PLACE=compose)
-	@if [ -e $(READY) ]; then $(RUN) -m local delete --place $(PLACE) $(if $(YES),--yes); else echo "Nothing is set up here: \`make setup\` first; data of an earlier setup lie in AIRLOOP_HOME, unless set .airloop."; fi
-
-status: $(READY) ## say which services are well (DEMO=1: the demo's)
-	@$(RUN) -m local status
+	@.venv/bin/airloop demo --place $(PLACE) $(if $(THROUGH),--through $(THROUGH)) $(addprefix --without ,$(WITHOUT))
 
 test: $(TORCH_READY) ## prove it: unit, property, contract and end-to-end tests (ARGS="-k name" for some)
 	@$(RUN) -m pytest $(or $(ARGS),-n $(JOBS) --max-worker-restart 0)
@@ -87,39 +70,7 @@ lock: $(READY) ## resolve requirements/*.in anew, keeping what still fits (ARGS=
 images: ## build the images of docker/ (ARGS=train for one)
 	@$(PYTHON) docker/build.py $(ARGS)
 
-lineage: $(READY) ## say where a prediction comes from: PREDICTION=<id>
-	@$(HERE) $(RUN) -m tasks.lineage $(call given,PREDICTION)
-
-rebuild: $(READY) ## rebuild a registered model in a clean clone and compare: MODEL=<version>
-	@$(HERE) $(RUN) -m tasks.rebuild $(call given,MODEL)
-
-heal: $(READY) ## make the online service and MLflow agree with the ledger again
-	@$(HERE) $(RUN) -m tasks.deploy --reconcile
-
-backup: $(READY) ## copy ledger, store, registry and databases while they are used: TO=<new folder>
-	@$(RUN) -m local backup "$(call given,TO)"
-
-restore: $(READY) ## put a backup into an empty home: FROM=<folder>
-	@$(RUN) -m local restore "$(call given,FROM)"
-
-gc: $(READY) ## say what nothing needs any more, and its bytes (DELETE=1 deletes it, NAMES=1 names it; AIRLOOP_RETAIN_*)
-	@$(RUN) -m local gc $(if $(DELETE),--delete) $(if $(NAMES),--names)
-
-rollback: $(READY) ## put an earlier model back: VERSION=<version>
-	@$(HERE) $(RUN) -m tasks.deploy --rollback $(call given,VERSION)
-
-# Without AIRLOOP_MODEL, unless somebody set it: in that shell run.yaml says which model `dvc` works on.
-shell: $(READY) ## a shell in which airflow, dvc and mlflow mean this checkout's
-	@given="$${AIRLOOP_MODEL:-}"; eval "$$($(RUN) -m local env)"; [ -n "$$given" ] || unset AIRLOOP_MODEL; echo "Airloop's environment; leave it with exit."; exec "$${SHELL:-sh}" -i
-
-clean: ## stop everything and delete .venv, downloads, caches and the demo; data stay (`make delete` before deletes those)
-	@if [ -e $(READY) ]; then $(RUN) -m local down && AIRLOOP_DEMO=1 $(RUN) -m local delete --yes; fi
+clean: ## stop everything and delete .venv, downloads, caches and the demo; data stay (`airloop delete` before deletes those)
+	@if [ -e $(READY) ]; then .venv/bin/airloop down && .venv/bin/airloop delete --demo --yes; fi
 	@rm -rf .venv .airloop/jdk .airloop/package-cache .airloop/source .airloop/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
-
-# The store, registry and service of this checkout, with .env's settings; a registry elsewhere is named by MLFLOW_TRACKING_URI.
-HERE = set -e; env="$$($(RUN) -m local env)"; eval "$$env"; \
-	$(if $(MLFLOW_TRACKING_URI),export MLFLOW_TRACKING_URI="$(MLFLOW_TRACKING_URI)";)
-
-# A variable that a target cannot do without.
-given = $(or $($(1)),$(error say which: make $@ $(1)=…))

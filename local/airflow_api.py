@@ -117,7 +117,7 @@ class Airflow:
             except httpx.TransportError as error:
                 if attempt == RETRIES - 1:
                     raise LocalError(
-                        f"Airflow does not answer at {self._api} ({error}); start it with `make up`."
+                        f"Airflow does not answer at {self._api} ({error}); start it with `airloop up`."
                     ) from None
                 time.sleep(1 + attempt)
                 continue
@@ -127,7 +127,7 @@ class Airflow:
             return answer
         raise LocalError(
             f"Airflow at {self._api} does not accept this home's login of `admin`: another home's may have that port, "
-            "`make status` says it. Else `make down`, then `make up`."
+            "`airloop status` says it. Else `airloop down`, then `airloop up`."
         )
 
     def _token(self) -> str:

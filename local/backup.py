@@ -1,4 +1,4 @@
-"""`make backup TO=folder`: ledger, store, DVC's remote, MLflow and the databases of one machine, copied while they are used."""
+"""`airloop backup FOLDER`: ledger, store, DVC's remote, MLflow and the databases of one machine, copied while they are used."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def backup(target: Path) -> None:
             ) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    print(f"{target} holds the backup; `make restore FROM={target}` puts it into an empty home.")
+    print(f"{target} holds the backup; `airloop restore {target}` puts it into an empty home.")
 
 
 def _copy_all(home: Path, parts: list[Part], partial: Path) -> None:

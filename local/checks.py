@@ -61,7 +61,7 @@ def check_home(home: Path) -> None:
         )
     if home.exists() and not is_ours(home):
         raise LocalError(
-            f"AIRLOOP_HOME={home} holds files that Airloop did not make, and `make delete` would delete them; "
+            f"AIRLOOP_HOME={home} holds files that Airloop did not make, and `airloop delete` would delete them; "
             f"set AIRLOOP_HOME to a new folder."
         )
 

@@ -1,114 +1,94 @@
-"""`airloop`: what people do with models from a terminal. Each verb is a function; what it needs is imported when it is asked for."""
+"""`airloop`: what people do from a terminal. The verbs are in local/verbs/, and load what they need when they are asked for."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 import click
 
-DVC_ARGUMENTS = "airloop.dvc_arguments"
+from local.verbs import data, models, services
+
+SECTIONS: dict[str, tuple[click.Command, ...]] = {
+    "Services of this machine": (services.demo, services.up, services.down, services.status, services.logs, services.shell, services.env),
+    "Data and stages, without Airflow": (models.land, models.render, models.repro),
+    "Models and their predictions": (models.lineage, models.rebuild, models.rollback, models.heal),
+    "What a home keeps": (data.backup, data.restore, data.gc, data.delete),
+}  # fmt: skip
+
+WHOLE = 1000
+"""Letters of a verb's first sentence, which are shown all."""
 
 
-class _WithRest(click.Command):
-    """A command whose words behind `--` are another program's, whether or not NAME stands before."""
+class Airloop(click.Group):
+    """The verbs by section; a verb that raises one of our errors ends with its sentence."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        cut = args.index("--") if "--" in args else len(args)
-        ctx.meta[DVC_ARGUMENTS] = args[cut + 1 :]
-        return super().parse_args(ctx, args[:cut])
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the sections."""
+        return [str(command.name) for commands in SECTIONS.values() for command in commands]
 
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        return [*super().collect_usage_pieces(ctx), "[-- DVC ARGUMENTS]"]
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a list for each section."""
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(str(command.name), command.get_short_help_str(WHOLE)) for command in commands])
 
-
-_name = click.argument("name", required=False)
-_first = click.option("--first", metavar="INTERVAL", help="First interval; by default that of the model's span.")
-_last = click.option("--last", metavar="INTERVAL", help="Last interval; by default that of the model's span.")
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-def main() -> None:
-    """Work with the models of this checkout: each is a folder of models/."""
-
-
-@main.command()
-@_name
-@_first
-@_last
-def render(name: str | None, first: str | None, last: str | None) -> None:
-    r"""Write the model's spec.json from its model.py, and run.yaml: the model and the intervals that dvc.yaml works on.
-
-    NAME is a folder of models/; by default the default_model of params.yaml.
-
-    \b
-    airloop render                    the default model and its own span
-    airloop render NAME --last 2013-06
-    """
-    with _errors():
-        _render(_checkout(), name, first, last)
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; an error of ours, or a full disk, is a sentence and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Stopped.", err=True)
+            raise click.exceptions.Exit(130) from None
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            if (sentence := _sentence(error)) is None:
+                raise
+            raise click.ClickException(sentence) from None
 
 
-@main.command(cls=_WithRest)
-@_name
-@_first
-@_last
+@click.group(
+    cls=Airloop,
+    invoke_without_command=True,
+    subcommand_metavar="VERB [WORDS]...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog="`airloop VERB --help` has examples. Where things are is said by AIRLOOP_* variables or the file .env; .env.example lists them.",
+)
 @click.pass_context
-def repro(ctx: click.Context, name: str | None, first: str | None, last: str | None) -> None:
-    r"""Write spec.json and run.yaml, then run `dvc repro`: every stage whose code, settings or data changed.
-
-    NAME is a folder of models/; by default the default_model of params.yaml. What stands behind -- goes to `dvc repro`.
-
-    \b
-    airloop repro                     the default model and its own span
-    airloop repro NAME --first 2013-01 --last 2013-03
-    airloop repro NAME -- train       only that stage, and what it needs
-    airloop repro -- --force gate     the default model's gate again, though nothing changed
-    """
-    with _errors():
-        from local import env
-
-        root = _checkout()
-        model = _render(root, name, first, last)
-        command = [sys.executable, "-m", "dvc", "repro", *ctx.meta[DVC_ARGUMENTS]]
-        environ = {**env.whole(), "AIRLOOP_MODEL": model}
-        ctx.exit(subprocess.run(command, cwd=root, env=environ, check=False).returncode)
+def airloop(ctx: click.Context) -> None:
+    """Work with this checkout: its services, its models (each is a folder of models/) and what they keep."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
-def _checkout() -> Path:
-    from local.env import place
-
-    return place().code
-
-
-def _render(root: Path, name: str | None, first: str | None, last: str | None) -> str:
-    """Write run.yaml at ``root`` and the model's spec.json, and say so; returns the model."""
-    from tasks.common import settings_files
-
-    made = settings_files.render(root, name, first, last)
-    command = [sys.executable, "-m", "tasks.spec_file", str(made["model"])]
-    if code := subprocess.run(command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, check=False).returncode:
-        sys.exit(code)  # it has said why
-    intervals = sorted(made["intervals"])
-    click.echo(f"{settings_files.RUN}: {made['model']}, {intervals[0]} to {intervals[-1]}")
-    return str(made["model"])
+for _commands in SECTIONS.values():
+    for _command in _commands:
+        airloop.add_command(_command)
 
 
-@contextmanager
-def _errors() -> Iterator[None]:
-    """End the process with an error's sentence."""
+def main() -> None:
+    """Be the program `airloop`."""
+    _read_names_as_utf8()
+    airloop(prog_name="airloop")
+
+
+def _read_names_as_utf8() -> None:
+    """Names, logs and records are UTF-8 in every locale: begin again where Python took another encoding from it."""
+    os.environ["PYTHONUTF8"] = "1"  # of the processes that it starts
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", "-m", "local.cli", *sys.argv[1:]])  # noqa: S606 - itself
+
+
+def _sentence(error: Exception) -> str | None:
+    """What an error says to a person; None for a bug, whose traceback is needed."""
     from local.errors import LocalError
     from tasks.common.errors import AirloopError
+    from tasks.common.full_disk import no_space
 
-    try:
-        yield
-    except (AirloopError, LocalError) as error:
-        raise click.ClickException(str(error)) from None
+    return str(error) if isinstance(error, (AirloopError, LocalError)) else no_space(error)
 
 
 if __name__ == "__main__":
-    main(prog_name="airloop")
+    main()

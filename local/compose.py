@@ -17,6 +17,7 @@ from local import env, ports, question
 from local.errors import LocalError
 from local.paths import ROOT, home_from, is_demo
 from local.place import PORTS, Place
+from tasks.common.environment import environment
 
 PROJECT = "airloop"
 """As docker-compose.yaml names itself."""
@@ -75,7 +76,9 @@ def services(without: Sequence[str] = ()) -> list[str]:
     """The services of the chosen profiles but for ``without``; LocalError where one of those is not among them."""
     found = compose("config", "--services", capture=True).split()
     if unknown := set(without) - set(found):
-        raise LocalError(f"WITHOUT={' '.join(sorted(unknown))} is no service; use some of {', '.join(sorted(found))}.")
+        raise LocalError(
+            f"--without {' '.join(sorted(unknown))} is no service; use some of {', '.join(sorted(found))}."
+        )
     return sorted(set(found) - set(without))
 
 
@@ -90,7 +93,7 @@ def down() -> None:
         subprocess.run(["docker", "volume", "rm", *scratch], capture_output=True, check=False)  # most went with `down`
 
 
-def delete(*, sure: bool, again: str = "make delete PLACE=compose") -> None:
+def delete(*, sure: bool, again: str = "airloop delete --place compose") -> None:
     """As ``down``, and delete all volumes too; ask first unless ``sure``.
 
     Raises:
@@ -180,11 +183,16 @@ def _play(through: str, code: Path, source: Path) -> dict[str, Any]:
     options = [
         "run", "--name", name, *([] if sys.stdout.isatty() else ["--no-TTY"]),
         "--volume", f"{code}:{CODE}/local:ro", "--volume", f"{source}:{SOURCE}:ro",
-        *(word for variable in (*WITHIN, "AIRLOOP_ADMIN_PASSWORD", "AIRLOOP_SOURCE") for word in ("--env", variable)),
+        *(word for variable in (*WITHIN, "AIRLOOP_ADMIN_PASSWORD", "AIRLOOP_MODEL", "AIRLOOP_SOURCE") for word in ("--env", variable)),
     ]  # fmt: skip
-    extra = {**WITHIN, "AIRLOOP_ADMIN_PASSWORD": password(), "AIRLOOP_SOURCE": SOURCE}
+    extra = {
+        **WITHIN,
+        "AIRLOOP_ADMIN_PASSWORD": password(),
+        "AIRLOOP_MODEL": environment().model,
+        "AIRLOOP_SOURCE": SOURCE,
+    }
     try:
-        compose(*options, "airflow-cli", "python", "-m", "local.demo", "--through", through, "--result", RESULT, extra=extra)  # fmt: skip
+        compose(*options, "airflow-cli", "python", "-m", "local.demo", through, RESULT, extra=extra)  # fmt: skip
         return _copied(name)
     finally:
         subprocess.run(["docker", "rm", "--force", "--volumes", name], capture_output=True, check=False)

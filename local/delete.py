@@ -10,7 +10,7 @@ from local import checks, question, runtime, stack
 from local.env import place
 
 
-def delete(*, sure: bool, again: str = "make delete") -> None:
+def delete(*, sure: bool, again: str = "airloop delete") -> None:
     """Stop this home's services and delete what they kept; ask first unless ``sure``.
 
     Args:

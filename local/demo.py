@@ -1,11 +1,10 @@
-"""`make demo`: half a year of real data arrives interval by interval at a real Airflow. Drives the DAGs, decides nothing.
+"""`airloop demo`: half a year of real data arrives interval by interval at a real Airflow. Drives the DAGs, decides nothing.
 
-python -m local.demo [--through 2013-06] [--place compose [--without grafana]]
+python -m local.demo INTERVAL FILE     inside a container of the stack: play through the interval, leave the report in the file
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -31,6 +30,8 @@ from tasks.common.errors import AirloopError
 from tasks.spec import example
 
 DAGS = ("ingest", "score", "monitor", "train", "deploy")
+INTERVALS = 6
+"""Intervals that are landed where nobody says through which."""
 PARSE_SECONDS = 90
 RUN_SECONDS = 3600
 
@@ -129,7 +130,7 @@ class Demo:
                     return
         errors = (
             "\n".join(self.airflow.import_errors())
-            or "no import error is reported; its log says more: `.venv/bin/python -m local logs airflow-dag-processor`"
+            or "no import error is reported; its log says more: `airloop logs airflow-dag-processor --demo`"
         )
         raise LocalError(f"Airflow does not know {', '.join(missing)}: {errors}")
 
@@ -155,7 +156,7 @@ def _check(through: str) -> None:
     first, last = example().first_model, example().last
     if through not in params.calendar(tasks_environment().model).cadence.span(first, last):
         raise LocalError(
-            f"THROUGH={through} is no interval from {first} to {last}: the example's first model comes when {first} has "
+            f"--through {through} is no interval from {first} to {last}: the example's first model comes when {first} has "
             f"landed, and {last} is its last interval."
         )
 
@@ -176,8 +177,8 @@ def _embedded(through: str, console: Console) -> tuple[dict[str, Any], str]:
 
     home = place().home
     console.print(
-        f"The demo has a home of its own, {home}, which each `make demo` empties, and ports of its own; "
-        f"what `make up` keeps in {home.parent} is not touched.",
+        f"The demo has a home of its own, {home}, which each `airloop demo` empties, and ports of its own; "
+        f"what `airloop up` keeps in {home.parent} is not touched.",
         highlight=False,
         soft_wrap=True,
     )
@@ -220,31 +221,27 @@ def _lineage(containers: bool) -> str:
     """The command that says where a prediction of the demo comes from."""
     if containers:
         return f"docker compose -p {compose.project()} run --rm airflow-cli python -m tasks.lineage {{}}"
-    return "make lineage DEMO=1 PREDICTION={}"
+    return "airloop lineage --demo {}"
 
 
-def main() -> int:
-    """Start clean, play, report; leave the services up. Returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--through", default="2013-06", help="last interval to land, 2013-03 to 2013-12 (default 2013-06)"
-    )
-    parser.add_argument("--place", choices=["embedded", "compose"], default="embedded", help="where to play it")
-    parser.add_argument("--without", nargs="*", default=[], help="services of docker-compose.yaml to leave out")
-    parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)  # where to leave the report inside a container
-    args = parser.parse_args()
+def demo(through: str | None, *, containers: bool, without: Sequence[str]) -> int:
+    """Start clean, play, report; leave the services up. Returns the exit code.
+
+    Args:
+        through: last interval to land; by default the sixth of the feed.
+        containers: play in docker-compose.yaml's services, not in processes of this machine.
+        without: services of that file to leave out.
+    """
     console = Console() if sys.stdout.isatty() else Console(width=120)  # a file has no width of its own
-    if args.result:
-        return _within(args.through, console, args.result)
     begun = time.monotonic()
-    containers = args.place == "compose"
-    suffix = " PLACE=compose" if containers else ""
-    what_is_up = f"What is up stays up: `make down{suffix} DEMO=1` stops it, `make demo{suffix}` starts afresh."
+    suffix = " --place compose" if containers else ""
+    what_is_up = f"What is up stays up: `airloop down{suffix} --demo` stops it, `airloop demo{suffix}` starts afresh."
     try:
         os.environ["AIRLOOP_DEMO"] = "1"
         _project() if containers else take_on()  # before anything of tasks reads it
-        _check(args.through)
-        played, password = _compose(args.through, args.without) if containers else _embedded(args.through, console)
+        through = through or _usual()
+        _check(through)
+        played, password = _compose(through, without) if containers else _embedded(through, console)
         where = compose.place() if containers else place()
         report = demo_report.write(played, demo_report.links(where, password), time.monotonic() - begun)
         demo_report.show(report, console, _lineage(containers), suffix)
@@ -258,5 +255,11 @@ def main() -> int:
     return 0
 
 
+def _usual() -> str:
+    """The sixth interval of the example, which for months is half a year, or the one that brings its first model, if that is later."""
+    calendar, shown = params.calendar(tasks_environment().model), example()
+    return max(calendar.cadence.span(calendar.first, shown.last)[:INTERVALS][-1], shown.first_model)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_within(sys.argv[1], Console(), Path(sys.argv[2])))

@@ -151,7 +151,7 @@ def show(report: dict[str, Any], console: Console, lineage: str, place: str) -> 
         )
     console.print(
         f"Done in {report['seconds']:.0f} s; {REPORT.relative_to(ROOT)} has it for machines. All this is the demo's own, beside "
-        f"what `make up` starts: `make down{place} DEMO=1` stops it, `make delete{place} DEMO=1` deletes it.",
+        f"what `airloop up` starts: `airloop down{place} --demo` stops it, `airloop delete{place} --demo` deletes it.",
         highlight=False,
         soft_wrap=True,
     )

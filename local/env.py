@@ -1,4 +1,4 @@
-"""The one environment of everything that runs on this machine: services, demo, tests, bench and `make shell`.
+"""The one environment of everything that runs on this machine: services, demo, tests, bench and `airloop shell`.
 
 AIRLOOP_* variables say where things are. Each is optional; one that is set in the process, or else in the checkout's
 `.env`, wins over the default. So do the settings in airflow_settings.tuning(); all others keep what runs here inside its
@@ -95,7 +95,7 @@ def _airloop(where: Place) -> dict[str, str]:
 
 
 def _of_demo(variables: dict[str, str]) -> dict[str, str]:
-    """Without what says where the work of `make up` lies: the demo reads and writes in its own home only."""
+    """Without what says where the work of `airloop up` lies: the demo reads and writes in its own home only."""
     return {name: value for name, value in variables.items() if name not in WORK and name not in PORTS}
 
 

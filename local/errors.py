@@ -1,4 +1,4 @@
-"""The one error a user of `make` is meant to read."""
+"""The one error a user of `airloop` or `make` is meant to read."""
 
 
 class LocalError(Exception):

@@ -1,4 +1,4 @@
-"""`make gc`: what nothing needs any more on this machine: tasks/gc.py's part, Airflow's logs and history, MLflow's deleted runs."""
+"""`airloop gc`: what nothing needs any more on this machine: tasks/gc.py's part, Airflow's logs and history, MLflow's deleted runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def gc(*, delete: bool, names: bool) -> None:
             failed.append(_history(keep, env, delete=delete))
             failed += [_forget(env, keep)] if delete else []
         else:
-            print("  Airflow's and MLflow's databases are looked at only while they run: `make up` first.")
+            print("  Airflow's and MLflow's databases are looked at only while they run: `airloop up` first.")
     if problems := [problem for problem in failed if problem]:
         raise LocalError(" ".join(problems))
 

@@ -45,5 +45,5 @@ def home_from(environ: Mapping[str, str]) -> Path:
 
 
 def is_demo(environ: Mapping[str, str]) -> bool:
-    """Whether the demo is meant, and not what `make up` starts."""
+    """Whether the demo is meant, and not what `airloop up` starts."""
     return environ.get("AIRLOOP_DEMO", "") not in {"", "0"}

@@ -11,7 +11,7 @@ HOST = "127.0.0.1"
 PORTS = {"AIRLOOP_AIRFLOW_PORT": 8080, "AIRLOOP_MLFLOW_PORT": 5000, "AIRLOOP_ONLINE_PORT": 8000}
 """The variables that move the services, with their defaults."""
 DEMO_STEP = 100
-"""The demo's ports are those of `make up` and this more, so that both can be up."""
+"""The demo's ports are those of `airloop up` and this more, so that both can be up."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def usual(variables: Mapping[str, str], defaults: Mapping[str, int]) -> dict[str
 
 
 def is_named(name: str, variables: Mapping[str, str]) -> bool:
-    """Whether somebody named this port, so that it stays; what is named for `make up` is not for the demo."""
+    """Whether somebody named this port, so that it stays; what is named for `airloop up` is not for the demo."""
     return bool(variables.get(name)) and not is_demo(variables)
 
 

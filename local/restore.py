@@ -1,4 +1,4 @@
-"""`make restore FROM=folder`: a backup into an empty home, every file checked before any of it is in place."""
+"""`airloop restore FOLDER`: a backup into an empty home, every file checked before any of it is in place."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def restore(source: Path) -> None:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
     print(
-        f"Restored to {home}. `make up` starts it; `make heal` then makes MLflow and the service agree with the ledger."
+        f"Restored to {home}. `airloop up` starts it; `airloop heal` then makes MLflow and the service agree with the ledger."
     )
 
 
@@ -45,7 +45,7 @@ def check_unused(home: Path) -> None:
     """
     if found := processes.ours(home):
         raise LocalError(
-            f"{len(found)} processes of {home} run; a restore needs a home that is not used: `make down` first."
+            f"{len(found)} processes of {home} run; a restore needs a home that is not used: `airloop down` first."
         )
 
 
@@ -61,7 +61,7 @@ def check_empty(home: Path, parts: list[Part]) -> None:
     if there:
         raise LocalError(
             f"{there[0]} is there already, and a restore never mixes two homes. Set AIRLOOP_HOME to a new folder, or empty this "
-            "one with `make delete`."
+            "one with `airloop delete`."
         )
 
 

@@ -163,7 +163,7 @@ def _migrate(home: Path) -> None:
         done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise LocalError(
-                f"`airflow db migrate` failed; `make delete` deletes the database with all other data, then `make up` begins afresh:\n"
+                f"`airflow db migrate` failed; `airloop delete` deletes the database with all other data, then `airloop up` begins afresh:\n"
                 f"{(done.stdout + done.stderr)[-2000:]}"
             )
         lines.done("db", "")

@@ -120,7 +120,7 @@ class Shapes:
 
 def _answer(online: Online) -> type[BaseModel]:
     """One prediction, with its probability under the model's own key."""
-    logged = Field(description="Where the log holds this prediction; `make lineage PREDICTION=...` reads it")
+    logged = Field(description="Where the log holds this prediction; `airloop lineage ...` reads it")
     fields: dict[str, Any] = {
         "prediction_id": (str, logged),
         online.answer: (float, Field(description=online.answer_description)),

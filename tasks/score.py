@@ -92,7 +92,7 @@ def read_model(entry: ledger.Entry, source: Store) -> tuple[bytes, bytes, str]:
     evidence = entry.evidence
     if evidence is None:
         raise DataError(
-            f"Ledger entry {entry.seq} names no model to score with; put one live: make rollback VERSION=<n>."
+            f"Ledger entry {entry.seq} names no model to score with; put one live: airloop rollback <n> --model {spec.current().name}."
         )
     folder = f"models/{evidence.model}"
     onnx = source.read(f"{folder}/model.onnx", evidence.model)

@@ -32,7 +32,7 @@ os.environ["AIRLOOP_MODEL"] = default_model(ROOT)  # whatever the developer's ru
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 os.environ["SPARK_HOME"] = str(
     env.spark_home()
-)  # as `make shell` has it: Spark's own search fails in a folder with a space
+)  # as `airloop shell` has it: Spark's own search fails in a folder with a space
 if STAMP.exists() and (java := json.loads(STAMP.read_text()).get("java_home")):
     os.environ.setdefault("JAVA_HOME", java)
 

@@ -116,7 +116,7 @@ class Store:
         if sha256_hex is not None and sha256(data) != sha256_hex:
             raise DataError(
                 f"{self.uri(name)} has sha256 {sha256(data)[:12]}..., not {sha256_hex[:12]}... as recorded; "
-                "it was changed or damaged. Restore it from a backup of the store, or rebuild it with `make rebuild`."
+                "it was changed or damaged. Restore it from a backup of the store, or rebuild it with `airloop rebuild`."
             )
         return data
 

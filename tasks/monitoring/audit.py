@@ -65,7 +65,7 @@ def conclude(champion: int, shadow: int, found: stats.Comparison, confidence: fl
         "beat_shadow": won,
         "sure": sure,
         "rollback": not won,
-        "command": None if won else f"make rollback VERSION={shadow}",
+        "command": None if won else f"airloop rollback {shadow} --model {spec.current().name}",
         "sentence": sentence,
         **asdict(found),
     }

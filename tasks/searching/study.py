@@ -102,7 +102,7 @@ class Search:
         except (SQLAlchemyError, ImportError) as error:
             raise ConfigError(
                 f"The database of searches at {_without_password(url)} cannot be used: {str(error).splitlines()[0]}. "
-                "Start it (this machine's own: `make up`), or correct AIRLOOP_STUDIES."
+                "Start it (this machine's own: `airloop up`), or correct AIRLOOP_STUDIES."
             ) from None
 
     @property

@@ -124,7 +124,7 @@ class Checkpoints:
         except Exception as error:  # noqa: BLE001 - libraries of stores have exceptions of their own
             # Tidying up must not fail a training that is done.
             where = self._store.uri(self._folder)
-            warn(f"checkpoints in {where} could not be deleted ({type(error).__name__}: {error}); `make gc` does it")
+            warn(f"checkpoints in {where} could not be deleted ({type(error).__name__}: {error}); `airloop gc` does it")
 
     def _write(self, store: Store, position: int, suffix: str, make: Callable[[], bytes]) -> None:
         try:

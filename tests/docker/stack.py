@@ -67,9 +67,9 @@ class Stack:
     def docker(self, *words: str, check: bool = True) -> str:
         return self._run("docker", *words, check=check)
 
-    def local(self, *words: str, check: bool = True) -> str:
-        """A command of this checkout's own, as make runs it."""
-        return self._run(sys.executable, "-m", *words, check=check)
+    def airloop(self, *words: str, check: bool = True) -> str:
+        """A verb, of this checkout's own."""
+        return self._run(sys.executable, "-m", "local.cli", *words, check=check)
 
     def start_background(self, *words: str) -> subprocess.Popen[str]:
         """A compose command that goes on beside the test."""

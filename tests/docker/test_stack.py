@@ -66,13 +66,14 @@ def stack(docker_compose, tmp_path_factory):
         beside.compose("build", *beside.services())
         for each in (made, beside):
             each.environ["DOCKER_CONFIG"] = str(client_with_proxies(tmp_path_factory.mktemp("client") / "docker"))
-        beside.local("local.demo", "--place", "compose", "--through", "2013-03", "--without", *WITHOUT)
+        left_out = [word for name in WITHOUT for word in ("--without", name)]
+        beside.airloop("demo", "--place", "compose", "--through", "2013-03", *left_out)
         yield made
     except AssertionError:
         print(made.compose("ps", "--all", check=False), made.compose("logs", "--tail", "40", check=False))
         raise
     finally:
-        made.local("local", "delete", "--yes", "--place", "compose", check=False)
+        made.airloop("delete", "--yes", "--place", "compose", check=False)
         made.docker("image", "rm", *IMAGES, check=False)
         assert made.left() == {"containers": [], "volumes": [], "networks": []}
 
@@ -343,8 +344,8 @@ def test_down_keeps_the_data_and_delete_leaves_nothing(stack):
     """The scheduler's container was made anew for Celery: compose forgets the scratch volumes of such a one."""
     volumes = stack.mounted()
     assert len(volumes) > 6
-    stack.local("local", "down", "--place", "compose")
+    stack.airloop("down", "--place", "compose")
     assert len(stack.left()["volumes"]) > 3
-    stack.local("local", "delete", "--yes", "--place", "compose")
+    stack.airloop("delete", "--yes", "--place", "compose")
     assert stack.left() == {"containers": [], "volumes": [], "networks": []}
     assert not volumes & set(stack.docker("volume", "ls", "--quiet").split())

@@ -15,6 +15,7 @@ import pytest
 
 from local import cli
 from local.paths import ROOT
+from local.verbs.models import DVC_ARGUMENTS
 from tasks.common.settings_files import of_model
 from tests.airflow_dags import DAG_IDS
 from tests.kubernetes.kustomize import OVERLAYS, render
@@ -54,16 +55,21 @@ def dvc(words: list[str]) -> None:
 
 
 def airloop(words: list[str]) -> None:
-    """Its parser takes them, the model is there, and what stands behind `--` is DVC's."""
+    """Its parser takes them, the model is there, and what stands behind `--` is DVC's. A sentence may name a verb alone."""
     try:
-        with click.Context(cli.main) as context:
-            name, command, rest = cli.main.resolve_command(context, words)
+        with click.Context(cli.airloop) as context:
+            name, command, rest = cli.airloop.resolve_command(context, words)
+            if not rest:
+                return
             given = command.make_context(name, rest, parent=context)
+    except click.exceptions.Exit:
+        return  # --help
     except click.UsageError as error:
         raise AssertionError(error.format_message()) from None
-    if model := given.params["name"]:
+    if model := given.params.get("model") or given.params.get("name"):
         assert (ROOT / of_model(model)).exists(), model
-    dvc(["repro", *given.meta.get(cli.DVC_ARGUMENTS, ())])
+    if DVC_ARGUMENTS in given.meta:
+        dvc(["repro", *given.meta[DVC_ARGUMENTS]])
 
 
 def python(words: list[str]) -> None:

@@ -24,10 +24,10 @@ from tests.docs.commands import assignments, split
 
 RUN = ("make help", "python3 docker/make_env.py", "grep AIRLOOP_ADMIN_PASSWORD .env", "new()", "airflow=$(new)")
 """How they begin; with them runs the block of docs/kubernetes.md that makes secrets, its kubectl replaced by one that notes."""
-STACK = ("python models/flights/landing.py --month", "airflow dags trigger", "airflow backfill create")
+STACK = ("airloop land", "airflow dags trigger", "airflow backfill create")
 """How they begin, in README.md."""
 WHY_DRY = {
-    "airloop": "it would write to the checkout; tests/running/test_top.py runs it in a copy",
+    "airloop": "it would start services or write to the checkout; tests/local and tests/running/test_top.py run it elsewhere",
     "balance": "needs the proxy: tests/docker/test_proxy.py and test_stack.py do it",
     "airflow": "tests/e2e/test_documented.py runs README.md's; the others differ in intervals and place",
     "curl": "it asks a service at its usual port, which on a developer's machine may be another one's",
@@ -36,7 +36,7 @@ WHY_DRY = {
     "helm": "needs the network and a cluster; the workflow ci renders the chart with these values",
     "kind": "makes a cluster: the workflow nightly does",
     "kubectl": "needs a cluster: `make test-cluster` has one every night; the rendered objects are tested in tests/kubernetes",
-    "make": "starts services, or takes minutes; tests/local runs up, down and demo by the commands below them",
+    "make": "takes minutes; tests/local runs the demo's beginning, and CI the others",
     "python": "hours, or outputs in the checkout; the e2e story runs the stages",
     "sbatch": "needs SLURM; tests/training/test_launch.py runs the script's torchrun",
 }
@@ -47,6 +47,7 @@ MENTIONED = {
     "mlflow models serve": "what bench compares with",
     "pip check": "says what an image does not pass",
     "mlflow db upgrade": "MLflow's own command, in its pod",
+    "airloop VERB --help": "the form of each verb's help",
     "airflow users create": "a command of a provider that a team adds",
     "helm template": "names the command",
     "helm upgrade": "names the command",
@@ -64,8 +65,6 @@ MENTIONED = {
 """Names of commands in a sentence, which nobody types as they stand."""
 BLANKS = {"<id>": "1", "<file>": "file", "…": "x", "...": "x"}
 """What a reader fills in."""
-GIVEN = {"lineage": "PREDICTION", "rebuild": "MODEL", "rollback": "VERSION"}
-"""Targets of make that refuse to run without a variable; a sentence may name them alone."""
 COMPOSE = {
     "up": ("--build", "--no-build", "--wait", "--scale", "--no-deps", "--force-recreate", "--no-recreate"),
     "run": ("--rm", "-v", "-e"),
@@ -122,12 +121,13 @@ def make(words: list[str]) -> None:
         assert re.search(rf"\$\({name}\)|\b{name}\b", text), f"the Makefile has no variable {name}"
     for path in re.findall(r"tests/[\w/.]+", variables.get("ARGS", "")):
         assert (ROOT / path).exists(), path
-    variables |= {GIVEN[target]: "1" for target in targets if target in GIVEN and GIVEN[target] not in variables}
     argv = ["make", "--dry-run", *targets, *(f"{name}={_filled(value)}" for name, value in variables.items())]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for module, rest in re.findall(r"\.venv/bin/python -m ((?:local|bench|tasks)[\w.]*)([^;|)\n]*)", done.stdout):
         parsers.python(["-m", module, *shlex.split(rest)])
+    for rest in re.findall(r"\.venv/bin/airloop ([^;&|\n]*)", done.stdout):
+        parsers.airloop(shlex.split(rest))
 
 
 def _filled(value: str) -> str:
@@ -234,7 +234,7 @@ def only(*known: str) -> Callable[[list[str]], None]:
 
 CHECKS: dict[str, Callable[[list[str]], None]] = {
     "airflow": parsers.airflow,
-    "airloop": parsers.airloop,
+    "airloop": lambda words: parsers.airloop([_filled(word) for word in words]),
     "base64": only("-d"),
     "curl": curl,
     "do": only("kind load docker-image --name airloop airloop-$role:local"),

@@ -30,7 +30,7 @@ def test_it_works(text: str) -> None:
     done = subprocess.run(text, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S602 - it is the docs' text
     assert done.returncode == 0, done.stderr
     targets = set(re.findall(r"^  make ([a-z-]+)", done.stdout, re.MULTILINE))
-    assert {"demo", "test", "up", "down"} <= targets
+    assert {"demo", "test", "setup", "clean"} <= targets
 
 
 def test_secrets_are_made_and_found_as_docs_containers_md_says(tmp_path: Path) -> None:
@@ -111,7 +111,14 @@ def test_commands_are_found_wherever_they_stand() -> None:
         "frobnicate --now",
         "make deomo",
         "make demo TROUGH=2013-03",
-        "make rollback VERSION=one",
+        "make up",
+        "make demo PLACE=moon",
+        "airloop rollback one",
+        "airloop rollback 1 --modle flights",
+        "airloop lineage --place compose 1",
+        "airloop up --place moon",
+        "airloop heal --model fligths",
+        "airloop frobnicate",
         "make test ARGS=tests/dokcer",
         "airflow dags trigger flights.ingest --interval 2013-01",
         "airflow backfill create --dag ingest --from-date 2013-01-01",

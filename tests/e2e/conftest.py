@@ -41,7 +41,7 @@ def started(home: Path, more: Mapping[str, str] | None = None) -> Iterator[Loop]
         for name, value in {**_source(), **(more or {})}.items():
             patch.setenv(name, value)
         try:
-            _local("up")
+            _airloop("up")
             from local.env import environment
 
             for name, value in environment().items():
@@ -50,7 +50,7 @@ def started(home: Path, more: Mapping[str, str] | None = None) -> Iterator[Loop]
             yield Loop(Airflow(), tasks_environment.store(), home)
         finally:
             _keep_logs(home)
-            _local("delete", "--yes")
+            _airloop("delete", "--yes")
             tasks_environment.environment.cache_clear()
 
 
@@ -59,9 +59,9 @@ def _source() -> dict[str, str]:
     return {"AIRLOOP_SOURCE": SOURCE} if SOURCE else {}
 
 
-def _local(*words: str) -> None:
+def _airloop(*words: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "local", *words], cwd=paths.ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "local.cli", *words], cwd=paths.ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -22,7 +22,7 @@ INTERVALS = ("2013-01", "2013-02", "2013-03", "2013-04", "2013-05", "2013-06")
 
 
 def typed(command: str) -> None:
-    """A command as a person types it in `make shell`."""
+    """A command as a person types it in `airloop shell`."""
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 

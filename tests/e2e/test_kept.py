@@ -97,12 +97,12 @@ def test_every_registered_model_is_rebuilt_after_a_clean_up(home: made_home.Home
 
 def test_a_backup_makes_an_empty_home_whole(home: made_home.Home, tmp_path: Path) -> None:
     prediction = a_prediction(home.store)
-    command("local", "backup", str(tmp_path / "copy"))
+    command("local.cli", "backup", str(tmp_path / "copy"))
     new = tmp_path / "new home"
     places = {f"AIRLOOP_{name}": "" for name in ("STORE", "LANDING", "DVC_REMOTE", "DVC_CACHE", "STUDIES")}
     there = {**places, "AIRLOOP_HOME": str(new), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'empty.db'}"}
     new.mkdir()
-    command("local", "restore", str(tmp_path / "copy"), **there)
+    command("local.cli", "restore", str(tmp_path / "copy"), **there)
     restored = Store(url_of(new / "store")).part("flights")
     assert restored.names("") == home.store.names("")
     assert all(restored.read(name) == home.store.read(name) for name in restored.names(""))

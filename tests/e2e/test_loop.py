@@ -165,9 +165,7 @@ def test_of_a_prediction_everything_can_be_asked(loop: Loop) -> None:
         timeout=30,
     ).json()["predictions"][0]
     until(lambda: online_log.find(loop.store, answer["prediction_id"]), "the log is written")
-    said = subprocess.run(
-        ["python", "-m", "tasks.lineage", answer["prediction_id"]], capture_output=True, text=True, check=False
-    )
+    said = subprocess.run(["airloop", "lineage", answer["prediction_id"]], capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     entry = loop.ledger()[0]
     for words in (f"v{entry.to_version}", entry.evidence.model, entry.evidence.run, "2013-03", "rollback", "promote"):
@@ -175,6 +173,6 @@ def test_of_a_prediction_everything_can_be_asked(loop: Loop) -> None:
 
 
 def test_a_model_is_rebuilt_from_the_registry_and_the_remote(loop: Loop) -> None:
-    said = subprocess.run(["python", "-m", "tasks.rebuild", "1"], capture_output=True, text=True, check=False)
+    said = subprocess.run(["airloop", "rebuild", "1"], capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
     assert "the same ONNX bytes" in said.stdout

@@ -62,7 +62,7 @@ def test_a_full_disk_says_how_full_and_what_to_do(tmp_path, monkeypatch):
 
 
 def test_the_checkout_s_own_folder_is_a_home_whatever_ran_there_before():
-    """`dvc repro`, or a test that fetched the example's data, before the first `make up`."""
+    """`dvc repro`, or a test that fetched the example's data, before the first `airloop up`."""
     assert checks.is_ours(paths.HOME)
 
 

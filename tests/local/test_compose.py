@@ -1,4 +1,4 @@
-"""`make … PLACE=compose`: what is said where docker is missing, and which services are started. tests/docker plays on it."""
+"""`airloop … --place compose`: what is said where docker is missing, and which services are started. tests/docker plays on it."""
 
 import io
 import json
@@ -177,7 +177,7 @@ def test_down_keeps_the_volumes_and_delete_asks(docker, monkeypatch):
     compose.down()
     assert "--volumes" not in calls.read_text()
     monkeypatch.setattr(sys, "stdin", io.StringIO("yes"))
-    with pytest.raises(LocalError, match="make delete PLACE=compose YES=1"):
+    with pytest.raises(LocalError, match="airloop delete --place compose --yes"):
         compose.delete(sure=False)
     assert "volume rm" not in calls.read_text()
 
@@ -189,7 +189,7 @@ def test_services_are_all_but_those_that_are_left_out(checkout):
 
 
 def test_a_service_that_is_not_there_cannot_be_left_out(checkout):
-    with pytest.raises(LocalError, match=r"WITHOUT=graphana is no service; use some of .*grafana"):
+    with pytest.raises(LocalError, match=r"--without graphana is no service; use some of .*grafana"):
         compose.services(["graphana"])
 
 

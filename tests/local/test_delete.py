@@ -29,8 +29,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def local(*words: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "local", *words]
+def airloop(*words: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "local.cli", *words]
     return subprocess.run(command, cwd=paths.ROOT, stdin=stdin, capture_output=True, text=True, check=False)
 
 
@@ -42,39 +42,31 @@ def typed(answer: str) -> int:
 
 
 def test_down_keeps_what_somebody_works_with(home: Path) -> None:
-    done = local("down")
+    done = airloop("down")
     assert done.returncode == 0
     assert (home / "store" / "model").stat().st_size == 2_500_000
-    assert f"The data stay in {home}; `make delete` deletes them." in done.stdout
+    assert f"The data stay in {home}; `airloop delete` deletes them." in done.stdout
 
 
 def test_delete_without_a_terminal_or_a_flag_deletes_nothing(home: Path) -> None:
-    done = local("delete")
+    done = airloop("delete")
     assert done.returncode == 1
-    assert "Nothing was deleted: there is no terminal to ask at. `make delete YES=1`" in done.stderr
+    assert "Nothing was deleted: there is no terminal to ask at. `airloop delete --yes`" in done.stderr
     assert (home / "store" / "model").exists()
 
 
 def test_delete_says_what_goes_with_its_size_and_asks(home: Path) -> None:
-    done = local("delete", stdin=typed("no\n"))
+    done = airloop("delete", stdin=typed("no\n"))
     assert "store" in done.stdout and "2.5 MB" in done.stdout
     assert "What stays: jdk." in done.stdout
     assert "Nothing was deleted." in done.stdout and (home / "store" / "model").exists()
-    assert "Deleted what was in" in local("delete", stdin=typed("yes\n")).stdout
+    assert "Deleted what was in" in airloop("delete", stdin=typed("yes\n")).stdout
     assert [entry.name for entry in home.iterdir()] == ["jdk"]
 
 
 def test_a_script_says_yes(home: Path) -> None:
-    assert local("delete", "--yes").returncode == 0
+    assert airloop("delete", "--yes").returncode == 0
     assert not (home / "store").exists()
-
-
-def test_make_s_verbs_are_these(home: Path) -> None:
-    make = ["make", "--dry-run", "--always-make"]
-    said = subprocess.run([*make, "delete", "YES=1"], cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout
-    assert "local delete --place embedded --yes" in said
-    said = subprocess.run([*make, "down"], cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout
-    assert "local down --place embedded;" in said
 
 
 def test_the_demo_empties_its_own_home_and_no_other(
@@ -92,10 +84,9 @@ def test_the_demo_empties_its_own_home_and_no_other(
         raise LocalError("enough")
 
     monkeypatch.setattr(stack, "up", up)
-    monkeypatch.setattr(sys, "argv", ["demo"])
     before = dict(os.environ)
     try:
-        assert demo.main() == 1
+        assert demo.demo(None, containers=False, without=()) == 1
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -107,7 +98,7 @@ def test_the_demo_empties_its_own_home_and_no_other(
     assert store == url_of(home / "demo" / "store"), "the demo must not write where AIRLOOP_STORE has somebody's work"
     said = capsys.readouterr().out
     assert f"a home of its own, {home}/demo" in said and f"{home} is not touched" in said
-    assert "make down DEMO=1" in said
+    assert "airloop down --demo" in said
 
 
 def test_one_word_reaches_the_demo_s_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

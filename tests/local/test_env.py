@@ -122,7 +122,7 @@ def test_processes_that_start_at_once_agree_on_the_secrets(tmp_path):
 
 def test_shell_lines_survive_a_shell(home):
     lines = subprocess.run(
-        [sys.executable, "-m", "local", "env"], capture_output=True, text=True, check=True, cwd=paths.ROOT
+        [sys.executable, "-m", "local.cli", "env"], capture_output=True, text=True, check=True, cwd=paths.ROOT
     )
     shell = f'{lines.stdout}\nprintf %s "$AIRFLOW_CONN_SPARK_DEFAULT"'
     said = subprocess.run(

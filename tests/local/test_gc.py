@@ -1,4 +1,4 @@
-"""make gc on one machine: the store's part, and what only this machine has; it says what it would do before it does anything."""
+"""airloop gc on one machine: the store's part, and what only this machine has; it says what it would do before it does anything."""
 
 from __future__ import annotations
 

@@ -55,14 +55,14 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["by hand", "in make shell"])
+@pytest.mark.parametrize("how", ["by hand", "in airloop shell"])
 def test_a_stage_s_spark_is_our_own(shell, how, tmp_path):
     lines = ""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIRLOOP_", "AIRFLOW"))}
     environ = {**clean, **shell, "AIRLOOP_HOME": str(tmp_path / "home")}
     del environ["PYTHONHOME"]  # with which no Python begins at all
-    if how == "in make shell":
-        command = [sys.executable, "-m", "local", "env"]
+    if how == "in airloop shell":
+        command = [sys.executable, "-m", "local.cli", "env"]
         lines = subprocess.run(command, cwd=paths.ROOT, env=environ, capture_output=True, text=True, check=True).stdout
     script = f"{lines}\n'{sys.executable}' -c '{SESSION}'"
     done = subprocess.run(
@@ -84,7 +84,12 @@ def test_make_shell_unsets_it(shell, monkeypatch):
     environ = {**os.environ, **shell}
     del environ["PYTHONHOME"], environ["PYTHONWARNINGS"]
     lines = subprocess.run(
-        [sys.executable, "-m", "local", "env"], cwd=paths.ROOT, env=environ, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "local.cli", "env"],
+        cwd=paths.ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.splitlines()
     assert {"unset JAVA_TOOL_OPTIONS", "unset PIP_USER", "unset GIT_DIR", "unset MLFLOW_REGISTRY_URI"} <= set(lines)
 

@@ -47,7 +47,7 @@ class Stack:
     log: str = ""
 
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "local", *words]
+        command = [sys.executable, "-m", "local.cli", *words]
         return subprocess.run(command, env=self.env, cwd=paths.ROOT, capture_output=True, text=True, check=check)
 
     def airflow(self, method: str, path: str, **body: object) -> dict:
@@ -113,7 +113,7 @@ def test_up_says_what_is_where_and_how_to_log_in(stack):
         stack.url("AIRFLOW"),
         stack.url("MLFLOW"),
         "user admin, password",
-        "make down",
+        "airloop down",
     ):
         assert words in stack.log
 

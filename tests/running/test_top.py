@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from dvc.repo import Repo
 
 from local import cli, paths
+from local.verbs import models
 from tasks.common import settings_files
 from tasks.common.dvc_repo import initialise
 from tasks.common.environment import CODE
@@ -212,7 +213,7 @@ def test_dvc_without_run_yaml_names_the_file(top: Path) -> None:
 
 @pytest.mark.parametrize("words", [["repro", "nope"], ["render", "nope"], ["render", "--first", "2012-12"]])
 def test_what_cannot_be_is_a_sentence(top: Path, environ: dict[str, str], words: list[str]) -> None:
-    done = CliRunner().invoke(cli.main, words)
+    done = CliRunner().invoke(cli.airloop, words)
     assert done.exit_code == 1 and done.output.startswith("Error: ") and done.output.count("\n") == 1
     assert not (top / "run.yaml").exists()
 
@@ -235,17 +236,11 @@ def test_words_behind_the_dashes_are_dvc_s(
         asked.update(options, command=command)
         return subprocess.CompletedProcess(command, 7 if "dvc" in command else 0)
 
-    monkeypatch.setattr(cli.subprocess, "run", run)
-    done = CliRunner().invoke(cli.main, words)
+    monkeypatch.setattr(models.subprocess, "run", run)
+    done = CliRunner().invoke(cli.airloop, words)
     assert done.exit_code == 7, done.output
     assert asked["command"][2:] == ["dvc", "repro", *rest] and asked["cwd"] == top
     assert asked["env"]["AIRLOOP_MODEL"] == model == settings_files.read_run(top)["model"]
-
-
-@pytest.mark.parametrize("verb", cli.main.commands)
-def test_each_verb_has_examples(verb: str) -> None:
-    shown = CliRunner().invoke(cli.main, [verb, "--help"]).output
-    assert f"\n  airloop {verb} " in shown
 
 
 def test_rendering_brings_the_model_s_declaration_into_its_file(top: Path, environ: dict[str, str]) -> None:

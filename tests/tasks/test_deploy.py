@@ -209,7 +209,7 @@ def test_a_service_that_is_away_loses_nothing(place: Place, monkeypatch: pytest.
     with monkeypatch.context() as away:
         away.setenv("AIRLOOP_ONLINE_URL", "http://127.0.0.1:9")
         environment_module.environment.cache_clear()
-        with pytest.raises(AirloopError, match=r"does not answer.*make up"):
+        with pytest.raises(AirloopError, match=r"does not answer.*airloop up"):
             deploy.deploy(place.book, place.store)
     environment_module.environment.cache_clear()
     deploy.deploy(place.book, place.store)

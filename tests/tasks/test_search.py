@@ -267,7 +267,7 @@ def test_half_a_line_that_a_full_disk_left_is_no_end_of_the_study(made, home) ->
 
 
 def test_a_study_in_postgresql_is_the_same_as_one_in_a_file(made, home, monkeypatch, undisturbed) -> None:
-    """As `make up` has it; where only the trials before are known, the second half draws what it would have drawn."""
+    """As `airloop up` has it; where only the trials before are known, the second half draws what it would have drawn."""
     folder = home("database")
     with started(folder):
         postgres.make_databases(folder)
@@ -288,7 +288,7 @@ def test_a_database_that_does_not_answer_is_a_sentence_without_its_password(made
 
 @pytest.fixture
 def mlflow_server(tmp_path: Path):
-    """A real one, whose runs keep their files through it, as `make up` has it."""
+    """A real one, whose runs keep their files through it, as `airloop up` has it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

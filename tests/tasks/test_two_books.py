@@ -258,7 +258,7 @@ def test_an_mlflow_older_than_the_store_gets_what_it_lacks(books: Books, capfd) 
 def test_a_server_that_is_away_is_not_taken_for_one_that_lacks_something(books: Books, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     environment.environment.cache_clear()
-    with pytest.raises(RegistryError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer .*make up"):
+    with pytest.raises(RegistryError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer .*airloop up"):
         deploy.deploy(books.book, books.store)
     assert notices.sentences(books.store) == []
 
@@ -287,7 +287,7 @@ def test_a_server_that_refuses_is_not_called_away(books: Books, monkeypatch, sta
 
 
 def test_old_runs_go_but_for_those_of_registered_models(books: Books) -> None:
-    """What `make gc` deletes in MLflow, and what it brings back before MLflow deletes for good."""
+    """What `airloop gc` deletes in MLflow, and what it brings back before MLflow deletes for good."""
     client = books.client
     experiment = registry.experiment(client, "flights/monitor")
     old = client.create_run(experiment, run_name="an interval").info.run_id

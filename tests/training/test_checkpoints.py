@@ -203,4 +203,4 @@ def test_tidying_up_in_a_store_that_is_away_fails_nothing(
     monkeypatch.setattr(store._fs, "rm", away)
     put(kept := Checkpoints(store, "t", ALWAYS))
     kept.clear()
-    assert capsys.readouterr().err.count("ConnectionError: away); `make gc` does it") == 1
+    assert capsys.readouterr().err.count("ConnectionError: away); `airloop gc` does it") == 1

@@ -31,7 +31,7 @@ def post(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
     except httpx.HTTPError as error:
         raise AwayError(
             f"The online service does not answer at {url}{path} ({error}). The ledger is written: start the service "
-            "(`make up`) and clear this task, and everything else follows."
+            "(`airloop up`) and clear this task, and everything else follows."
         ) from None
     if response.status_code >= 400:
         raise NotServedError(f"{url}{path} answers {response.status_code}: {response.text[:300]}")

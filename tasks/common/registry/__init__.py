@@ -132,4 +132,4 @@ def _way_out(said: str) -> str:
         return f"This account needs the right to edit the registered model {registered_name()!r} and its experiments there."
     if said.startswith("answers with an error"):
         return "Its log says more; then clear this task."
-    return "See that it runs (`make up`), then clear this task."
+    return "See that it runs (`airloop up`), then clear this task."
