@@ -24,11 +24,11 @@ WHOLE = 1000
 class Airloop(click.Group):
     """The verbs by section; a verb that raises one of our errors ends with its sentence."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Names in the order of the sections."""
         return [str(command.name) for commands in SECTIONS.values() for command in commands]
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - likewise
         """Write a list for each section."""
         for title, commands in SECTIONS.items():
             with formatter.section(title):

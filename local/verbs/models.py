@@ -106,11 +106,11 @@ def repro(ctx: click.Context, name: str | None, first: str | None, last: str | N
 def lineage(prediction: str, as_json: bool) -> None:
     """Say where a prediction comes from: which model, data and code, and who let that model through.
 
-    PREDICTION is the id of one: the column prediction_id of a batch, or in the answer of the online service. It names its model.
+    PREDICTION is an id: from the column prediction_id of a batch, or from an answer of the online service. It begins with the model's NAME.
 
     Examples:
-        airloop lineage flights.2013-04.v1.0123456789abcdef       a batch prediction
-        airloop lineage --json flights.online.2013-04-05.v1.0123456789abcdef
+        airloop lineage NAME.2013-04.v1.0123456789abcdef       a batch prediction
+        airloop lineage --json NAME.online.2013-04-05.v1.0123456789abcdef
     """
     verb.engine("tasks.lineage", *(["--json"] if as_json else []), "--", prediction)
 
@@ -124,7 +124,7 @@ def rebuild(version: int) -> None:
 
     Examples:
         airloop rebuild 2
-        airloop rebuild 2 --model flights
+        airloop rebuild 2 --model NAME
     """
     verb.engine("tasks.rebuild", str(version))
 
@@ -155,7 +155,7 @@ def heal(mlflow: str | None) -> None:
 
     Examples:
         airloop heal
-        airloop heal --model flights
+        airloop heal --model NAME
     """
     verb.engine("tasks.deploy", "--reconcile", environ=_registry(mlflow))
 

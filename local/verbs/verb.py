@@ -30,7 +30,7 @@ class Verb(click.Command):
     examples: tuple[str, ...] = ()
     """Lines that a person may type, each with a remark."""
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """Write the examples as they stand."""
         formatter.write("\n".join(["", "Examples:", *(f"  {line}" for line in self.examples), ""]))
 

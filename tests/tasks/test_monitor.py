@@ -199,9 +199,9 @@ def test_a_promotion_that_did_not_help_is_said_and_nothing_is_done(
     table = world.land()
     world.score(champion=scores(table, sharp=0.9), shadow=scores(table, sharp=1.6))
     told = world.monitor()
-    assert told["rollback"] == "airloop rollback 1"
+    assert told["rollback"] == "airloop rollback 1 --model flights"
     assert "v2 did not beat v1" in capsys.readouterr().out
-    assert "airloop rollback 1" in world.store.read(f"reports/{MAY}/index.html").decode()
+    assert "airloop rollback 1 --model flights" in world.store.read(f"reports/{MAY}/index.html").decode()
     assert [e.to_version for e in Ledger(world.store).entries()] == [1, 2]
 
 

@@ -58,7 +58,7 @@ def test_a_champion_that_beat_its_shadow() -> None:
 def test_a_champion_that_did_not_is_to_be_rolled_back_by_a_person() -> None:
     got = audit(TABLE, (2, DULL), (1, SHARP), SETTINGS)
     assert got is not None and got["rollback"] and got["sure"]
-    assert got["command"] == "airloop rollback 1"
+    assert got["command"] == "airloop rollback 1 --model flights"
     assert "did not beat v1" in got["sentence"] and "no doubt" in got["sentence"]
 
 
