@@ -18,14 +18,15 @@ from rich.markup import escape
 
 from local import compose, demo_report, keys
 from local.airflow_api import Airflow
-from local.env import place, take_on
+from local.env import place, said, take_on
 from local.errors import LocalError
+from local.paths import ROOT
 from local.progress import waiting
 from local.trickle import Trickle
 from tasks.common import params
 from tasks.common.artefacts import to_json, write_atomic
+from tasks.common.environment import default_model, landing, store
 from tasks.common.environment import environment as tasks_environment
-from tasks.common.environment import landing, store
 from tasks.common.errors import AirloopError
 from tasks.spec import example
 
@@ -214,7 +215,9 @@ def _within(through: str, console: Console, result: Path) -> int:
 
 def _project() -> None:
     """From here on docker compose means the demo's own project and ports, and what is fetched goes to its home."""
-    os.environ.update({**compose.settings(), "AIRLOOP_HOME": str(place().home), "AIRLOOP_DEMO": ""})
+    model = said().get("AIRLOOP_MODEL") or default_model(ROOT)
+    own = {"AIRLOOP_HOME": str(place().home), "AIRLOOP_DEMO": "", "AIRLOOP_MODEL": model}
+    os.environ.update({**compose.settings(), **own})
 
 
 def _lineage(containers: bool) -> str:
@@ -232,7 +235,7 @@ def demo(through: str | None, *, containers: bool, without: Sequence[str]) -> in
         containers: play in docker-compose.yaml's services, not in processes of this machine.
         without: services of that file to leave out.
     """
-    console = Console() if sys.stdout.isatty() else Console(width=120)  # a file has no width of its own
+    console = _console()
     begun = time.monotonic()
     suffix = " --place compose" if containers else ""
     what_is_up = f"What is up stays up: `airloop down{suffix} --demo` stops it, `airloop demo{suffix}` starts afresh."
@@ -255,6 +258,10 @@ def demo(through: str | None, *, containers: bool, without: Sequence[str]) -> in
     return 0
 
 
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=120)  # a file has no width of its own
+
+
 def _usual() -> str:
     """The sixth interval of the example, which for months is half a year, or the one that brings its first model, if that is later."""
     calendar, shown = params.calendar(tasks_environment().model), example()
@@ -262,4 +269,4 @@ def _usual() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(_within(sys.argv[1], Console(), Path(sys.argv[2])))
+    sys.exit(_within(sys.argv[1], _console(), Path(sys.argv[2])))

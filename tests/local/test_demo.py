@@ -52,3 +52,7 @@ def test_a_row_put_aside_for_two_reasons_is_one_row() -> None:
         "reasons": {"dest is not where it came from": 1, "distance in (0, 6000]": 1},
     }
     assert demo_report.quarantined(landed.Landed.model_construct(counts=counts)) == 1
+
+
+def test_half_a_year_of_months_is_played_where_nobody_says_through_which() -> None:
+    assert demo._usual() == "2013-06"
