@@ -184,7 +184,12 @@ def _embedded(through: str, console: Console) -> tuple[dict[str, Any], str]:
         soft_wrap=True,
     )
     stack.down()
+    token = keys.admin_token(keys.load(home))
     delete.empty(home)
+    if (
+        os.environ.get("AIRLOOP_ADMIN_TOKEN") == token
+    ):  # of the secrets that have gone: the next commands take the new ones'
+        del os.environ["AIRLOOP_ADMIN_TOKEN"]
     where = stack.up()
     return _play(through, console, Airflow(), where.online_url), keys.load(where.home)["admin_password"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local import demo, env, paths, stack
+from local import demo, env, keys, paths, stack
 from local.errors import LocalError
 from tasks.common.urls import url_of
 
@@ -81,6 +81,7 @@ def test_the_demo_empties_its_own_home_and_no_other(
 
     def up() -> None:
         started.append((env.place(), os.environ["AIRLOOP_STORE"], os.environ["AIRLOOP_HOME"]))
+        assert env.environment()["AIRLOOP_ADMIN_TOKEN"] == keys.admin_token(keys.load(home / "demo")), "of new secrets"
         raise LocalError("enough")
 
     monkeypatch.setattr(stack, "up", up)
