@@ -58,7 +58,7 @@ class Landed(Frozen, serialize_by_alias=True):
 
     def output(self, stage: str, path: str) -> str:
         """md5 in the lock of output ``path`` of ``stage`` (without the interval)."""
-        for out in self.lock[f"{stage}@{self.interval}"]["outs"]:
+        for out in self.lock.get(f"{stage}@{self.interval}", {}).get("outs", []):
             if out["path"] == path:
                 return str(out["md5"])
         raise DataError(

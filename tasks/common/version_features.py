@@ -65,5 +65,5 @@ def require_declared(version: int, names: Iterable[str], model: ModelSpec) -> No
         raise DataError(
             f"v{version} needs {', '.join(unknown)}, which models/{model.name} does not compute. Use code that does: a newer checkout "
             "where the version is newer than this one; where the feature was removed, put it back until no rollback reaches the "
-            f"version. Or put another version live: `make rollback VERSION=<n>`."
+            f"version. Or put another version live: `airloop rollback <n> --model {model.name}`."
         )

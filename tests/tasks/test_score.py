@@ -260,7 +260,7 @@ def test_a_champion_whose_feature_was_removed_is_refused_by_name(world: World, m
     world.make_champion(1)
     without(monkeypatch, REMOVED)
     with pytest.raises(
-        DataError, match=rf"^v1 needs {REMOVED}, which models/flights does not compute.*put it back.*make rollback"
+        DataError, match=rf"^v1 needs {REMOVED}, which models/flights does not compute.*put it back.*airloop rollback"
     ):
         world.score()
     assert not world.files()
@@ -281,13 +281,10 @@ def test_a_shadow_whose_feature_was_removed_is_left_out_and_the_champion_scored(
 def test_a_version_that_wants_features_of_its_own_needs_the_rows_of_the_interval(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
-    """A run that began before scoring had the interval before in its workspace."""
     monkeypatch.setattr(score, "predict", no_spark)
     monkeypatch.chdir(world.workspace.root)
     world.make_champion(1)
     own = settings_files.read(world.workspace.root, "flights")["features"] | {"departure_hours": 6}
     world.store.write("runs/test/models/flights/params.yaml", yaml.safe_dump({"features": own}).encode())
-    with pytest.raises(
-        DataError, match=r"does not have the rows .* Begin a new one: airflow dags trigger flights\.score"
-    ):
+    with pytest.raises(DataError, match=r"has no output data/kept/.*; run the ingest DAG for"):
         world.score()
