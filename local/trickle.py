@@ -12,7 +12,7 @@ import httpx
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import landed, web
+from tasks.common import landed, landed_index, web
 from tasks.common.artefacts import Store
 from tasks.common.errors import AirloopError
 
@@ -71,7 +71,7 @@ class Trickle:
                     self._ask(client, pick.choice(rows))
 
     def _newest(self) -> str:
-        return max(landed.read_all(self.store), default="")
+        return landed_index.read(self.store).newest or ""
 
     def _rows(self, interval: str) -> list[dict[str, Any]]:
         """What can be asked for: the rows of a landed interval."""

@@ -1,18 +1,18 @@
-"""What the service answers with: the live model and the state of the landed intervals, loaded aside and swapped at once."""
+"""What the service answers with: the live model and the state of the intervals it needs, loaded aside and swapped at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from tasks.common import landed, model, params, smoke, version_features
+from tasks.common import landed_index, model, params, smoke, version_features
 from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.errors import DataError
-from tasks.common.landed import Landed
+from tasks.common.landed_index import Index, Item
 from tasks.common.ledger import Entry, Ledger
 from tasks.common.online_log import state_name
 from tasks.spec import Known, ModelSpec, Settings, State
@@ -30,11 +30,13 @@ class LiveModel:
     """Ledger entry that put it live."""
     categories: tuple[tuple[str, frozenset[str]], ...]
     """Category features and the values training knew."""
+    golden: tuple[str, ...]
+    """Intervals that its golden rows are from."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """The landed intervals, and the digest that stands for their files."""
+    """The intervals that are kept, and the digest that stands for their files."""
 
     state: State
     digest: str
@@ -96,6 +98,9 @@ class Loader:
         self._store = store
         self._code = code
         self._version = version
+        self._index: Index | None = None
+        self._chosen: tuple[Index, LiveModel, dict[str, Item]] | None = None
+        """What was kept of an index for this version."""
 
     def load(self, current: Live) -> Live:
         """``current`` if nothing changed, else a new set that has answered; never a worse one.
@@ -105,7 +110,7 @@ class Loader:
         problems: dict[str, str] = {}
         try:
             entries = Ledger(self._store).entries()
-            intervals = landed.read_all(self._store)
+            self._index = index = landed_index.opened(self._store, self._index)
         except Exception as error:  # noqa: BLE001 - whatever the store's library raises, the service goes on
             return Live(current.model, current.state, f"the store cannot be read: {error}", {"store": _say(error)})
         entry = wanted_entry(entries, self._version)
@@ -120,10 +125,12 @@ class Loader:
             wanted, refused = current.model, isinstance(error, DataError)
         if wanted is None:
             return Live(None, current.state, problems["model"], problems, refused)
+        kept: dict[str, Item] = {}
         try:
-            state = self._state(intervals, wanted.features, current.state)
+            kept = self._kept(index, wanted)
+            state = self._state(kept, wanted.features, current.state)
         except Exception as error:  # noqa: BLE001 - see above
-            problems["state"] = f"the landed intervals {', '.join(intervals)} are refused: {_say(error)}"
+            problems["state"] = f"the landed intervals {', '.join(kept)} are refused: {_say(error)}"
             if current.state is None or current.state.state.params != wanted.features:
                 return Live(current.model, current.state, problems["state"], problems)
             state = current.state
@@ -162,20 +169,36 @@ class Loader:
         version_features.require_declared(entry.to_version, loaded.contract.names, self._spec)
         _try_golden_rows(loaded, smoke.read(evidence.model, self._store))
         categories = ((f.name, frozenset(f.categories)) for f in loaded.contract.features if f.categories is not None)
-        features = self._features(entry.to_version, evidence.run)
-        return LiveModel(entry.to_version, loaded, features, entry.seq, tuple(categories))
+        features, golden = self._settings(entry.to_version, evidence.run)
+        return LiveModel(entry.to_version, loaded, features, entry.seq, tuple(categories), golden)
 
-    def _features(self, version: int, run: str) -> Settings:
-        """Feature settings of the version's training; the checkout's where the store has no record of them."""
-        found = version_features.recorded(version, run, self._store, self._spec.name)
-        return found or params.of_model(self._code, self._spec.name).features
+    def _settings(self, version: int, run: str) -> tuple[Settings, tuple[str, ...]]:
+        """Feature settings and golden intervals of the version's training; the checkout's where the store has no record of them."""
+        where = (version, run, self._store, self._spec.name)
+        features, golden = version_features.recorded(*where), version_features.golden_intervals(*where)
+        if features is None:
+            settings = params.of_model(self._code, self._spec.name)
+            return settings.features, tuple(settings.golden.intervals)
+        return features, golden
 
-    def _state(self, intervals: dict[str, Landed], features: Settings, current: LiveState | None) -> LiveState:
-        files = {m: {name: f.sha256 for name, f in record.state.items()} for m, record in intervals.items()}
+    def _kept(self, index: Index, live: LiveModel) -> dict[str, Item]:
+        """The newest interval and what it looks back on, and as much of each golden interval, as far as they have landed.
+
+        The job deploy asks the service for the golden rows of what is live, whenever that was trained.
+        """
+        if self._chosen is None or self._chosen[0] is not index or self._chosen[1] is not live:
+            wanted = [*live.golden, *([index.newest] if index.newest else [])]
+            seen = [(self._spec.cadence.back(key, live.features.lookback), key) for key in wanted]
+            found = {item.interval: item for first, last in seen for item in index.between(first, last)}
+            self._chosen = index, live, {key: found[key] for key in sorted(found)}
+        return self._chosen[2]
+
+    def _state(self, intervals: Mapping[str, Item], features: Settings, current: LiveState | None) -> LiveState:
+        files = {m: {name: f.sha256 for name, f in item.state.items()} for m, item in intervals.items()}
         digest = sha256(to_json(files))
         if current and current.digest == digest and current.state.params == features:
             return current
-        tables = {m: self._spec.online.read_state(self._store, record.state) for m, record in intervals.items()}
+        tables = {m: self._spec.online.read_state(self._store, item.state) for m, item in intervals.items()}
         state = self._spec.online.state(tables, features)
         del tables
         pa.default_memory_pool().release_unused()  # a third of the process, with a year landed

@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 
 from tasks import spec
-from tasks.common import landed, ledger, online, smoke, versions
+from tasks.common import landed_index, ledger, online, smoke, versions
 from tasks.common.artefacts import Store
 from tasks.common.environment import store
 from tasks.common.errors import AirloopError, run_main
@@ -42,8 +42,7 @@ def roll_back(to_version: int, who: str, why: str, book: ledger.Ledger, target: 
     """Enter ``to_version`` as live for all intervals that have not landed; scored intervals keep their champion."""
     evidence = versions.read(target, to_version).evidence
     last = book.latest()
-    records = landed.read_all(target)
-    unseen = spec.current().cadence.shift(max(records, default=evidence.data_through), 1)
+    unseen = spec.current().cadence.shift(landed_index.read(target).newest or evidence.data_through, 1)
     return book.append(
         action="rollback",
         to_version=to_version,

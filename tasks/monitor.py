@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import landed, ledger, params
+from tasks.common import landed, landed_index, ledger, params
 from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.environment import environment, store, trigger
 from tasks.common.errors import DataError, run_main
@@ -127,8 +127,10 @@ def settle(report: dict[str, Any], settings: Params, where: Store, entries: list
     if found := decide.recorded(where, facts):
         return found
     live = entries[-1].evidence if entries else None
+    asked = decide.asked_before(where, facts.interval)
+    since = landed_index.read(where).between(max(asked), facts.interval) if asked else ()
     past = decide.Past(
-        landed=tuple(landed.read_all(where)), asked=decide.asked_before(where, facts.interval),
+        landed=tuple(item.interval for item in since), asked=asked,
         live_through=live.labelled_through if live else None,
     )  # fmt: skip
     return decide.record(where, decide.decide(facts, past, settings.monitor))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import landed, params
+from tasks.common import landed, landed_index, params
 from tasks.common.artefacts import Store, sha256, sha256_file
 from tasks.common.environment import store, trigger
 from tasks.common.errors import DataError, Skip, run_main
@@ -20,7 +20,7 @@ from tasks.common.results import emit
 from tasks.running.runs import landed_lock, read_run
 
 
-def put_state(interval: str, tables: dict[str, pa.Table], target: Store) -> dict[str, landed.StateFile]:
+def put_state(interval: str, tables: dict[str, pa.Table], target: Store) -> dict[str, landed_index.StateFile]:
     """Write each table as Parquet under a name that holds its digest; what is there already is left."""
     files = {}
     for table_name, table in tables.items():
@@ -28,7 +28,7 @@ def put_state(interval: str, tables: dict[str, pa.Table], target: Store) -> dict
         digest = sha256(data)
         name = f"state/{interval}-{digest[:12]}-{table_name}.parquet"
         target.create(name, data)
-        files[table_name] = landed.StateFile(name=name, sha256=digest)
+        files[table_name] = landed_index.StateFile(name=name, sha256=digest)
     return files
 
 
@@ -78,7 +78,7 @@ def stale(interval: str, source: Store) -> list[str]:
 
     The interval itself can be: the one before may have landed again while this run worked.
     """
-    records = landed.read_all(source)
+    records = landed_index.read(source)
     return [
         each
         for each in (interval, spec.current().cadence.shift(interval, 1))

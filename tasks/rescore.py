@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from tasks.common import landed, ledger
+from tasks.common import landed_index, ledger
 from tasks.common.environment import store
 from tasks.common.errors import Skip, run_main
 from tasks.common.results import emit
@@ -18,7 +18,9 @@ def main() -> None:
     """Name the intervals, or skip when there are none."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     live = ledger.Ledger(store()).latest()
-    intervals = [m for m in landed.read_all(store()) if live is not None and m >= live.effective_from]
+    index = landed_index.read(store())
+    found = index.between(live.effective_from, index.newest) if live is not None and index.newest is not None else []
+    intervals = [item.interval for item in found]
     if live is None or not intervals:
         raise Skip("no landed interval is concerned")
     print(f"to score with v{live.to_version}: {', '.join(intervals)}")

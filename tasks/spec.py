@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from tasks.common.artefacts import Store
-    from tasks.common.landed import StateFile
+    from tasks.common.landed_index import StateFile
 
 __all__ = ["Cadence", "Daily", "Hourly", "Monthly"]
 """What a model's folder takes from here although it is defined elsewhere."""
@@ -199,7 +199,7 @@ class Online:
     state_tables: Callable[[Mapping[str, pa.Table]], dict[str, pa.Table]]
     """What the state needs of an interval's kept tables; sorted, so that equal rows are equal bytes."""
     read_state: Callable[[Store, Mapping[str, StateFile]], dict[str, pa.Table]]
-    """The state tables of an interval from its landed record, verified."""
+    """The state tables of an interval from the files that its landing names, verified."""
 
 
 @dataclass(frozen=True)
@@ -276,6 +276,8 @@ class ModelSpec:
     words: Words
     online: Online
     example: Example | None = None
+    lookback: int = 1
+    """Intervals that the features look back on before their own: the service keeps as many before the newest."""
     own_words: frozenset[str] = frozenset()
     """Further words that belong to the model alone: tests/contracts looks for them elsewhere."""
 

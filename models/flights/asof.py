@@ -167,8 +167,9 @@ class State:
         if weather is None:
             reasons.append(f"no weather of {flight.origin} is known at {iso(as_of)}")
         if missing := self._uncovered(week, as_of):
+            away = " or is not kept here" if self.intervals and missing[0] < self.intervals[-1] else ""
             reasons.append(
-                f"{' and '.join(missing)} has not landed, and late rates look back {params.trailing_days} days"
+                f"{' and '.join(missing)} has not landed{away}, and late rates look back {params.trailing_days} days"
             )
         return Known(features, as_of, reasons)
 

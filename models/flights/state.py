@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from models.flights.definitions import WEATHER
 from tasks.common.artefacts import Store
 from tasks.common.errors import DataError
-from tasks.common.landed import StateFile
+from tasks.common.landed_index import StateFile
 
 FLIGHTS = (
     "date", "scheduled_at", "carrier", "flight", "origin", "dest", "hour", "minute", "block_minutes", "distance",

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airloop.model import Model
-from airloop.pages import ROWS, overview
+from airloop.pages import ROWS, SHOWN, overview
 from airloop.stores import store_of
 from tasks.common.cadence import KEY
 
@@ -28,7 +28,7 @@ class Sink(Protocol):
 
 
 def collect(of: Model, gauges: Sink) -> None:
-    """Everything of a model below ``landed/``, ``reports/``, ``runs/`` and ``ledger/`` as gauges. Raises what the store raises."""
+    """A model's newest intervals, its gates and its ledger as gauges. Raises what the store raises."""
     model, store, found = of.name, store_of(of.name), overview(of)
     live = (found["live"] or {}).get("to_version") or 0
     gauges.add("airloop_live_version", "Model version that the ledger says is live; 0 for none.", live, model=model)
@@ -38,7 +38,7 @@ def collect(of: Model, gauges: Sink) -> None:
     longest = of.cadence.longest.total_seconds()
     gauges.add("airloop_cadence_seconds", "Length of the longest interval.", longest, model=model)
     pending = len(found["pending"])
-    gauges.add("airloop_intervals_pending", "Landed intervals not scored or not monitored yet.", pending, model=model)
+    gauges.add("airloop_intervals_pending", f"Of the newest {SHOWN} landed intervals, those not scored or not monitored yet.", pending, model=model)  # fmt: skip
     for interval in found["intervals"]:
         _interval(store, model, interval, gauges)
     monitored = [interval["interval"] for interval in found["intervals"] if "monitor.json" in interval["reports"]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
 from airflow.api_fastapi.core_api.security import requires_access_view
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi import Path as FromPath
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment, FileSystemLoader
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # Reports hold scripts of their own. In a sandbox without an origin they draw, but cannot act as the logged-in reader.
 SANDBOX = {"Content-Security-Policy": "sandbox allow-scripts", "X-Content-Type-Options": "nosniff"}
 ROWS = ("landed", "kept", "quarantined")
+SHOWN = 12
+"""Intervals of a page: each costs a few reads of the store, and there may be tens of thousands."""
 PAGE_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'", "Cache-Control": "no-store"}
 
 app = FastAPI(
@@ -42,6 +44,7 @@ templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoesca
 
 Name = Annotated[str, FromPath(pattern=f"^{NAME.pattern}$")]
 IntervalKey = Annotated[str, FromPath(pattern=f"^{KEY}$")]
+Before = Annotated[str | None, Query(pattern=f"^{KEY}$")]
 ReportFile = Literal["index.html", "drift.html", "monitor.json"]
 
 
@@ -52,16 +55,16 @@ def list_page(request: Request) -> HTMLResponse:
 
 
 @app.get("/{name}/")
-def model_page(name: Name, request: Request) -> HTMLResponse:
-    """The page of one model."""
+def model_page(name: Name, request: Request, before: Before = None) -> HTMLResponse:
+    """The page of one model, with its newest intervals, or the newest before an interval."""
     model = _model(name)
-    return _page("page.html", request, lambda: overview(model), model=model.name)
+    return _page("page.html", request, lambda: overview(model, before), model=model.name)
 
 
 @app.get("/{name}/overview.json")
-def numbers(name: Name) -> JSONResponse:
+def numbers(name: Name, before: Before = None) -> JSONResponse:
     """What the page shows, for machines."""
-    return JSONResponse(overview(_model(name)))
+    return JSONResponse(overview(_model(name), before))
 
 
 @app.get("/{name}/reports/{interval}/{file}")
@@ -97,6 +100,7 @@ def _model(name: str) -> Model:
 
 def _summary(model: Model | BrokenModel) -> dict[str, Any]:
     """One line of the list; a model whose records cannot be read takes no other line away."""
+    from tasks.common import landed_index
     from tasks.common.ledger import Ledger
 
     if isinstance(model, BrokenModel):
@@ -104,45 +108,50 @@ def _summary(model: Model | BrokenModel) -> dict[str, Any]:
     found: dict[str, Any] = {"name": model.name, "owner": model.owner, "cadence": model.cadence.kind, "problem": None}
     try:
         store = store_of(model.name)
-        landed = [_key(name) for name in store.names("landed")]
+        index = landed_index.read(store)
         latest = Ledger(store).latest()
     except Exception as error:  # noqa: BLE001 - any library's error: the other lines stay
         return {**found, "problem": str(error)}
-    return {**found, "landed": len(landed), "newest": max(landed, default=None), "live": latest and latest.to_version}
+    return {**found, "landed": len(index), "newest": index.newest, "live": latest and latest.to_version}
 
 
-def overview(model: Model) -> dict[str, Any]:
-    """What is live, every promotion (newest first), every landed interval, and what is still to come.
+def overview(model: Model, before: str | None = None) -> dict[str, Any]:
+    """What is live, every promotion (newest first), the newest landed intervals (before one), and what they still wait for.
 
     Raises what the store raises; a damaged ledger is an error rather than a shorter one.
     """
+    from tasks.common import landed_index
     from tasks.common.ledger import Ledger
     from tasks.common.notices import sentences
 
     store = store_of(model.name)
     entries = Ledger(store).entries()
-    names = {name for folder in ("landed", "predictions", "reports") for name in store.names(folder)}
-    intervals = [_interval(store, _key(name), names) for name in sorted(names) if name.startswith("landed/")]
+    index = landed_index.read(store)
+    # One more than is shown says whether there are older ones.
+    found = [item.interval for item in index.last(SHOWN + 1, before)]
+    intervals = [_interval(store, key) for key in found[-SHOWN:]]
     return {
         "model": model.name,
         "live": entries[-1].model_dump() if entries else None,
         "ledger": [entry.model_dump() for entry in reversed(entries)],
+        "landed": len(index),
         "intervals": intervals,
+        "older": found[-SHOWN] if len(found) > SHOWN else None,
+        "before": before,
         "notices": sentences(store),
         "pending": [f"{m['interval']}: {m['pending']}" for m in intervals if m["pending"]],
         "problem": None,
     }
 
 
-def _key(name: str) -> str:
-    """``landed/2013-04.json`` as 2013-04."""
-    return name.removeprefix("landed/").removesuffix(".json")
-
-
-def _interval(store: Store, interval: str, names: set[str]) -> dict[str, Any]:
+def _interval(store: Store, interval: str) -> dict[str, Any]:
     def read(name: str) -> dict[str, Any]:
-        return dict(store.read_json(name)) if name in names else {}
+        try:
+            return dict(store.read_json(name))
+        except FileNotFoundError:
+            return {}
 
+    written = set(store.names(f"reports/{interval}"))
     tables = _tables(read(f"landed/{interval}.json"))
     scored = read(f"predictions/{interval}/scored.json")
     seen = read(f"reports/{interval}/monitor.json")
@@ -156,7 +165,7 @@ def _interval(store: Store, interval: str, names: set[str]) -> dict[str, Any]:
         **{key: (champion.get(key) or {}).get("value") for key in ("auc", "log_loss", "ece")},
         **{key: decision.get(key) for key in ("retrain", "outcome", "reason")},
         "notes": [*seen.get("alarms", []), *([audit["sentence"]] if audit.get("rollback") else [])],
-        "reports": [name for name in get_args(ReportFile) if f"reports/{interval}/{name}" in names],
+        "reports": [name for name in get_args(ReportFile) if f"reports/{interval}/{name}" in written],
         "pending": _pending(scored, seen, decision),
     }
 

@@ -87,6 +87,10 @@ class Cadence(ABC):
         """The interval ``by`` intervals after ``key`` (before it, when negative)."""
         return self._moved(self.local(self.check(key)), by).strftime(self.form)
 
+    def back(self, key: str, reach: dt.timedelta) -> str:
+        """The interval in which a look-back of this length from the start of ``key`` begins."""
+        return self.key_at(self.start(key) - reach)
+
     def span(self, first: str, last: str) -> list[str]:
         """All intervals from ``first`` to ``last``, both included; empty when ``last`` is before ``first``."""
         self.check(first), self.check(last)

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field, ValidationError, model_validator
 
-from tasks.common import lists
-from tasks.common.artefacts import Store, to_json
+from tasks.common import landed_index, lists
+from tasks.common.artefacts import Store, sha256, to_json
+from tasks.common.cadence import seen_after
 from tasks.common.environment import trigger
 from tasks.common.errors import DataError
 from tasks.common.frozen import Frozen
+from tasks.common.landed_index import Item, StateFile
 from tasks.common.params import IntervalKey
 
 SCHEMA: Literal[2] = 2
 """Version of a record's layout."""
-
-
-class StateFile(Frozen):
-    """One file of the online service's state."""
-
-    name: str
-    """Name in the store."""
-    sha256: str
 
 
 class Landed(Frozen, serialize_by_alias=True):
@@ -65,6 +59,67 @@ class Landed(Frozen, serialize_by_alias=True):
             f"The record of {self.interval} has no output {path}; run the ingest DAG for {self.interval} again."
         )
 
+    @property
+    def tail(self) -> str:
+        """md5 of the list of what the next interval sees; of the interval's own tail where an older version landed it."""
+        made = {out["path"]: str(out["md5"]) for out in self.lock.get(f"validate@{self.interval}", {}).get("outs", [])}
+        return made.get(seen_after(self.interval)) or self.output("validate", f"data/tail/{self.interval}")
+
+    @property
+    def used(self) -> str | None:
+        """md5 of the list (or tail) of the interval before that the features were given."""
+        used = {dep["path"]: dep.get("md5") for dep in self.lock[f"features@{self.interval}"]["deps"]}
+        return used.get(seen_after(self.previous)) or used.get(f"data/tail/{self.previous}")
+
+
+class Built(Protocol):
+    """What says whether an interval fits the one before it: its record, or its item in the index."""
+
+    @property
+    def previous(self) -> str:
+        """Interval before this one; the interval itself for the first."""
+
+    @property
+    def tail(self) -> str | None:
+        """md5 of what the next interval is given to look back on."""
+
+    @property
+    def used(self) -> str | None:
+        """md5 of what this one was given."""
+
+
+class Intervals(Protocol):
+    """Landed intervals by key."""
+
+    def __contains__(self, interval: object, /) -> bool:
+        """Whether it has landed."""
+
+    def __getitem__(self, interval: str, /) -> Built:
+        """What it was built on."""
+
+
+class Records:
+    """The records of a store, each read when it is first asked for: a run needs few of them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._found: dict[str, Landed | None] = {}
+
+    def __contains__(self, interval: object, /) -> bool:
+        """Whether it has landed."""
+        return isinstance(interval, str) and self._find(interval) is not None
+
+    def __getitem__(self, interval: str, /) -> Landed:
+        """Its record; KeyError when it has not landed."""
+        if (record := self._find(interval)) is None:
+            raise KeyError(interval)
+        return record
+
+    def _find(self, interval: str) -> Landed | None:
+        if interval not in self._found:
+            self._found[interval] = read(self._store, interval)
+        return self._found[interval]
+
 
 def features_digest(path: Path) -> str:
     """md5 of the features file at ``path``, as dvc.lock and the interval's record have it."""
@@ -86,17 +141,46 @@ def read(store: Store, interval: str) -> Landed | None:
 
 
 def read_all(store: Store) -> dict[str, Landed]:
-    """All landed intervals in order."""
-    found = {}
+    """All landed intervals in order: only for what must look at all of history."""
+    return {interval: _parse(store, interval, data) for interval, data in _contents(store)}
+
+
+def items(store: Store) -> Iterator[Item]:
+    """What the index must know of each record in the store."""
+    numbers = {Path(path).parent.name: int(Path(path).stem) for path in store.names("published")}  # the last one counts
+    for interval, data in _contents(store):
+        yield _item(_parse(store, interval, data), numbers.get(interval, 0), data)
+
+
+def _contents(store: Store) -> Iterator[tuple[str, bytes]]:
     for path in store.names("landed"):
-        interval = path.removeprefix("landed/").removesuffix(".json")
-        found[interval] = _parse(store, interval, store.read(path))
-    return found
+        yield path.removeprefix("landed/").removesuffix(".json"), store.read(path)
 
 
-def write(store: Store, record: Landed) -> None:
-    """Make ``record`` the interval's record, in one step."""
-    store.write(name(record.interval), to_json(record.model_dump()))
+def _item(record: Landed, number: int, data: bytes) -> Item:
+    """What the index knows of an interval, from its record, the number of its publication, and the record's bytes."""
+    return Item(
+        interval=record.interval, previous=record.previous, number=number, record=sha256(data), features=record.features,
+        tail=_recorded(lambda: record.tail), used=_recorded(lambda: record.used), state=record.state,
+    )  # fmt: skip
+
+
+def _recorded(look: Callable[[], str | None]) -> str | None:
+    try:
+        return look()
+    except (KeyError, DataError):  # a record whose lock lacks the stage
+        return None
+
+
+def write(store: Store, record: Landed, number: int = 0) -> None:
+    """Make ``record``, of the interval's publication ``number``, the interval's record.
+
+    The index has it first: a writer that is killed in between leaves an interval that the index knows and whose record the next
+    try writes, rather than a record that no reader of the index ever sees.
+    """
+    data = to_json(record.model_dump())
+    landed_index.add(store, _item(record, number, data))
+    store.write(name(record.interval), data)
 
 
 def publish(store: Store, record: Landed, current: Callable[[], str]) -> bool:
@@ -123,10 +207,16 @@ def publish(store: Store, record: Landed, current: Callable[[], str]) -> bool:
 def settle(store: Store, interval: str) -> None:
     """Make the interval's record the newest that was published, whoever writes at the same time."""
     while True:
-        _, newest = _newest(store, interval)
-        if newest is None or read(store, interval) == newest:
+        number, newest = _newest(store, interval)
+        if newest is None or number == 0 or _is_settled(store, newest, number):
             return
-        write(store, newest)
+        write(store, newest, number)
+
+
+def _is_settled(store: Store, newest: Landed, number: int) -> bool:
+    """Whether the index and the interval's record are of the newest publication."""
+    known = landed_index.opened(store).get(newest.interval)
+    return known is not None and known.number >= number and read(store, newest.interval) == newest
 
 
 def _newest(store: Store, interval: str) -> tuple[int, Landed | None]:
@@ -146,25 +236,22 @@ def how_to_land(interval: str) -> str:
     return f"Land it, then run the ingest DAG for it: {trigger('ingest', interval)}."
 
 
-def require_fresh(records: Mapping[str, Landed], intervals: Iterable[str]) -> None:
+def require_fresh(records: Intervals, intervals: Iterable[str]) -> None:
     """DataError unless each of ``intervals`` was built on the previous interval as it has landed now."""
     for interval in intervals:
         if is_stale(records, interval):
             raise DataError(stale_sentence(records, interval))
 
 
-def is_stale(records: Mapping[str, Landed], interval: str) -> bool:
+def is_stale(records: Intervals, interval: str) -> bool:
     """Whether the features of ``interval`` were built on another previous interval than has landed now."""
     record = records[interval]
     if record.previous == interval or record.previous not in records:
         return False
-    made = {out["path"]: out["md5"] for out in records[record.previous].lock[f"validate@{record.previous}"]["outs"]}
-    return any(
-        made.get(dep["path"], dep.get("md5")) != dep.get("md5") for dep in record.lock[f"features@{interval}"]["deps"]
-    )
+    return records[record.previous].tail != record.used
 
 
-def stale_sentence(records: Mapping[str, Landed], interval: str) -> str:
+def stale_sentence(records: Intervals, interval: str) -> str:
     """Says so, with the way out."""
     return (
         f"The features of {interval} were built on another {records[interval].previous} than has landed now. Run "

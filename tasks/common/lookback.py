@@ -32,6 +32,6 @@ def extended(
         Path to digest, sorted.
     """
     own = {f"{TAILS}/{interval}/{name}": lists.digest(data) for name, data in tail.items()}
-    oldest = cadence.key_at(cadence.start(cadence.shift(interval, 1)) - reach)
+    oldest = cadence.back(cadence.shift(interval, 1), reach)
     seen = {**before, **own}
     return {path: seen[path] for path in sorted(seen) if path.split("/")[2] >= oldest}

@@ -29,13 +29,26 @@ def recorded(version: int, run: str, source: Store, model: str) -> Settings | No
     Raises:
         DataError: the code at hand cannot read them.
     """
+    found = _content(version, run, source, model)
+    return None if found is None else typed(found[1], model, f"v{version} is of another time: {found[0]}")
+
+
+def golden_intervals(version: int, run: str, source: Store, model: str) -> tuple[str, ...]:
+    """The intervals that the golden set of a version's training is from; none where they are not recorded. Arguments as above."""
+    _, content = _content(version, run, source, model) or ("", {})
+    golden = content.get("golden")
+    golden = golden if isinstance(golden, dict) else {}
+    return tuple(str(key) for key in golden.get("intervals") or golden.get("months") or ())  # as an older run called them
+
+
+def _content(version: int, run: str, source: Store, model: str) -> tuple[str, dict[str, Any]] | None:
+    """Where the settings of a version's training are recorded, and they themselves."""
     for name, digest in _files(version, run, source, model):
         try:
             content = yaml.safe_load(source.read(name, digest))
         except FileNotFoundError:
             continue
-        where = f"v{version} is of another time: {source.uri(name)}"
-        return typed(content if isinstance(content, dict) else {}, model, where)
+        return source.uri(name), content if isinstance(content, dict) else {}
     return None
 
 

@@ -37,7 +37,7 @@ class Past:
     """What was there before."""
 
     landed: tuple[str, ...] = ()
-    """Intervals that have landed."""
+    """Intervals that have landed since the last one that asked."""
     asked: tuple[str, ...] = ()
     """Intervals of other decisions to retrain."""
     live_through: str | None = None

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tasks.common import code, landed, versions
+from tasks.common import code, landed, landed_index, versions
 from tasks.common.artefacts import Store
 from tasks.common.dvc_repo import LOCK, read_lock
 from tasks.common.errors import AirloopError
@@ -34,6 +34,8 @@ class Marked:
     """md5 digests of DVC's objects, with ``.dir`` where they are folders."""
     state: set[str] = field(default_factory=set)
     """Names of the online service's state files."""
+    segments: set[str] = field(default_factory=set)
+    """Names of the segments of the index of landed intervals."""
     tracked: set[str] = field(default_factory=set)
     """Ids of MLflow's runs."""
 
@@ -104,6 +106,11 @@ def _mark_versions(store: Store, marked: Marked) -> None:
 
 
 def _mark_landed(store: Store, marked: Marked) -> None:
+    index = landed_index.read(store)
+    marked.segments |= {segment.name for segment in index.head.segments}
+    for item in index:  # which is ahead of the record of an interval that lands at this moment
+        marked.data.add(item.features)
+        marked.state |= {file.name for file in item.state.values()}
     for record in landed.read_all(store).values():
         marked.runs.add(record.run)
         marked.lock(record.lock)

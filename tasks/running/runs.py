@@ -121,7 +121,7 @@ def _create(root: Path, request: Request, store: Store) -> None:
     raw = settings_files.read(source, span.model)
     for setting, value in request.overrides.items():
         _override(raw, setting, value)
-    records = landed.read_all(store)
+    records = landed.Records(store)
     calendar = settings_files.calendar_of(source, span.model)
     raw |= {"model": span.model, "intervals": calendar.cadence.window([span.last])}
     golden = params.parse(raw, " with this run's overrides").golden.intervals

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from tasks.common import landed
 from tasks.common.cadence import Calendar, seen_after
 from tasks.common.errors import ConfigError, Unavailable
-
-Records = Mapping[str, landed.Landed]
+from tasks.common.landed import Intervals
 
 
 class NotLanded(Unavailable):
@@ -19,7 +18,9 @@ class NotLanded(Unavailable):
         self.payload = {"waits_for": interval}
 
 
-def window(name: str, first: str, last: str, records: Records, calendar: Calendar, golden: Sequence[str]) -> list[str]:
+def window(
+    name: str, first: str, last: str, records: Intervals, calendar: Calendar, golden: Sequence[str]
+) -> list[str]:
     """Choose the intervals of a run.
 
     Args:
@@ -49,12 +50,12 @@ def window(name: str, first: str, last: str, records: Records, calendar: Calenda
     return _WINDOWS[name](first, last, records, calendar, golden)
 
 
-def _interval(first: str, last: str, records: Records, calendar: Calendar, _: Sequence[str]) -> list[str]:
+def _interval(first: str, last: str, records: Intervals, calendar: Calendar, _: Sequence[str]) -> list[str]:
     """The span itself, landed."""
     return _landed(calendar.cadence.span(first, last), records)
 
 
-def _lookback(first: str, last: str, records: Records, calendar: Calendar, _: Sequence[str]) -> list[str]:
+def _lookback(first: str, last: str, records: Intervals, calendar: Calendar, _: Sequence[str]) -> list[str]:
     """The span, which lands in this run, and what its features look back on, which must have landed."""
     span = calendar.cadence.span(first, last)
     if first == calendar.first:
@@ -66,17 +67,17 @@ def _lookback(first: str, last: str, records: Records, calendar: Calendar, _: Se
     return [before, *span]
 
 
-def _history(_: str, last: str, records: Records, calendar: Calendar, _golden: Sequence[str]) -> list[str]:
+def _history(_: str, last: str, records: Intervals, calendar: Calendar, _golden: Sequence[str]) -> list[str]:
     """Everything from the feed's first interval to the span's last, landed."""
     return _landed(calendar.cadence.span(calendar.first, last), records)
 
 
-def _reference(first: str, last: str, records: Records, calendar: Calendar, golden: Sequence[str]) -> list[str]:
+def _reference(first: str, last: str, records: Intervals, calendar: Calendar, golden: Sequence[str]) -> list[str]:
     """The span, landed, and the intervals that the golden set is from as far as they have landed."""
     return _landed(sorted({*(key for key in golden if key in records), *calendar.cadence.span(first, last)}), records)
 
 
-def _landed(intervals: list[str], records: Records) -> list[str]:
+def _landed(intervals: list[str], records: Intervals) -> list[str]:
     missing = next((interval for interval in intervals if interval not in records), None)
     if missing is not None:
         raise NotLanded(f"{missing} has not landed yet. {landed.how_to_land(missing)}", missing)
@@ -84,7 +85,7 @@ def _landed(intervals: list[str], records: Records) -> list[str]:
     return intervals
 
 
-_WINDOWS: Mapping[str, Callable[[str, str, Records, Calendar, Sequence[str]], list[str]]] = {
+_WINDOWS: Mapping[str, Callable[[str, str, Intervals, Calendar, Sequence[str]], list[str]]] = {
     "interval": _interval,
     "lookback": _lookback,
     "history": _history,

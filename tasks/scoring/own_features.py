@@ -94,7 +94,7 @@ def _seen(record: Landed, settings: Settings, source: Store) -> list[Landed]:
     if record.previous == record.interval:
         return []
     cadence = spec.current().cadence
-    oldest = cadence.key_at(cadence.start(record.interval) - settings.lookback)
+    oldest = cadence.back(record.interval, settings.lookback)
     keys = cadence.span(max(oldest, spec.current().first), record.previous)
     found = {key: each for key in keys if (each := landed.read(source, key)) is not None}
     landed.require_fresh({**found, record.interval: record}, [*found, record.interval])

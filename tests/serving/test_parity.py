@@ -24,9 +24,10 @@ from models.flights.definitions import CATEGORIES, FEATURES
 from models.flights.request import FlightRequest
 from models.flights.state import read_state, state_tables
 from tasks import ingest, manifest, publish, validate
-from tasks.common import landed, params
+from tasks.common import params
 from tasks.common.artefacts import Store
 from tasks.common.environment import environment
+from tasks.common.landed_index import StateFile
 from tasks.common.model import Contract, Feature
 from tasks.common.urls import url_of
 from tests.makers import put_settings
@@ -79,7 +80,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
     environment.cache_clear()
 
 
-def publish_interval(interval: str, store: Store) -> dict[str, landed.StateFile]:
+def publish_interval(interval: str, store: Store) -> dict[str, StateFile]:
     kept = Path("data/kept") / interval
     tables = state_tables({name: pq.read_table(kept / f"{name}.parquet") for name in ("flights", "weather")})
     return publish.put_state(interval, tables, store)
