@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from local.errors import LocalError
-from tasks.common import disk
+from tasks.common import disk, landed_index
 from tasks.common.model_names import SHARED
 from tasks.common.urls import path_of
 
@@ -27,6 +27,8 @@ LOCK = "keeping.lock"
 SCHEMA = 1
 FIRST = ("ledger", "versions", "registry", "landed", "requests", "decisions", "runs")
 """Folders of a model's part of the store that name others, in this order; after them all others."""
+MADE_AGAIN = {landed_index.FOLDER}
+"""Folders of it that are left out: made again from the rest, and a copy from another moment would lack an interval for ever."""
 BLOCK = 1 << 20
 SAY_SECONDS = 5.0
 
@@ -72,9 +74,13 @@ def files(part: Part) -> Iterator[tuple[str, Path]]:
 
 
 def _in_order(models: list[Path]) -> list[Path]:
-    """The folders in those of the store's models: what names others before what it names, and what all share last."""
+    """The folders in those of the store's models: what names others before what it names, and what all share last.
+
+    What is made again is left out.
+    """
     shared = [path for path in models if path.name in SHARED]
     own = [path for model in models if model not in shared and model.is_dir() for path in sorted(model.iterdir())]
+    own = [path for path in own if path.name not in MADE_AGAIN]
     order = {name: number for number, name in enumerate(FIRST)}
     return [*sorted(own, key=lambda path: order.get(path.name, len(order))), *shared]
 

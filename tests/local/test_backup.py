@@ -11,7 +11,7 @@ import pytest
 
 from local import backup, databases, kept, postgres, restore
 from local.errors import LocalError
-from tasks.common import ledger, versions
+from tasks.common import landed, landed_index, ledger, versions
 from tasks.common.artefacts import Store, sha256
 from tasks.common.urls import url_of
 from tests.postgres import forget, run, started
@@ -72,6 +72,35 @@ def test_what_was_backed_up_is_in_the_new_home(home: Path, tmp_path: Path, monke
     assert (new / "secrets.json").read_bytes() == secrets
     assert (new / "secrets.json").stat().st_mode & 0o077 == 0
     assert not (new / "tmp/restoring").exists()
+
+
+def land(store: Store, interval: str) -> None:
+    record = landed.Landed(
+        interval=interval, previous=interval, run="r", manifest="m", features=interval, counts={}, lock={}, state={}
+    )
+    assert landed.publish(store, record, lambda: "m")
+
+
+def test_what_landed_while_it_was_copied_is_in_the_restored_index_if_its_record_is(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = fill(home)
+    for interval in ("2013-01", "2013-02"):
+        land(store, interval)
+    copy = kept.copy
+
+    def landing_meanwhile(source: Path, target: Path) -> kept.Content:
+        if "ledger" in source.parts and not store.exists("landed/2013-03.json"):
+            land(store, "2013-03")
+        return copy(source, target)
+
+    monkeypatch.setattr(kept, "copy", landing_meanwhile)
+    backup.backup(tmp_path / "copy")
+    new = at(tmp_path / "new", monkeypatch)
+    restore.restore(tmp_path / "copy")
+    restored = Store(url_of(new / "store")).part("flights")
+    assert list(landed_index.opened(restored)) == list(landed_index.read(store))
+    assert restored.exists("landed/2013-03.json") and "2013-03" in landed_index.read(restored)
 
 
 @pytest.mark.parametrize("running", [True, False])

@@ -26,7 +26,7 @@ from tasks.common.ledger import Ledger
 from tasks.common.urls import url_of
 from tests.airflow_dags import checkout
 from tests.airflow_home import ROOT
-from tests.plugins.conftest import EVIDENCE, FLIGHTS
+from tests.plugins.conftest import EVIDENCE, FLIGHTS, land
 
 TOKEN = {"Authorization": "Bearer s3cret"}
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -128,16 +128,14 @@ def test_of_many_candidates_the_newest_are_told(store: Store) -> None:
 
 
 def test_intervals_gate_drift_and_ledger(store: Store) -> None:
-    counts = {
-        "counts": {"payments": {"landed": 10, "kept": 9, "quarantined": 1}, "reasons": {"an amount is missing": 1}}
-    }
+    counts = {"payments": {"landed": 10, "kept": 9, "quarantined": 1}, "reasons": {"an amount is missing": 1}}
     monitored = {
         "champion": {"auc": {"value": 0.7}, "log_loss": {"value": 0.5}, "ece": {"value": 0.03}},
         "decision": {"champion": 1, "features": "f", "retrain": True, "outcome": "retrain", "reason": "ECE"},
         "quality": {"psi": {"carrier": 0.01, "hour": 0.3}}, "alarms": ["hour"], "audit": {"rollback": True, "sentence": "s"},
     }  # fmt: skip
     for interval in ("2013-04", "2013-05"):
-        store.write_json(f"landed/{interval}.json", counts)
+        land(store, interval, counts)
     store.write_json("predictions/2013-04/scored.json", {"status": "scored", "champion": 1, "features": "f"})
     store.write_json("reports/2013-04/monitor.json", monitored)
     gate = {"passed": False, "verdict": "keep champion", "failures": ["one", "two"], "promotion": {"d_log_loss": {"mean": 0.01, "lo": -0.01, "hi": 0.03}}}  # fmt: skip

@@ -13,7 +13,7 @@ from tasks.common.ledger import Ledger
 from tasks.common.urls import url_of
 from tests.airflow_dags import checkout
 from tests.airflow_home import ROOT
-from tests.plugins.conftest import EVIDENCE, FLIGHTS
+from tests.plugins.conftest import EVIDENCE, FLIGHTS, land
 
 
 def monitored(
@@ -43,7 +43,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
             "weather": {"landed": 2010, "kept": 2008, "quarantined": 2},
             "reasons": {"wind_speed is outside 0 to 200": 3},
         }
-        made.write_json(f"landed/{interval}.json", {"counts": counts})
+        land(made, interval, counts)
     for interval, champion in (("2013-03", None), ("2013-04", 2), ("2013-05", 2), ("2013-07", 2)):
         status = "warming up" if champion is None else "scored"
         made.write_json(
@@ -107,6 +107,23 @@ def test_the_overview_joins_what_the_stages_recorded(store: Store) -> None:
     ]
     assert (may["reports"], april["reports"]) == ([], ["drift.html", "monitor.json"])
     assert (april["notes"], july["champion"]) == (["v1 was better on this interval"], 2)
+
+
+def test_a_page_has_a_year_of_intervals_and_leads_to_those_before(store: Store, client: TestClient) -> None:
+    keys = [f"{year}-{month:02d}" for year in (2014, 2015) for month in range(1, 13)]
+    for interval in keys:
+        land(store, interval, {})
+    found = pages.overview(FLIGHTS)
+    assert [row["interval"] for row in found["intervals"]] == keys[12:]
+    assert (found["landed"], found["older"], found["before"]) == (29, "2015-01", None)
+    text = client.get("/flights/").text
+    assert "12 of 29 landed intervals" in text and 'href="/airloop/flights/?before=2015-01"' in text
+    assert "Newest" not in text
+    shown = [row["interval"] for row in client.get("/flights/overview.json?before=2015-01").json()["intervals"]]
+    assert shown == keys[:12]
+    last = client.get("/flights/?before=2014-01").text
+    assert "2013-03" in last and "Older" not in last and "Newest" in last
+    assert client.get("/flights/?before=x").status_code == 422
 
 
 def test_the_page_shows_it_and_runs_nothing_of_it(store: Store, client: TestClient) -> None:

@@ -154,6 +154,59 @@ def test_an_interval_landed_again_with_other_content_is_loaded(world: World, run
     assert predicted.json()["predictions"][0]["degraded"]  # the flight of the 14th is no longer in the schedule
 
 
+def test_the_newest_interval_what_it_looks_back_on_and_the_golden_ones_are_kept(world: World, run):
+    golden = (
+        "features: {day_zero: '2013-01-01', horizon_hours: 3, trailing_days: 7, departure_hours: 3, late_minutes: 15}\n"
+    )
+    golden += "golden: {intervals: [2013-02]}\n"
+    many = [f"2013-{month:02d}" for month in range(3, 11)]
+
+    def change():
+        world.store.write("runs/r/models/flights/params.yaml", golden.encode())
+        world.promote(2, 2.0)
+        for interval in many:
+            world.land(interval)
+
+    async def go():
+        async with world.client() as client:
+            await asyncio.to_thread(change)
+            await client.post("/-/sync/flights")
+            before = (await client.get("/models/flights/ready")).json()["state"]["intervals"]
+            await asyncio.to_thread(world.land, "2013-12")
+            await client.post("/-/sync/flights")
+            gap = (await client.get("/models/flights/ready")).json()["state"]["intervals"]
+            await asyncio.to_thread(world.land, "2013-11")
+            await client.post("/-/sync/flights")
+            after = (await client.get("/models/flights/ready")).json()["state"]["intervals"]
+            asked = FLIGHT | {"scheduled_time": "2013-06-14T08:30"}
+            return before, gap, after, (await client.post("/models/flights/predict", json=asked)).json()
+
+    before, gap, after, old = run(go())
+    assert before == ["2013-01", "2013-02", "2013-09", "2013-10"]
+    assert gap == ["2013-01", "2013-02", "2013-12"], "November has not landed"
+    assert after == ["2013-01", "2013-02", "2013-11", "2013-12"], "a landing that comes late"
+    reasons = " ".join(old["predictions"][0]["reasons"])
+    assert "2013-06 has not landed or is not kept here, and late rates look back 7 days" in reasons
+
+
+def test_where_nothing_landed_a_look_at_the_store_reads_no_record_and_lists_only_the_ledger(
+    world: World, run, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[str] = []
+    read, names = Store.read, Store.names
+    monkeypatch.setattr(Store, "read", lambda self, name, *more: asked.append(name) or read(self, name, *more))
+    monkeypatch.setattr(Store, "names", lambda self, prefix: asked.append(f"{prefix}/*") or names(self, prefix))
+
+    async def go():
+        async with world.client() as client:
+            await client.post("/-/sync/flights")
+            asked.clear()
+            await client.post("/-/sync/flights")
+
+    run(go())
+    assert asked == ["ledger/*", "ledger/000001.json", "index/head.json", "index/log/00000003.json"]
+
+
 def test_a_broken_ledger_leaves_what_is_live(world: World, run):
     def change():
         world.store.write("ledger/000002.json", b"{}")

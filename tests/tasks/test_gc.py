@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks import gc
-from tasks.common import ledger, versions
+from tasks.common import landed_index, ledger, versions
 from tasks.common.artefacts import Store, sha256, to_json
 from tasks.common.environment import Environment
 from tasks.common.errors import AirloopError, ConfigError
@@ -210,6 +210,30 @@ def test_what_is_planted_goes_and_what_is_needed_stays(models, intervals, others
         gc.delete(garbage)
         assert world.there() == world.stays
         assert [item for item in world.collect() if item.kind != "DVC's data"] == []
+
+
+def test_what_the_index_of_landed_intervals_names_stays_and_what_was_merged_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landed_index, "IN_HEAD", 2)
+    world = World(tmp_path)
+    for month in range(1, 10):
+        world.landed(f"2013-{month:02d}", 100)
+    index = landed_index.opened(world.store)
+    state = {"rows": landed_index.StateFile(name="state/2013-10-x-rows.parquet", sha256="0")}
+    for month in range(10, 13):  # whose records are not written yet
+        item = index["2013-09"].model_copy(update={"interval": f"2013-{month}", "state": state})
+        landed_index.add(world.store, item)
+    world.keep("state/2013-10-x-rows.parquet", b"x", 100)
+    before = list(landed_index.read(world.store))
+    used = {segment.name for segment in landed_index.read(world.store).head.segments}
+    for name in world.store.names("index"):
+        merged = name.startswith("index/segments/") and name not in used
+        world.keep(name, world.store.read(name), 100, stays=not merged)
+    assert [path.suffix for path in world.goes if "segments" in path.parts] == [".json"], "one was merged into another"
+    gc.delete(world.collect())
+    assert world.there() == world.stays
+    assert list(landed_index.read(world.store)) == before
 
 
 def test_a_prediction_s_state_can_be_read_as_long_as_the_prediction(tmp_path: Path) -> None:
