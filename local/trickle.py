@@ -12,7 +12,7 @@ import httpx
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import landed, landed_index, web
+from tasks.common import landed_index, web
 from tasks.common.artefacts import Store
 from tasks.common.errors import AirloopError
 
@@ -58,7 +58,7 @@ class Trickle:
     def _run(self) -> None:
         pick = random.Random(7)  # noqa: S311 - which rows to ask for is no secret
         rows: list[dict[str, Any]] = []
-        newest = ""
+        newest: landed_index.Item | None = None
         with web.client(self.url, seconds=10) as client:
             while not self._stop.wait(self.pause):
                 try:
@@ -70,16 +70,15 @@ class Trickle:
                 if rows:
                     self._ask(client, pick.choice(rows))
 
-    def _newest(self) -> str:
-        return landed_index.read(self.store).newest or ""
+    def _newest(self) -> landed_index.Item | None:
+        return next(iter(landed_index.read(self.store).last(1)), None)
 
-    def _rows(self, interval: str) -> list[dict[str, Any]]:
+    def _rows(self, interval: landed_index.Item | None) -> list[dict[str, Any]]:
         """What can be asked for: the rows of a landed interval."""
-        record = landed.read(self.store, interval)
-        if record is None:
+        if interval is None:
             return []
         model = spec.current()
-        data = self.store.read(record.state[model.rows].name)
+        data = self.store.read(interval.state[model.rows].name)
         return list(pq.read_table(io.BytesIO(data), columns=list(model.asked)).to_pylist())
 
     def _ask(self, client: httpx.Client, row: dict[str, Any]) -> None:
