@@ -34,6 +34,7 @@ MEASUREMENTS = {
     "training": "training rows/s and CPU of both families, DDP over cores, memory against the size of the data",
     "resuming": "what checkpoints cost a training, and seconds from SIGKILL to the first new step",
     "dag_parse": "CPU-seconds of parsing each DAG file, beyond Airflow's own SDK",
+    "growth": "opening a run, landing, the service's poll and the Airflow page with 12 to 43,800 landed intervals",
     "online": "the online service beside `mlflow models serve`: CPU a request, requests/s, p50, p99",
 }
 
