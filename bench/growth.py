@@ -72,7 +72,7 @@ def compare(source: Store, sizes: Sequence[int], repeats: int) -> list[Row]:
 
 
 def grow(source: Store, folder: Path, size: int) -> Grown:
-    """A store in ``folder`` with ``size`` intervals, made in seconds: files are written in place, and the index is built of them."""
+    """A store in ``folder`` with ``size`` intervals: files are written in place, and the index is built of them."""
     from tasks import spec
     from tasks.common import landed_index
     from tasks.common.artefacts import Store

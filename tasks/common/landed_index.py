@@ -1,8 +1,8 @@
 """The index of landed intervals: what readers of many intervals need, behind one small pointer (docs/adr/0061).
 
 index/log/00000042.json       one landing, in the order in which they were entered; created exclusively, never changed
-index/segments/<sha256>.json  a stretch of older intervals; never changed
-index/head.json               the pointer: every landing up to a number of the log, the newest intervals whole, the others by segment
+index/chunks/<sha256>.json  a stretch of older intervals; never changed
+index/head.json               the pointer: every landing up to a number of the log, the newest intervals whole, the others by chunk
 
 The log is the truth. The head may be behind it, so whoever reads the head goes on with the log from there.
 """
@@ -23,13 +23,13 @@ from tasks.common.params import IntervalKey
 FOLDER = "index"
 HEAD = f"{FOLDER}/head.json"
 LOG = f"{FOLDER}/log"
-SEGMENTS = f"{FOLDER}/segments"
+CHUNKS = f"{FOLDER}/chunks"
 SCHEMA: Literal[1] = 1
 """Version of the head's layout."""
 IN_HEAD = 24
 """Newest intervals that the head holds whole; it is compacted when it holds twice as many."""
-IN_SEGMENT = 1000
-"""Most intervals of a segment."""
+IN_CHUNK = 1000
+"""Most intervals of a chunk."""
 
 
 class StateFile(Frozen):
@@ -67,7 +67,7 @@ class Item(Frozen):
 _ITEMS = TypeAdapter(tuple[Item, ...])
 
 
-class Segment(Frozen):
+class Chunk(Frozen):
     """A stretch of intervals in a file of their own."""
 
     first: IntervalKey
@@ -78,7 +78,7 @@ class Segment(Frozen):
     @property
     def name(self) -> str:
         """Name in the store."""
-        return f"{SEGMENTS}/{self.sha256}.json"
+        return f"{CHUNKS}/{self.sha256}.json"
 
 
 class Head(Frozen, serialize_by_alias=True):
@@ -90,14 +90,14 @@ class Head(Frozen, serialize_by_alias=True):
     """Number of the last landing in the log that it holds."""
     count: int
     """How many intervals there are."""
-    segments: tuple[Segment, ...] = ()
+    chunks: tuple[Chunk, ...] = ()
     """In order; no two overlap."""
     newest: tuple[Item, ...] = ()
-    """In order: the newest intervals, and what has landed since the last compaction, which counts before what a segment says."""
+    """In order: the newest intervals, and what has landed since the last compaction, which counts before what a chunk says."""
 
 
 class Index:
-    """The landed intervals at one moment; a segment is read when it is asked for.
+    """The landed intervals at one moment; a chunk is read when it is asked for.
 
     Args:
         store: a model's part of the artefact store.
@@ -139,21 +139,21 @@ class Index:
     def between(self, first: str, last: str) -> list[Item]:
         """Landed intervals from ``first`` to ``last``, both included, in order."""
         found: dict[str, Item] = {}
-        for segment in self.head.segments:
-            if segment.first <= last and first <= segment.last:
-                found |= {item.interval: item for item in _load(self._store, segment)}
+        for chunk in self.head.chunks:
+            if chunk.first <= last and first <= chunk.last:
+                found |= {item.interval: item for item in _load(self._store, chunk)}
         found |= self._newest
         return [found[key] for key in sorted(found) if first <= key <= last]
 
     def last(self, count: int, before: str | None = None) -> list[Item]:
         """The last ``count`` landed intervals (of those before ``before``), in order."""
         found = {key: item for key, item in self._newest.items() if before is None or key < before}
-        for segment in reversed(self.head.segments):
+        for chunk in reversed(self.head.chunks):
             chosen = sorted(found)[-count:]
-            if len(chosen) == count and chosen[0] > segment.last:
+            if len(chosen) == count and chosen[0] > chunk.last:
                 break
-            if before is None or segment.first < before:
-                older = {i.interval: i for i in _load(self._store, segment) if before is None or i.interval < before}
+            if before is None or chunk.first < before:
+                older = {i.interval: i for i in _load(self._store, chunk) if before is None or i.interval < before}
                 found = older | found
         return [found[key] for key in sorted(found)[-count:]]
 
@@ -261,45 +261,45 @@ def _from_records(store: Store) -> Head:
 
 
 def _compacted(store: Store, head: Head) -> Head:
-    """``head`` with all but its newest intervals in segments, once it holds twice as many as it should."""
+    """``head`` with all but its newest intervals in chunks, once it holds twice as many as it should."""
     if len(head.newest) <= 2 * IN_HEAD:
         return head
     older, newest = head.newest[:-IN_HEAD], head.newest[-IN_HEAD:]
-    segments: list[Segment] = []
-    for number, segment in enumerate(head.segments or (None,)):
-        following = head.segments[number + 1].first if number + 1 < len(head.segments) else None
-        start = segment.first if segment and number else ""
+    chunks: list[Chunk] = []
+    for number, chunk in enumerate(head.chunks or (None,)):
+        following = head.chunks[number + 1].first if number + 1 < len(head.chunks) else None
+        start = chunk.first if chunk and number else ""
         own = [item for item in older if start <= item.interval and (following is None or item.interval < following)]
-        segments += _merged(store, segment, own, last=following is None)
-    return head.model_copy(update={"segments": tuple(segments), "newest": newest})
+        chunks += _merged(store, chunk, own, last=following is None)
+    return head.model_copy(update={"chunks": tuple(chunks), "newest": newest})
 
 
-def _merged(store: Store, segment: Segment | None, items: list[Item], *, last: bool) -> list[Segment]:
-    """``segment`` with ``items``, in as many segments as they fill: the last one grows, any other is halved."""
-    if segment is not None and not items:
-        return [segment]
-    found = {item.interval: item for item in (*(_load(store, segment) if segment else ()), *items)}
+def _merged(store: Store, chunk: Chunk | None, items: list[Item], *, last: bool) -> list[Chunk]:
+    """``chunk`` with ``items``, in as many chunks as they fill: the last one grows, any other is halved."""
+    if chunk is not None and not items:
+        return [chunk]
+    found = {item.interval: item for item in (*(_load(store, chunk) if chunk else ()), *items)}
     ordered = [found[key] for key in sorted(found)]
-    size = IN_SEGMENT if last else ceil(len(ordered) / ceil(len(ordered) / IN_SEGMENT))
+    size = IN_CHUNK if last else ceil(len(ordered) / ceil(len(ordered) / IN_CHUNK))
     return [_put(store, ordered[start : start + size]) for start in range(0, len(ordered), size)]
 
 
-def _put(store: Store, items: list[Item]) -> Segment:
+def _put(store: Store, items: list[Item]) -> Chunk:
     content = to_json([item.model_dump() for item in items])
-    segment = Segment(
+    chunk = Chunk(
         first=items[0].interval, last=items[-1].interval, count=len(items), sha256=sha256(content)
     )  # fmt: skip
-    store.write(segment.name, content)  # again where it is there: a clean-up looks at when it was written
-    return segment
+    store.write(chunk.name, content)  # again where it is there: a clean-up looks at when it was written
+    return chunk
 
 
-def _load(store: Store, segment: Segment) -> tuple[Item, ...]:
+def _load(store: Store, chunk: Chunk) -> tuple[Item, ...]:
     try:
-        return _ITEMS.validate_json(store.read(segment.name, segment.sha256))
+        return _ITEMS.validate_json(store.read(chunk.name, chunk.sha256))
     except FileNotFoundError:
-        raise _damaged(store, segment.name, "it is missing") from None
+        raise _damaged(store, chunk.name, "it is missing") from None
     except (ValidationError, DataError) as error:
-        raise _damaged(store, segment.name, str(error)) from None
+        raise _damaged(store, chunk.name, str(error)) from None
 
 
 def _damaged(store: Store, name: str, what: str) -> DataError:

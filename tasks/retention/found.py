@@ -16,7 +16,7 @@ from tasks.retention.roots import Marked, models
 from tasks.retention.settings import Retention
 
 OBJECT = re.compile(r"files/md5/([0-9a-f]{2})/([0-9a-f]{30}(?:\.dir)?)$")
-FOLDERS = ("models", "runs", "state", "online", "checkpoints", "searches", landed_index.SEGMENTS)
+FOLDERS = ("models", "runs", "state", "online", "checkpoints", "searches", landed_index.CHUNKS)
 INDEXES = ("site-cache/repo", "dvc-site/repo")
 """In the home: what DVC remembers of each workspace, by its own setting, and by DVC_SITE_CACHE_DIR of local/env.py."""
 SPARED = ("keeping.lock", "restoring")
@@ -112,9 +112,9 @@ def of_store(
     named = marked.state | named_by(store, states.keys() - set(old))
     gone = [name for name, facts in listed["state"].items() if facts.written < grace and name not in named]
     yield from garbage.of_names("state of the online service", store, listed["state"], gone)
-    segments = listed[landed_index.SEGMENTS]
-    merged = [name for name, facts in segments.items() if facts.written < grace and name not in marked.segments]
-    yield from garbage.of_names("index of landed intervals", store, segments, merged)
+    chunks = listed[landed_index.CHUNKS]
+    merged = [name for name, facts in chunks.items() if facts.written < grace and name not in marked.chunks]
+    yield from garbage.of_names("index of landed intervals", store, chunks, merged)
 
 
 def superseded(states: dict[str, Facts], young: float) -> list[str]:

@@ -34,8 +34,8 @@ class Marked:
     """md5 digests of DVC's objects, with ``.dir`` where they are folders."""
     state: set[str] = field(default_factory=set)
     """Names of the online service's state files."""
-    segments: set[str] = field(default_factory=set)
-    """Names of the segments of the index of landed intervals."""
+    chunks: set[str] = field(default_factory=set)
+    """Names of the chunks of the index of landed intervals."""
     tracked: set[str] = field(default_factory=set)
     """Ids of MLflow's runs."""
 
@@ -107,7 +107,7 @@ def _mark_versions(store: Store, marked: Marked) -> None:
 
 def _mark_landed(store: Store, marked: Marked) -> None:
     index = landed_index.read(store)
-    marked.segments |= {segment.name for segment in index.head.segments}
+    marked.chunks |= {chunk.name for chunk in index.head.chunks}
     for item in index:  # which is ahead of the record of an interval that lands at this moment
         marked.data.add(item.features)
         marked.state |= {file.name for file in item.state.values()}

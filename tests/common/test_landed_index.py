@@ -52,9 +52,9 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Heads and segments of a few intervals."""
+    """Heads and chunks of a few intervals."""
     monkeypatch.setattr(landed_index, "IN_HEAD", 3)
-    monkeypatch.setattr(landed_index, "IN_SEGMENT", 5)
+    monkeypatch.setattr(landed_index, "IN_CHUNK", 5)
 
 
 def keys(items: Iterator[landed_index.Item] | list[landed_index.Item]) -> list[str]:
@@ -71,7 +71,7 @@ def test_it_answers_as_all_records_do_in_whatever_order_they_land(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(landed_index, "IN_HEAD", 3)
-        patch.setattr(landed_index, "IN_SEGMENT", 5)
+        patch.setattr(landed_index, "IN_CHUNK", 5)
         store = InMemory()
         expected: dict[str, str] = {}
         for turn, day in enumerate(order):
@@ -87,7 +87,7 @@ def test_it_answers_as_all_records_do_in_whatever_order_they_land(
         assert keys(index.last(count)) == sorted(expected)[-count:]
         assert keys(index.last(count, first)) == [key for key in sorted(expected) if key < first][-count:]
         assert (first in index) == (first in expected)
-        assert all(segment.count <= 5 for segment in index.head.segments) and len(index.head.newest) <= 2 * 3
+        assert all(chunk.count <= 5 for chunk in index.head.chunks) and len(index.head.newest) <= 2 * 3
 
 
 class InMemory(Store):
@@ -142,7 +142,7 @@ def test_a_poll_reads_the_pointer_and_looks_for_the_next_landing_alone(store: St
     counted = Counted(store.url)
     counted.asked = []
     known = landed_index.opened(counted)
-    assert counted.asked == ["index/head.json", "index/log/00000051.json"], "no segment either"
+    assert counted.asked == ["index/head.json", "index/log/00000051.json"], "no chunk either"
     assert landed_index.opened(counted, known) is known
     assert counted.asked[2:] == ["index/head.json", "index/log/00000051.json"]
     landed.write(store, record(DAYS[50]))
@@ -150,22 +150,22 @@ def test_a_poll_reads_the_pointer_and_looks_for_the_next_landing_alone(store: St
     assert again is not known and (again.newest, len(again)) == (DAYS[50], 51)
 
 
-def test_the_newest_need_no_segment(store: Store) -> None:
+def test_the_newest_need_no_chunk(store: Store) -> None:
     for day in DAYS[: 3 * IN_HEAD]:
         landed_index.add(store, item_of(day, features="f"))
     index = landed_index.read(store)
-    assert index.head.segments
-    store.delete_all("index/segments")
+    assert index.head.chunks
+    store.delete_all("index/chunks")
     assert keys(index.last(IN_HEAD)) == DAYS[2 * IN_HEAD : 3 * IN_HEAD]
-    with pytest.raises(DataError, match=r"segments/.*it is missing.*Delete the folder .*index"):
+    with pytest.raises(DataError, match=r"chunks/.*it is missing.*Delete the folder .*index"):
         index.last(3 * IN_HEAD)
 
 
-def test_a_segment_that_was_changed_is_refused(store: Store, small: None) -> None:
+def test_a_chunk_that_was_changed_is_refused(store: Store, small: None) -> None:
     for day in DAYS[:20]:
         landed_index.add(store, item_of(day, features="f"))
     index = landed_index.read(store)
-    name = index.head.segments[0].name
+    name = index.head.chunks[0].name
     store.write(name, store.read(name).replace(b'"f"', b'"g"'))
     with pytest.raises(DataError, match=r"has sha256.*Delete the folder .*index"):
         index.get(DAYS[0])
@@ -234,7 +234,7 @@ def killed(store: Store, before: str, one: landed.Landed) -> None:
     ("before", "again"),
     [
         *((before, again) for before in ("index/log", "index/head", "landed/") for again in (False, True)),
-        ("index/segments", False),  # a correction adds no interval
+        ("index/chunks", False),  # a correction adds no interval
     ],
 )
 def test_a_publisher_that_is_killed_anywhere_is_put_right_by_the_next_try(
@@ -312,4 +312,4 @@ def test_an_index_is_built_again_of_many_records_and_what_was_published(store: S
     assert list(landed_index.read(store)) == index
     store.delete_all("index")
     assert list(landed_index.opened(store)) == index
-    assert landed_index.read(store).head.segments, "in segments"
+    assert landed_index.read(store).head.chunks, "in chunks"

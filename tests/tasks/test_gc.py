@@ -226,11 +226,11 @@ def test_what_the_index_of_landed_intervals_names_stays_and_what_was_merged_goes
         landed_index.add(world.store, item)
     world.keep("state/2013-10-x-rows.parquet", b"x", 100)
     before = list(landed_index.read(world.store))
-    used = {segment.name for segment in landed_index.read(world.store).head.segments}
+    used = {chunk.name for chunk in landed_index.read(world.store).head.chunks}
     for name in world.store.names("index"):
-        merged = name.startswith("index/segments/") and name not in used
+        merged = name.startswith("index/chunks/") and name not in used
         world.keep(name, world.store.read(name), 100, stays=not merged)
-    assert [path.suffix for path in world.goes if "segments" in path.parts] == [".json"], "one was merged into another"
+    assert [path.suffix for path in world.goes if "chunks" in path.parts] == [".json"], "one was merged into another"
     gc.delete(world.collect())
     assert world.there() == world.stays
     assert list(landed_index.read(world.store)) == before
