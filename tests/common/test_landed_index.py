@@ -302,6 +302,16 @@ def test_a_store_of_an_older_version_gets_its_index_by_whoever_writes_first(tmp_
     assert {name: old.read(name) for name in old.names("landed")} == before
 
 
+def test_a_record_that_the_index_lacks_is_entered_by_the_next_try(store: Store) -> None:
+    landed.publish(store, record(DAYS[0]), lambda: "f")
+    one = record(DAYS[1])
+    for name in (f"published/{DAYS[1]}/000001.json", landed.name(DAYS[1])):  # as an older version wrote them
+        store.write_json(name, one.model_dump())
+    assert DAYS[1] not in landed_index.read(store)
+    assert landed.publish(store, one, lambda: "f")
+    assert landed_index.read(store)[DAYS[1]].number == 1
+
+
 def test_an_index_is_built_again_of_many_records_and_what_was_published(store: Store, small: None) -> None:
     for day in DAYS[:30]:
         landed.publish(store, record(day), lambda: "f")
