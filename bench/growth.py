@@ -3,7 +3,7 @@
 Records, predictions and reports are made up; the live model and the state files are the home's. What opens a `history` run has
 all intervals in it, and is shown for a few sizes beside the others, as it is.
 
-    python -m bench.growth page REPEATS     in a process of its own: seconds of the page's data, as JSON
+    python -m bench.growth page TIMES     in a process of its own: milliseconds of the page's data, as JSON
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIZES = (12, 720, 8760, 43800)
 """Intervals: a year of months, a month of hours, a year of hours, and five years of them."""
 HISTORY = 720
 """Most intervals of which a `history` run is opened."""
-POLLS, LANDINGS = 200, 30
+POLLS, PAGES, LANDINGS = 200, 20, 30
 ROOT = Path(__file__).parents[1]
 
 
@@ -97,9 +97,9 @@ def _of(grown: Grown, repeats: int) -> dict[str, list[float]]:
         "open a run that looks back": [_open(grown, "lookback", following) for _ in range(repeats)],
     }
     if len(grown.keys) <= HISTORY:
-        found["open a run with all history"] = [_open(grown, "history", newest) for _ in range(repeats)]
+        found["open a run with all history"] = [_open(grown, "history", newest)]  # minutes: once
     found |= _poll(grown, repeats)
-    found["the Airflow page's data"] = _page(grown, repeats)
+    found["the Airflow page's data"] = _page(grown)
     found["land an interval"] = _land(grown)
     return found
 
@@ -223,10 +223,10 @@ def _poll(grown: Grown, repeats: int) -> dict[str, list[float]]:
     return {"the service's start": firsts, "the service's poll": polls, "intervals that the service keeps": kept}
 
 
-def _page(grown: Grown, repeats: int) -> list[float]:
+def _page(grown: Grown) -> list[float]:
     with tempfile.TemporaryDirectory() as home:
         done = subprocess.run(
-            [sys.executable, "-m", "bench.growth", "page", str(repeats)], cwd=ROOT, check=False, capture_output=True, text=True,
+            [sys.executable, "-m", "bench.growth", "page", str(PAGES)], cwd=ROOT, check=False, capture_output=True, text=True,
             env={**os.environ, "AIRLOOP_STORE": grown.store.shared.url, "AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
                  "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db"},
         )  # fmt: skip
@@ -250,7 +250,7 @@ def _land(grown: Grown) -> list[float]:
 
 
 def main() -> None:
-    """Print the seconds of the page's data."""
+    """Print the milliseconds of the page's data."""
     sys.path.insert(0, str(ROOT / "plugins"))
     from airloop import pages
     from airloop.model import find
