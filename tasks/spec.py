@@ -276,8 +276,6 @@ class ModelSpec:
     words: Words
     online: Online
     example: Example | None = None
-    lookback: int = 1
-    """Intervals that the features look back on before their own: the service keeps as many before the newest."""
     own_words: frozenset[str] = frozenset()
     """Further words that belong to the model alone: tests/contracts looks for them elsewhere."""
 

@@ -20,8 +20,6 @@ def _problems(model: ModelSpec) -> Iterator[str]:
     kept = set(model.tables[model.rows].kept.names) if model.rows in tables else set()
     if not model.owner.strip():
         yield f"owner={model.owner!r} is empty; name who answers for the model."
-    if model.lookback < 0:
-        yield f"lookback={model.lookback} is no number of intervals; write 0, or how many the features look back on."
     yield from _unknown("rows", [model.rows], tables, "table", "tables")
     yield from _unknown("views", (view.table for view in model.views.values()), tables, "table", "tables")
     yield from _unknown("planned", model.planned, features, "feature", "categories or numbers")

@@ -122,7 +122,6 @@ def _data(model: ModelSpec) -> dict[str, Any]:
         "cadence": {"kind": model.cadence.kind, "zone": model.cadence.zone},
         "first": model.first,
         "last": model.last,
-        "lookback": model.lookback,
         "sources": {name: _source(table) for name, table in model.tables.items()},
         "entity": {
             "source": model.rows,

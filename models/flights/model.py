@@ -27,7 +27,6 @@ MODEL = ModelSpec(
     typed=Deferred("models.flights.reading.feed:typed"),
     broken_rules=Deferred("models.flights.rules:broken_rules"),
     tail=Deferred("models.flights.tail:tail"),
-    lookback=1,
     views={
         "flights": View("flights", "interval"),
         "lookback": View("flights", "before"),

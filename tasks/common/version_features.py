@@ -38,7 +38,9 @@ def golden_intervals(version: int, run: str, source: Store, model: str) -> tuple
     _, content = _content(version, run, source, model) or ("", {})
     golden = content.get("golden")
     golden = golden if isinstance(golden, dict) else {}
-    return tuple(str(key) for key in golden.get("intervals") or golden.get("months") or ())  # as an older run called them
+    return tuple(
+        str(key) for key in golden.get("intervals") or golden.get("months") or ()
+    )  # as an older run called them
 
 
 def _content(version: int, run: str, source: Store, model: str) -> tuple[str, dict[str, Any]] | None:
