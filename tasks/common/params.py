@@ -5,7 +5,6 @@ tasks/common/settings_files.py says which section is in which file.
 
 from __future__ import annotations
 
-import datetime as dt
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,8 +23,6 @@ CADENCE = "cadence"
 
 
 def _key(value: Any, info: ValidationInfo) -> Any:
-    if isinstance(value, dt.date):  # YAML takes 2013-04-05 for one
-        value = value.isoformat()
     if info.context and CADENCE in info.context:
         try:
             info.context[CADENCE].check(value)

@@ -10,8 +10,9 @@ People edit the first two; `airloop render` writes the others. A run's workspace
 
 from __future__ import annotations
 
+import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def read(root: Path, model: str) -> dict[str, Any]:
     """Read the sections of the checkout or workspace at ``root``, those of run.yaml aside.
 
     Raises:
-        ConfigError: a file is missing or no YAML; a section is missing, in the wrong file, or in both.
+        ConfigError: a file is missing or no YAML; a section is missing, in the wrong file, or in both; a date has no quotes.
     """
     check(model)
     if not (root / of_model(model)).exists():
@@ -92,6 +93,7 @@ def read(root: Path, model: str) -> dict[str, Any]:
         )
     shared, own = _load(root / SHARED), _load(root / of_model(model))
     _require_places(shared, own, model)
+    _require_text({SHARED: shared, of_model(model): own})
     return {**shared, **own}
 
 
@@ -241,6 +243,25 @@ def _require_places(shared: Mapping[str, Any], own: Mapping[str, Any], model: st
             raise ConfigError(
                 f"Section {section!r} is missing in {right}; add it, as tasks/common/params.py explains it."
             )
+
+
+def _require_text(files: Mapping[str, Any]) -> None:
+    """ConfigError that names each date, by its file: DVC, which reads these files itself, cannot keep one."""
+    found = [f"{file}: {name}={value}" for file, content in files.items() for name, value in _dates(content)]
+    if found:
+        raise ConfigError(
+            f"{'; '.join(found)}: YAML takes this for a date, which DVC cannot keep; write it in quotes, as '2013-04-05'."
+        )
+
+
+def _dates(content: Any, name: str = "") -> Iterator[tuple[str, dt.date]]:
+    """Dotted name and value of each date in ``content``."""
+    if isinstance(content, dt.date):
+        yield name, content
+    elif isinstance(content, dict | list):
+        parts = content.items() if isinstance(content, dict) else enumerate(content)
+        for part, value in parts:
+            yield from _dates(value, f"{name}.{part}" if name else str(part))
 
 
 def _load(path: Path) -> dict[str, Any]:

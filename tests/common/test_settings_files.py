@@ -64,6 +64,18 @@ def test_a_shared_section_in_the_model_s_file_is_to_be_moved(root: Path) -> None
         settings_files.read(root, "flights")
 
 
+def test_dates_without_quotes_are_refused_by_name(root: Path) -> None:
+    """A daily model's keys look like dates, and DVC fails on one with no word of which."""
+    own = (root / OWN).read_text().replace("'2013-01-01'", "2013-01-01").replace("[2013-01, ", "['2013-01', 2013-01-01, ")
+    (root / OWN).write_text(own)
+    with pytest.raises(ConfigError) as refused:
+        settings_files.read(root, "flights")
+    assert str(refused.value) == (
+        f"{OWN}: features.day_zero=2013-01-01; {OWN}: golden.intervals.1=2013-01-01: YAML takes this for a date, which DVC "
+        "cannot keep; write it in quotes, as '2013-04-05'."
+    )
+
+
 def test_a_model_without_settings_is_refused_with_those_that_have_them(root: Path) -> None:
     with pytest.raises(ConfigError, match=r"models/fligths/params.yaml is missing .* \(flights\), or add it"):
         settings_files.read(root, "fligths")

@@ -1,0 +1,22 @@
+"""The section of params.yaml beside it that the castings type themselves."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated
+
+from pydantic import Field
+
+from tasks.common.frozen import Frozen
+
+
+class FeatureParams(Frozen):
+    """The ``features`` stage, and the online service's lookups."""
+
+    day_zero: dt.date
+    """Day number 0 of the column ``day``."""
+    trailing_hours: Annotated[int, Field(ge=1, le=24)]
+    """Length of the look-back of the defect rate."""
+
+
+SECTIONS = {"features": FeatureParams}
