@@ -74,19 +74,20 @@ class Airflow:
         body = {"dry_run": False, "dag_run_id": run_id, "only_failed": True}
         self._call("POST", f"/dags/{dag}/clearTaskInstances", json=body)
 
-    def backfill(self, dag: str, first_day: str, last_day: str, *, max_active_runs: int = 1) -> None:
+    def backfill(self, dag: str, first: str, last: str, *, max_active_runs: int = 1) -> None:
         """Start a backfill, oldest interval first, as `airflow backfill create --reprocess-behavior completed` does.
 
         Args:
             dag: whose.
-            first_day: start of the first interval, YYYY-MM-DD.
-            last_day: a day of the last interval.
+            first: when the first interval begins: a moment in ISO 8601, or a day, which begins in UTC. Airflow takes no
+                interval that has begun before it.
+            last: when the last one begins, or later.
             max_active_runs: how many of its runs may be at work.
         """
         body = {
             "dag_id": dag,
-            "from_date": f"{first_day}T00:00:00Z",
-            "to_date": f"{last_day}T00:00:00Z",
+            "from_date": first if "T" in first else f"{first}T00:00:00Z",
+            "to_date": last if "T" in last else f"{last}T00:00:00Z",
             "reprocess_behavior": "completed",
             "max_active_runs": max_active_runs,
         }

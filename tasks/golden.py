@@ -15,13 +15,13 @@ from tasks.common import params
 from tasks.common.artefacts import to_json, write_atomic
 from tasks.common.errors import run_main
 from tasks.common.files import parquet_bytes
-from tasks.common.golden_rows import choose, columns, counts, digest
+from tasks.common.golden_rows import choose, columns, counts, digest, frozen
 from tasks.common.params import DayRule, GoldenParams
 from tasks.common.tables import held_out, labelled, read_features
 
 
 def freeze(features: pa.Table, settings: GoldenParams, holdout: DayRule) -> pa.Table:
-    """The golden rows of the golden intervals' ``features``: key columns and label, sorted by the key."""
+    """The golden rows of the golden intervals' ``features``, with what chose them, sorted by the key."""
     model = spec.current()
     eligible = labelled(held_out(features, holdout), model.label).select(columns(model))
     chosen = choose(eligible.to_pylist(), settings.rows, settings.min_rows_per_value, model)
@@ -29,13 +29,13 @@ def freeze(features: pa.Table, settings: GoldenParams, holdout: DayRule) -> pa.T
 
 
 def write(golden: pa.Table, folder: Path = Path("golden")) -> str:
-    """Write golden.parquet and golden.json into ``folder``; returns the digest.
+    """Write golden.parquet, of keys and labels, and golden.json into ``folder``; returns the digest.
 
     The pin is not copied into the file: pinning must not change what evaluate depends on.
     """
     rows, model = golden.to_pylist(), spec.current()
     found = digest(rows, model)
-    write_atomic(folder / "golden.parquet", parquet_bytes(golden))
+    write_atomic(folder / "golden.parquet", parquet_bytes(golden.select(frozen(model))))
     summary = {"digest": found, "rows": len(rows), "by": counts(rows, model)}
     write_atomic(folder / "golden.json", to_json(summary))
     return found
@@ -45,7 +45,7 @@ def main() -> None:
     """Freeze the golden set of params.golden.intervals."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     settings = params.load()
-    features = read_features(settings.golden.intervals, ["day", *columns(spec.current())])
+    features = read_features(settings.golden.intervals, list(dict.fromkeys(("day", *columns(spec.current())))))
     golden = freeze(features, settings.golden, settings.holdout)
     found = write(golden)
     pinned = "as pinned" if found == settings.golden.digest else f"NOT the pinned {settings.golden.digest}"

@@ -142,7 +142,7 @@ def main() -> None:
     if not wanted:
         raise ConfigError(f"--through {arguments.through} is before --month {arguments.month}; swap them.")
     tables = read_tables(source(), wanted)
-    zone = landing()
+    zone = landing("flights")  # whatever model this process works for: a feed is one model's
     for month in wanted:
         counts = land(month, tables, zone)
         print(

@@ -120,9 +120,9 @@ def store(model: str = "") -> Store:
     return Store(environment().store_url).part(model or environment().model)
 
 
-def landing() -> Store:
-    """The part of the landing zone that is the feed's of the model that this process works for."""
-    return Store(environment().landing_url).part(environment().model)
+def landing(model: str = "") -> Store:
+    """The part of the landing zone that is the feed's of ``model``, by default of the model that this process works for."""
+    return Store(environment().landing_url).part(model or environment().model)
 
 
 def trigger(dag: str, interval: str = "") -> str:

@@ -15,9 +15,14 @@ Row = Mapping[str, Any]
 Stratum = tuple[Any, ...]
 
 
-def columns(model: ModelSpec) -> tuple[str, ...]:
-    """What choosing needs of a row, and what is frozen."""
+def frozen(model: ModelSpec) -> tuple[str, ...]:
+    """What is kept of a golden row."""
     return (*model.key, model.label)
+
+
+def columns(model: ModelSpec) -> tuple[str, ...]:
+    """What choosing needs of a row: what is frozen, and the features that it goes by."""
+    return tuple(dict.fromkeys((*frozen(model), *model.golden_set.strata, model.golden_set.represented)))
 
 
 def key_text(row: Row, model: ModelSpec) -> str:

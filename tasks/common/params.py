@@ -350,8 +350,8 @@ class Optimism(Frozen):
 class PromotionParams(Frozen):
     """Challenger against champion, on decision days."""
 
-    min_days: Positive
-    """Fewest decision days a comparison may rest on."""
+    min_days: Annotated[int, Field(ge=2)]
+    """Fewest decision days a comparison may rest on; one says nothing of the noise between days."""
     max_days: Positive
     """Most decision days a comparison looks at, newest first: older ones say less about what comes next."""
     resamples: Annotated[int, Field(ge=100)]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tasks.spec import ModelSpec, load, sections
+from tasks.spec import ModelSpec, declared, load, sections
+from tests import beside
 from tests.airflow_home import ROOT
 
 ENGINE = ("tasks", "serving", "plugins", "local", "bench", "dags", "dvc.yaml", "jobs.yaml")
@@ -79,11 +80,18 @@ def files(root: Path) -> Iterator[Path]:
         yield from sorted(p for p in path.rglob("*") if p.suffix in kinds) if path.is_dir() else [path] * path.exists()
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_no_word_of_a_model_is_outside_its_folder(name: str) -> None:
-    assert found(ROOT, words_of(load(name))) == {}, (
+@pytest.mark.parametrize("name", [*MODELS, beside.NAME])
+def test_no_word_of_a_model_is_outside_its_folder(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside.importable(monkeypatch)
+    assert found(ROOT, words_of(declared(name))) == {}, (
         f"move it to models/{name}/, and reach it through tasks/spec.py; or say it in words of any model"
     )
+
+
+def test_two_models_have_no_word_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a test that runs both finds what is said of either."""
+    beside.importable(monkeypatch)
+    assert not words_of(load("flights")) & words_of(declared(beside.NAME))
 
 
 @pytest.mark.parametrize(

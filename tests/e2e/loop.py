@@ -46,9 +46,11 @@ class Loop:
     home: Path
     patience: float = 600
     """Seconds that one DAG run may take, or take to begin."""
+    model: str = "flights"
+    """Whose store, versions and answers these are."""
 
     def land(self, interval: str, change: Change | None = None) -> None:
-        """Land a real interval; ``change`` makes another April of its flights (all cells are text)."""
+        """Land a real interval of flights; ``change`` makes another April of its flights (all cells are text)."""
         zone = landing()
         land(interval, feed(), zone)
         if change is None:
@@ -109,11 +111,11 @@ class Loop:
 
     def aliases(self) -> dict[str, str]:
         """MLflow's aliases."""
-        return dict(registry.client().get_registered_model("flights").aliases)
+        return dict(registry.client().get_registered_model(self.model).aliases)
 
     def online(self) -> dict[str, Any]:
         """What the online service says of itself."""
-        return dict(httpx.get(f"{environment().online_url}/models/flights/ready", timeout=30).json())
+        return dict(httpx.get(f"{environment().online_url}/models/{self.model}/ready", timeout=30).json())
 
 
 def in_processes(folder: Path, landing_url: str, interval: str) -> dict[str, object]:

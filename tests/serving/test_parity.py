@@ -21,7 +21,7 @@ import pytest
 from models.flights import landing
 from models.flights.asof import State
 from models.flights.definitions import CATEGORIES, FEATURES
-from models.flights.request import FlightRequest
+from models.flights.model import MODEL
 from models.flights.state import read_state, state_tables
 from tasks import ingest, manifest, publish, validate
 from tasks.common import params
@@ -30,6 +30,7 @@ from tasks.common.environment import environment
 from tasks.common.landed_index import StateFile
 from tasks.common.model import Contract, Feature
 from tasks.common.urls import url_of
+from tests import parity
 from tests.makers import put_settings
 from tests.serving.world import CODE
 
@@ -86,23 +87,19 @@ def publish_interval(interval: str, store: Store) -> dict[str, StateFile]:
     return publish.put_state(interval, tables, store)
 
 
-def as_request(row: dict) -> FlightRequest:
-    """What a traveller would have asked."""
-    time = dt.datetime.combine(row["date"], dt.time(row["hour"], row["minute"]))
-    return FlightRequest.model_validate({
-        "carrier": row["carrier"], "flight": row["flight"], "origin": row["origin"], "destination": row["dest"],
-        "scheduled_time": time.isoformat(timespec="minutes"),
-    })  # fmt: skip
+def as_asked(kept: pa.Table) -> list[dict]:
+    """What a traveller would have asked: by the origin's clock."""
+    clocks = [dt.datetime.combine(row["date"], dt.time(row["hour"], row["minute"])) for row in kept.to_pylist()]
+    return [
+        {**request, "scheduled_time": clock.isoformat(timespec="minutes")}
+        for request, clock in zip(parity.asked(MODEL, kept), clocks, strict=True)
+    ]
 
 
 def test_online_and_offline_features_are_bit_equal(real: Real):
     assert real.features.num_rows == real.kept.num_rows >= 10_000
-    known = [real.state.known(as_request(row).to_entity()) for row in real.kept.to_pylist()]
-    assert [k.as_of for k in known] == real.features["as_of"].to_pylist()
-    for name in FEATURES:
-        offline, online = real.features[name].to_pylist(), [k.features[name] for k in known]
-        different = [n for n, (a, b) in enumerate(zip(offline, online, strict=True)) if a != b]
-        assert not different, f"{name}: {len(different)} differ, {offline[different[0]]} and {online[different[0]]}"
+    known = parity.known(MODEL, real.state, as_asked(real.kept))
+    assert parity.differences(MODEL, real.features, known) == {}
     reasons = {reason for k in known for reason in k.reasons}
     assert all(reason.startswith("no weather of") for reason in reasons), "all of it has landed"
 
@@ -117,7 +114,7 @@ def test_the_model_sees_the_same_bits(real: Real):
         label="late",
         onnx_sha256="0" * 64,
     )  # fmt: skip
-    rows = [real.state.known(as_request(row).to_entity()).features for row in real.kept.slice(0, 2000).to_pylist()]
+    rows = [k.features for k in parity.known(MODEL, real.state, as_asked(real.kept.slice(0, 2000)))]
     offline, online = contract.encode(real.features.slice(0, 2000)), contract.encode_rows(rows)
     assert np.isnan(offline[:, :3]).any(), "the first value of each category is one that training did not know"
     assert offline.tobytes() == online.tobytes()

@@ -23,7 +23,7 @@ from tasks.common.environment import landing
 from tasks.common.errors import run_main
 from tasks.common.landing_zone import MANIFEST
 
-ROWS = 420
+ROWS = 600
 MOULDS, ALLOYS = ("M1", "M2", "M3", "M4", "M5"), ("AlSi7", "AlSi12", "ZnAl4")
 HEADER = TABLES["castings"].feed
 
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--through", help="last day to land; --day alone by default")
     arguments = parser.parse_args()
     for day in DAYS.span(arguments.day, arguments.through or arguments.day):
-        print(f"{day}: {land(day, landing()):,} castings landed")
+        print(f"{day}: {land(day, landing("castings")):,} castings landed")
 
 
 def _time(seconds: int) -> str:
