@@ -7,6 +7,7 @@ service see the interval from now on).
 
 *Runs* at the end of each interval of the model's cadence; for one by hand with the form's `interval`; for many with
 `airflow backfill create --dag-id <model>.ingest --from-date 2013-01-01 --to-date 2013-06-01 --reprocess-behavior completed`.
+A date without an hour is UTC: where the intervals of the model begin in another zone, name the moment, as `--from-date 2013-01-01T00:00+01:00`.
 An interval looks back on the one before and waits until that has landed. Doing one again changes nothing; when it lands with
 other data, **resume** takes up the one after it again, which looked back on the old ones.
 *Then* scoring starts by itself.

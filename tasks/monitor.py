@@ -6,11 +6,13 @@ import argparse
 import io
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,6 +25,18 @@ from tasks.common.params import Params
 from tasks.common.results import emit
 from tasks.common.tables import FEATURES, read_features
 from tasks.monitoring import audit, decide, drift, measure, page, quality, track
+
+
+@dataclass(frozen=True)
+class Before:
+    """An interval before, which the champion of the one at hand scored too."""
+
+    interval: str
+    features: pa.Table
+    digest: str
+    """md5 of the features file."""
+    predictions: tuple[str, pa.Table]
+    """Digest and table of the champion's predictions."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +53,14 @@ class Inputs:
     shadow: int | None
     predictions: dict[int, tuple[str, pa.Table]]
     """Version to the digest and the table of its predictions."""
+    before: tuple[Before, ...] = ()
+    """What is judged with it, newest first."""
 
     def summary(self) -> dict[str, Any]:
         """Digests of all of it."""
         names = {f"v{version}": digest for version, (digest, _) in sorted(self.predictions.items())}
-        return {"features": self.digest, "reference": self.reference, "predictions": names}
+        judged = {one.interval: [one.digest, one.predictions[0]] for one in self.before}
+        return {"features": self.digest, "reference": self.reference, "predictions": names, "judged_with": judged}
 
 
 def read(interval: str, settings: Params, where: Store) -> Inputs:
@@ -71,7 +88,24 @@ def read(interval: str, settings: Params, where: Store) -> Inputs:
     predictions = {
         v: _predictions(where, interval, v, digests.get(f"v{v}")) for v in (champion, shadow) if v is not None
     }
-    return Inputs(interval, features, digest, reference, champion, shadow, predictions)
+    before = tuple(_before(interval, champion, settings, where))
+    return Inputs(interval, features, digest, reference, champion, shadow, predictions, before)
+
+
+def _before(interval: str, champion: int | None, settings: Params, where: Store) -> Iterator[Before]:
+    """The intervals before that are judged with ``interval``: unbroken, as they are now, and scored by its champion."""
+    for _ in range(1, settings.monitor.window_intervals):
+        interval = spec.current().cadence.shift(interval, -1)
+        path = FEATURES / f"{interval}.parquet"
+        name = f"predictions/{interval}/scored.json"
+        scored = where.read_json(name) if path.is_file() and where.exists(name) else {}
+        if champion is None or scored.get("champion") != champion:
+            return
+        digest = landed.features_digest(path)
+        if scored["features"] != digest:
+            return
+        found = _predictions(where, interval, champion, scored["predictions"][f"v{champion}"])
+        yield Before(interval, read_features([interval]), digest, found)
 
 
 def examine(inputs: Inputs, settings: Params, entries: list[ledger.Entry]) -> dict[str, Any]:
@@ -80,10 +114,11 @@ def examine(inputs: Inputs, settings: Params, entries: list[ledger.Entry]) -> di
         version: measure.match(inputs.features, table, f"predictions/{inputs.interval}/v{version}.parquet")
         for version, (_, table) in inputs.predictions.items()
     }
+    judged = {inputs.champion: _judged(inputs, scores)} if inputs.champion is not None else {}
+    if inputs.shadow is not None:
+        judged[inputs.shadow] = (inputs.features, scores[inputs.shadow])
     models = {
-        who: {"version": version} | measure.measure(inputs.features, scores[version], settings)
-        if version in scores
-        else None
+        who: {"version": version} | measure.measure(*judged[version], settings) if version in judged else None
         for who, version in (("champion", inputs.champion), ("shadow", inputs.shadow))
     }
     reference = read_features(inputs.reference) if inputs.reference else None
@@ -98,9 +133,9 @@ def examine(inputs: Inputs, settings: Params, entries: list[ledger.Entry]) -> di
         pair = ((inputs.champion, scores[inputs.champion]), (inputs.shadow, scores[inputs.shadow]))
         audited = audit.audit(inputs.features, *pair, settings)
     unusable = [
-        f"v{model['version']} gave no probability for {model['unusable']} of {rows} {about.words.rows}; see its input and roll it back if it is the model"
-        for model in models.values()
-        if model and model["unusable"]
+        f"v{version} gave no probability for {missing} of {rows} {about.words.rows}; see its input and roll it back if it is the model"
+        for version, found_scores in scores.items()
+        if (missing := int((~measure.usable(found_scores)).sum()))
     ]
     return {
         "interval": inputs.interval,
@@ -115,6 +150,20 @@ def examine(inputs: Inputs, settings: Params, entries: list[ledger.Entry]) -> di
         "alarms": unusable + quality.alarms(found, settings.monitor),
         "audit": audited,
     }
+
+
+def _judged(inputs: Inputs, scores: dict[int, measure.Scores]) -> tuple[pa.Table, measure.Scores]:
+    """Rows and the champion's scores of all intervals that are judged together, oldest first."""
+    assert inputs.champion is not None
+    pairs = [
+        (
+            one.features,
+            measure.match(one.features, one.predictions[1], f"predictions/{one.interval}/v{inputs.champion}.parquet"),
+        )
+        for one in reversed(inputs.before)
+    ]
+    pairs.append((inputs.features, scores[inputs.champion]))
+    return pa.concat_tables([table for table, _ in pairs]), np.concatenate([found for _, found in pairs])
 
 
 def settle(report: dict[str, Any], settings: Params, where: Store, entries: list[ledger.Entry]) -> decide.Decision:

@@ -90,7 +90,13 @@ class SparkOperator(RunOperator, SparkSubmitOperator):
             document = Path(folder) / "result.json"
             self.application, *self.application_args = script
             self._place(workspace, Path(folder), context)
-            env = {**variables(context), "PYTHONPATH": str(workspace), RESULT_VARIABLE: str(document), LEASE: lease}
+            env = {
+                **variables(context),
+                "AIRLOOP_MODEL": self.model,  # whichever this Airflow takes for its default
+                "PYTHONPATH": str(workspace),
+                RESULT_VARIABLE: str(document),
+                LEASE: lease,
+            }
             # The hook's env_vars would be the driver's only where that is no pod's: here it always is this process's child.
             with temporarily(env), _explained(document, self._exit_code), self._accounted(context):
                 SparkSubmitOperator.execute(self, context)

@@ -390,6 +390,8 @@ class MonitorParams(Frozen):
 
     warmup_through: IntervalKey
     """Last interval before there is a golden set; its landing asks for the first training."""
+    window_intervals: Positive
+    """Newest intervals whose labels are judged together, as far as the same version scored them; they must hold several days."""
     max_ece: Share
     """Retrain when the interval's expected calibration error is above this."""
     min_auc: Share

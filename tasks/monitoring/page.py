@@ -106,7 +106,9 @@ def _measures(report: Mapping[str, Any]) -> str:
                 asked if who == "champion" else "",
             ))  # fmt: skip
     share = f"{report['confidence']:.0%}"
-    note = (
+    with_ = ", ".join(report["inputs"]["judged_with"])
+    note = f'<p class="note">Judged together with {escape(with_)}.</p>' if with_ else ""
+    note += (
         f'<p class="note">{share} intervals from drawing whole days again: {spec.current().words.rows} of one day share its luck, and '
         "rows drawn one by one would look five times surer than they are. A value near its limit is a coin flip.</p>"
     )
@@ -196,6 +198,11 @@ def _inputs(report: Mapping[str, Any]) -> str:
     rows = [("features", inputs["features"])]
     rows += [(f"reference {interval}", digest) for interval, digest in inputs["reference"].items()]
     rows += [(f"predictions {name}", digest) for name, digest in inputs["predictions"].items()]
+    rows += [
+        (f"{what} {interval}", digest)
+        for interval, digests in inputs["judged_with"].items()
+        for what, digest in zip(("features", "predictions"), digests, strict=True)
+    ]
     table = _table(("input", "digest"), [(escape(name), f"<code>{escape(digest)}</code>") for name, digest in rows])
     return _section("", f"<details><summary>What these numbers were computed from</summary>{table}</details>")
 

@@ -124,8 +124,10 @@ def _create(root: Path, request: Request, store: Store) -> None:
     records = landed.Records(store)
     calendar = settings_files.calendar_of(source, span.model)
     raw |= {"model": span.model, "intervals": calendar.cadence.window([span.last])}
-    golden = params.parse(raw, " with this run's overrides").golden.intervals
-    wanted = window(request.window, span.first, span.last, records, calendar, golden)
+    settings = params.parse(raw, " with this run's overrides")
+    before = [calendar.cadence.shift(span.first, -n) for n in range(1, settings.monitor.window_intervals)]
+    reference = [*settings.golden.intervals, *before]
+    wanted = window(request.window, span.first, span.last, records, calendar, reference)
     raw["intervals"] = calendar.cadence.window(wanted)
 
     if root.exists():

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from tasks.common import landed
 from tasks.common.cadence import Calendar, seen_after
 from tasks.common.errors import ConfigError, Unavailable
-from tasks.common.landed import Intervals
+
+Intervals = landed.Records | Mapping[str, landed.Landed]
+"""Records of landed intervals by key."""
 
 
 class NotLanded(Unavailable):
@@ -19,7 +21,7 @@ class NotLanded(Unavailable):
 
 
 def window(
-    name: str, first: str, last: str, records: Intervals, calendar: Calendar, golden: Sequence[str]
+    name: str, first: str, last: str, records: Intervals, calendar: Calendar, reference: Sequence[str]
 ) -> list[str]:
     """Choose the intervals of a run.
 
@@ -29,7 +31,7 @@ def window(
         last: the span's last interval.
         records: what has landed, by interval.
         calendar: of the model's feed.
-        golden: intervals that the golden set is from.
+        reference: intervals that the monitor reads beside the span, as far as they have landed.
 
     Returns:
         The intervals in order.
@@ -47,7 +49,7 @@ def window(
     cadence.check(first, "first"), cadence.check(last, "last")
     if first < calendar.first:
         raise ConfigError(f"{first} is before {calendar.first}, the first interval of the feed.")
-    return _WINDOWS[name](first, last, records, calendar, golden)
+    return _WINDOWS[name](first, last, records, calendar, reference)
 
 
 def _interval(first: str, last: str, records: Intervals, calendar: Calendar, _: Sequence[str]) -> list[str]:
@@ -67,14 +69,18 @@ def _lookback(first: str, last: str, records: Intervals, calendar: Calendar, _: 
     return [before, *span]
 
 
-def _history(_: str, last: str, records: Intervals, calendar: Calendar, _golden: Sequence[str]) -> list[str]:
+def _history(_: str, last: str, records: Intervals, calendar: Calendar, _reference: Sequence[str]) -> list[str]:
     """Everything from the feed's first interval to the span's last, landed."""
     return _landed(calendar.cadence.span(calendar.first, last), records)
 
 
-def _reference(first: str, last: str, records: Intervals, calendar: Calendar, golden: Sequence[str]) -> list[str]:
-    """The span, landed, and the intervals that the golden set is from as far as they have landed."""
-    return _landed(sorted({*(key for key in golden if key in records), *calendar.cadence.span(first, last)}), records)
+def _with_reference(
+    first: str, last: str, records: Intervals, calendar: Calendar, reference: Sequence[str]
+) -> list[str]:
+    """The span, landed, and those of ``reference`` that have landed."""
+    return _landed(
+        sorted({*(key for key in reference if key in records), *calendar.cadence.span(first, last)}), records
+    )
 
 
 def _landed(intervals: list[str], records: Intervals) -> list[str]:
@@ -89,5 +95,5 @@ _WINDOWS: Mapping[str, Callable[[str, str, Intervals, Calendar, Sequence[str]], 
     "interval": _interval,
     "lookback": _lookback,
     "history": _history,
-    "reference": _reference,
+    "reference": _with_reference,
 }

@@ -45,6 +45,13 @@ def test_all_errors_at_once(raw: dict[str, Any]) -> None:
     assert "\n  params.yaml: pods.errors" in text
 
 
+def test_one_day_is_no_comparison(raw: dict[str, Any]) -> None:
+    """A bootstrap of one day knows no noise: it would divide by nought."""
+    raw["gate"]["promotion"]["min_days"] = 1
+    with pytest.raises(ConfigError, match=r"gate\.promotion\.min_days: .* greater than or equal to 2"):
+        params.parse(raw)
+
+
 def test_every_knob_has_a_sentence() -> None:
     """House rule: who adds a setting says, below it, what it means."""
     lines = (REPOSITORY / "tasks/common/params.py").read_text().splitlines()

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tasks.common import settings_files
-from tasks.common.environment import CODE, environment
+from tasks.common.environment import CODE, environment, make
 from tasks.common.errors import ConfigError
 
 OWN = "models/flights/params.yaml"
@@ -66,7 +66,9 @@ def test_a_shared_section_in_the_model_s_file_is_to_be_moved(root: Path) -> None
 
 def test_dates_without_quotes_are_refused_by_name(root: Path) -> None:
     """A daily model's keys look like dates, and DVC fails on one with no word of which."""
-    own = (root / OWN).read_text().replace("'2013-01-01'", "2013-01-01").replace("[2013-01, ", "['2013-01', 2013-01-01, ")
+    own = (
+        (root / OWN).read_text().replace("'2013-01-01'", "2013-01-01").replace("[2013-01, ", "['2013-01', 2013-01-01, ")
+    )
     (root / OWN).write_text(own)
     with pytest.raises(ConfigError) as refused:
         settings_files.read(root, "flights")
@@ -162,6 +164,18 @@ def test_a_process_works_for_the_model_of_the_run_yaml_at_hand(root: Path, monke
     monkeypatch.chdir(root / "workspace")
     environment.cache_clear()
     assert environment().model == "third"
+    environment.cache_clear()
+
+
+def test_a_command_of_make_says_whose_it_is_where_it_is_not_the_default_model_s(root: Path, monkeypatch) -> None:
+    """`make rollback` of the castings would roll the flights back."""
+    monkeypatch.setenv("AIRLOOP_CODE", str(root))
+    monkeypatch.setenv("AIRLOOP_MODEL", "flights")
+    environment.cache_clear()
+    assert make("rollback VERSION=1") == "make rollback VERSION=1"
+    monkeypatch.setenv("AIRLOOP_MODEL", "second")
+    environment.cache_clear()
+    assert make("rollback VERSION=1") == "AIRLOOP_MODEL=second make rollback VERSION=1"
     environment.cache_clear()
 
 

@@ -95,7 +95,9 @@ def test_each_makes_a_champion_of_its_own(code: Path, castings: Loop, flights: L
     month = flights.airflow.trigger("flights.ingest", {"interval": MONTH})
     beside.run(code, "models/castings/landing.py", "--day", DAYS[0], "--through", DAYS[-1])
     calendar = cadence.read(code / "models/castings/spec.json").cadence
-    castings.airflow.backfill("castings.ingest", calendar.start(DAYS[0]).isoformat(), calendar.start(DAYS[-1]).isoformat())
+    castings.airflow.backfill(
+        "castings.ingest", calendar.start(DAYS[0]).isoformat(), calendar.start(DAYS[-1]).isoformat()
+    )
 
     flights.follow("flights.ingest", month)
     for loop, interval in ((flights, MONTH), (castings, DAYS[-1])):

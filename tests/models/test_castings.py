@@ -88,7 +88,7 @@ def test_online_and_offline_features_are_bit_equal(made: Made, day: str) -> None
 def test_a_feature_that_is_not_the_same_is_seen(made: Made) -> None:
     kept = made.kept(DAYS[0])
     features = pq.read_table(made.root / f"data/features/{DAYS[0]}.parquet")
-    settings = spec.sections(beside.NAME)["features"].model_validate({"day_zero": DAYS[0], "trailing_hours": 3})
+    settings = spec.sections(beside.NAME)["features"].model_validate({"days_from": DAYS[0], "trailing_hours": 3})
     state = made.model.online.state({DAYS[0]: made.model.online.state_tables({"castings": kept})}, settings)
     known = parity.known(made.model, state, parity.asked(made.model, kept))
     assert list(parity.differences(made.model, features, known)) == ["mould_defect_rate"]

@@ -64,11 +64,14 @@ def test_a_known_result_is_not_submitted(context, checkout: Path, monkeypatch: p
 
 
 @pytest.mark.usefixtures("without_jvm")
-def test_a_stage_is_submitted_in_its_workspace_and_then_recorded(context, checkout: Path) -> None:
+def test_a_stage_is_submitted_in_its_workspace_and_then_recorded(
+    context, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRLOOP_MODEL", "another")  # Airflow's own, for all models
     (checkout / "run/tasks/features.py").write_text(
         "import os, sys\nfrom tasks.common.results import emit\n"
         "emit({'cwd': os.getcwd(), 'argv': sys.argv[1:], 'run': os.environ['AIRLOOP_RUN'], 'path': os.environ['PYTHONPATH'],"
-        " 'lease': os.environ['AIRLOOP_LEASE']})\n"
+        " 'lease': os.environ['AIRLOOP_LEASE'], 'model': os.environ['AIRLOOP_MODEL']})\n"
     )
     report = stage(FLIGHTS, "features").execute(context("flights.ingest"))
     assert report["cwd"] == str(checkout / "run")
@@ -76,6 +79,7 @@ def test_a_stage_is_submitted_in_its_workspace_and_then_recorded(context, checko
     assert report["argv"] == ["--interval", "2013-04"]
     assert report["run"].startswith("flights-ingest-2013-04-")
     assert report["lease"] == str(checkout / "run.lease"), "the script holds its workspace as long as it works"
+    assert report["model"] == "flights"
     assert report["stages"] == ["features@2013-04"]
     assert asked(checkout) == ["begin features", "complete features"]
     assert "AIRLOOP_LEASE" not in os.environ and "AIRLOOP_RESULT" not in os.environ

@@ -34,8 +34,8 @@ class World:
         self._place, self._patch = place, monkeypatch
         self.store = Store(url_of(place.store.parent)).part(place.store.name)
 
-    def land(self, interval: str = MAY, *, seed: int = 0, empty: bool = False) -> pa.Table:
-        table = makers.features(interval, 40, seed=seed).slice(0, 0 if empty else None)
+    def land(self, interval: str = MAY, *, seed: int = 0, days: int = 31) -> pa.Table:
+        table = makers.features(interval, 40, seed=seed).slice(0, 40 * days)
         path = self._place.workspace / f"data/features/{interval}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(parquet_bytes(table))
@@ -115,7 +115,7 @@ def test_a_good_interval_asks_for_nothing(world: World, capsys: pytest.CaptureFi
 def test_an_interval_without_a_row_is_no_drift_and_asks_for_nothing(world: World) -> None:
     for interval in ("2013-01", "2013-02"):
         world.land(interval)
-    world.score(champion=scores(world.land(empty=True)))
+    world.score(champion=scores(world.land(days=0)))
     found = world.monitor()
     assert (found["retrain"], found["rows"], found["alarms"]) == (False, 0, [])
     assert world.report()["quality"]["psi"] is None
@@ -159,6 +159,32 @@ def test_the_same_interval_with_other_data_is_decided_anew(world: World) -> None
     world.score(champion=scores(world.land(seed=5), bias=1.0))
     assert world.monitor(run="run-b")["retrain"] is True
     assert len(world.store.names("decisions")) == 2
+
+
+@pytest.mark.parametrize(
+    ("together", "version", "landed_again", "status"),
+    [
+        (1, 2, False, "not measured"),
+        (2, 2, False, "retrain"),
+        (2, 1, False, "not measured"),
+        (2, 2, True, "not measured"),
+    ],
+    ids=["alone", "together", "another version", "other data since"],
+)
+def test_intervals_of_one_day_are_judged_together(
+    world: World, place: Place, together: int, version: int, landed_again: bool, status: str
+) -> None:
+    """As a daily feed's are: one day says nothing of the noise."""
+    makers.put_settings(place.workspace, monitor={"window_intervals": together})
+    world.score("2013-04", champion=scores(world.land("2013-04", days=1), bias=1.0), version=version)
+    if landed_again:
+        world.land("2013-04", days=1, seed=9)
+    world.score(champion=scores(world.land(days=1), bias=1.0))
+    assert world.monitor()["status"] == status
+    judged = status == "retrain"
+    assert list(world.report()["inputs"]["judged_with"]) == ["2013-04"] * judged  # type: ignore[index]  # JSON
+    assert ("together with 2013-04" in world.store.read(f"reports/{MAY}/index.html").decode()) == judged
+    assert world.report()["rows"] == 40, "what is said of the inputs is said of the interval"
 
 
 def test_the_warm_up_asks_for_the_first_model_when_it_is_over(world: World) -> None:

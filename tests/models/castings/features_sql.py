@@ -17,13 +17,13 @@ def features_sql(params: FeatureParams, hint: str = "") -> str:
     """
     row = ", ".join(("date", "poured_at", "casting", "alloy", *MEASURED, LABEL))
     nulls = ", ".join("NULL" for _ in row.split(", "))
-    zero = (params.day_zero - dt.date(1970, 1, 1)).days
+    zero = (params.days_from - dt.date(1970, 1, 1)).days
     # Everything put into the text is a name or a number of ours.
     return f"""
 WITH events AS (
   SELECT poured_at AS instant, mould, CAST(NULL AS INT) AS found, {row} FROM castings
   UNION ALL SELECT inspected_at, mould, {LABEL}, {nulls} FROM castings WHERE {LABEL} IS NOT NULL
-  UNION ALL SELECT inspected_at, mould, {LABEL}, {nulls} FROM before WHERE {LABEL} IS NOT NULL
+  UNION ALL SELECT inspected_at, mould, {LABEL}, {nulls} FROM earlier_castings WHERE {LABEL} IS NOT NULL
 ),
 timeline AS (SELECT {hint} * FROM events),
 counted AS (
@@ -35,4 +35,4 @@ SELECT date, poured_at, casting, poured_at AS as_of, CAST(unix_date(date) - {zer
   CAST({LABEL} AS TINYINT) AS {LABEL}, {", ".join((*CATEGORIES, *MEASURED))},
   CASE WHEN inspected > 0 THEN CAST(defects AS DOUBLE) / CAST(inspected AS DOUBLE) END AS {DEFECT_RATE}
 FROM counted WHERE casting IS NOT NULL
-"""  # noqa: S608 - as said
+"""

@@ -31,9 +31,9 @@ HEADER = TABLES["castings"].feed
 def rows(day: str) -> Iterator[list[str]]:
     """The castings of ``day``, which are poured from six in the morning until eight in the evening."""
     local = DAYS.local(day)
-    draw = random.Random(day)  # noqa: S311 - made-up data
+    draw = random.Random(day)
     morning = int(local.replace(hour=6, tzinfo=ZoneInfo(DAYS.zone)).timestamp())
-    worn = {mould: random.Random(f"{mould} {local.toordinal() // 3}").random() < 0.4 for mould in MOULDS}  # noqa: S311
+    worn = {mould: random.Random(f"{mould} {local.toordinal() // 3}").random() < 0.4 for mould in MOULDS}
     for number in range(ROWS):
         poured = morning + number * 14 * 3600 // ROWS
         mould, alloy = draw.choice(MOULDS), draw.choice(ALLOYS)
@@ -43,7 +43,15 @@ def rows(day: str) -> Iterator[list[str]]:
         inspected = poured + draw.randrange(900, 5400)
         outcome = [_time(inspected), str(int(defective))] if draw.random() > 0.02 else ["", ""]
         casting = local.toordinal() * 1000 + number
-        yield [str(casting), mould, alloy, _time(poured), "" if draw.random() < 0.01 else str(melt), str(pour), *outcome]
+        yield [
+            str(casting),
+            mould,
+            alloy,
+            _time(poured),
+            "" if draw.random() < 0.01 else str(melt),
+            str(pour),
+            *outcome,
+        ]
 
 
 def land(day: str, zone: Store) -> int:
@@ -63,8 +71,9 @@ def main() -> None:
     parser.add_argument("--day", required=True, help="YYYY-MM-DD")
     parser.add_argument("--through", help="last day to land; --day alone by default")
     arguments = parser.parse_args()
+    zone = landing("castings")
     for day in DAYS.span(arguments.day, arguments.through or arguments.day):
-        print(f"{day}: {land(day, landing("castings")):,} castings landed")
+        print(f"{day}: {land(day, zone):,} castings landed")
 
 
 def _time(seconds: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.castings.definitions import ASKED, CATEGORIES, DAYS, KEY_TYPES, LABEL, MEASURED, NUMBERS
+from models.castings.definitions import ASKED, CATEGORIES, DAYS, KEY_TYPES, LABEL, NUMBERS
 from models.castings.features_sql import DUCKDB_MACROS
 from models.castings.request import EXAMPLE, CastingRequest
 from models.castings.schema import TABLES
@@ -25,7 +25,7 @@ MODEL = ModelSpec(
     typed=Deferred("models.castings.reading:typed"),
     broken_rules=Deferred("models.castings.rules:broken_rules"),
     tail=Deferred("models.castings.tail:tail"),
-    views={"castings": View("castings", "interval"), "before": View("castings", "before")},
+    views={"castings": View("castings", "interval"), "earlier_castings": View("castings", "before")},
     features_sql=Deferred("models.castings.features_sql:features_sql"),
     duckdb_macros=DUCKDB_MACROS,
     golden_set=Golden(strata=("alloy", LABEL), represented="mould"),
@@ -35,7 +35,9 @@ MODEL = ModelSpec(
     shown_categories=(LABEL, *CATEGORIES),
     shown_numbers=NUMBERS,
     shown=("mould", "alloy", "casting", "poured_at"),
-    words=Words(rows="castings", positive="defective", negative="flawless", planned="casting plan", planned_by="The foundry"),
+    words=Words(
+        rows="castings", positive="defective", negative="flawless", planned="casting plan", planned_by="The foundry"
+    ),
     online=Online(
         description="Will this casting be defective? Answered when it is poured",
         many="castings",

@@ -13,7 +13,7 @@ from tasks.common.frozen import Frozen
 class FeatureParams(Frozen):
     """The ``features`` stage, and the online service's lookups."""
 
-    day_zero: dt.date
+    days_from: dt.date
     """Day number 0 of the column ``day``."""
     trailing_hours: Annotated[int, Field(ge=1, le=24)]
     """Length of the look-back of the defect rate."""

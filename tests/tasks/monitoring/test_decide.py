@@ -12,6 +12,7 @@ from tasks.common.urls import url_of
 from tasks.monitoring.decide import Decision, Facts, Past, asked_before, claim, decide, record, recorded
 
 LIMITS = MonitorParams(
+    window_intervals=1,
     warmup_through="2013-03",
     max_ece=0.05,
     min_auc=0.70,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any
 
-from models.parcels.params import ParcelFeatures
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.parcels.params import ParcelFeatures
 from tasks import spec
 from tasks.spec import Form, Known, Online
 
