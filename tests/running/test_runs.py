@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.common import params, settings_files
+from tasks.common import landed, params, settings_files
 from tasks.common.artefacts import Store
 from tasks.common.code import tree_digest
 from tasks.common.dvc_repo import DVC_RUNNING, LOCK, read_lock, write_lock
@@ -75,6 +75,28 @@ def test_what_one_machine_records_the_others_know(machines: Machines) -> None:
         save_record(root, machines.store, [stage])
     for machine in "abc":
         assert set(read_lock(machines.open(machine))) == {"one@2013-01", "two@2013-01"}
+
+
+@pytest.mark.parametrize(("together", "found"), [(1, ["2013-01", "2013-03"]), (2, ["2013-01", "2013-02", "2013-03"])])
+def test_a_run_that_watches_has_the_intervals_that_are_judged_with_its_own(
+    machines: Machines, together: int, found: list[str]
+) -> None:
+    for number, interval in enumerate(three := ["2013-01", "2013-02", "2013-03"]):
+        previous = three[max(number - 1, 0)]
+        lock = {
+            f"validate@{interval}": {"outs": [{"path": f"data/tail/{interval}", "md5": "tail"}]},
+            f"features@{interval}": {"deps": [{"path": f"data/tail/{previous}", "md5": "tail"}], "outs": []},
+        }
+        landed.write(
+            machines.store,
+            landed.Landed(interval=interval, previous=previous, run="r", manifest="m", features="f", counts={}, lock=lock, state={}),
+        )  # fmt: skip
+    machines.use("a")
+    settings = {"golden.intervals": ["2013-01"], "monitor.window_intervals": together}
+    root = open_run(
+        Request(KEY, Span("flights", "2013-03", "2013-03"), "reference", settings), machines.store, begins=True
+    )
+    assert sorted(settings_files.read_run(root)["intervals"]) == found
 
 
 def test_what_was_asked_for_and_why_is_kept(machines: Machines) -> None:
