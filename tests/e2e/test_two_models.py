@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.common import cadence
+from tasks.common import cadence, online_log
 from tasks.common.artefacts import Store
 from tasks.common.environment import environment, store
 from tests import beside
@@ -111,13 +111,17 @@ def test_each_makes_a_champion_of_its_own(code: Path, castings: Loop, flights: L
         assert loop.online()["model_version"] == 1
 
 
-def test_each_is_asked_at_its_own_route(castings: Loop, flights: Loop) -> None:
+def test_each_is_asked_at_its_own_route(code: Path, castings: Loop, flights: Loop) -> None:
     poured = ask(castings, mould="M1", alloy="AlSi7", poured_at=f"{DAYS[-1]}T12:00:00+02:00", melt_celsius=740.0)
     flown = ask(flights, carrier="B6", flight=1105, origin="JFK", destination="SFO", scheduled_time="2013-01-20T17:59")
     for answer, probability, ours in ((poured, "probability_defective", DAYS), (flown, "probability_late", (MONTH,))):
         assert 0 < answer[probability] < 1 and answer["model_version"] == 1
         assert answer["state"]["intervals"] == list(ours)
     assert not poured["degraded"]
+    for loop, answer in ((castings, poured), (flights, flown)):
+        prediction = str(answer["prediction_id"])
+        until(lambda loop=loop, prediction=prediction: online_log.find(loop.store, prediction), "the log is written")
+        assert f"Model       {loop.model} v1" in beside.run(code, "-m", "tasks.lineage", prediction)
 
 
 def test_a_promotion_and_a_rollback_of_one_leave_the_other_as_it_is(castings: Loop, flights: Loop) -> None:
