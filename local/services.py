@@ -117,6 +117,7 @@ def _online(place: Place) -> Service:
         (
             str(scripts() / "uvicorn"),
             "serving.app:app",
+            *("--app-dir", str(place.code)),  # by default uvicorn imports what lies where it is started
             *("--host", HOST, "--port", str(place.online_port), "--no-access-log"),
             *("--http", "serving.whole:Protocol"),
             *("--timeout-keep-alive", "75"),  # longer than a proxy in front keeps a connection that it does not use
