@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import hashlib
+import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.flights import golden as strata
 from models.flights.model import MODEL
+from tasks import spec
 from tasks.common import golden_rows as rule
 from tasks.common.errors import ConfigError, DataError
 from tasks.common.params import DayRule, GoldenParams
 from tasks.common.tables import held_out, labelled
 from tasks.golden import freeze, write
+from tasks.spec import Golden
 from tests import makers
 
 RULE = DayRule(every=4, remainder=2)
@@ -77,6 +82,16 @@ def test_writes_equal_bytes_and_a_digest_of_the_content(table: pa.Table, tmp_pat
     assert digests == {hashlib.sha256("".join(lines).encode()).hexdigest()}
     for name in ("golden.parquet", "golden.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_it_may_be_drawn_by_features_which_are_not_frozen(
+    table: pa.Table, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_dest = dataclasses.replace(MODEL, golden_set=Golden(strata=("dest", "late"), represented="dest"))
+    monkeypatch.setattr(spec, "current", lambda: by_dest)
+    write(freeze(table, params(), RULE), tmp_path)
+    assert pq.read_schema(tmp_path / "golden.parquet").names == [*MODEL.key, MODEL.label]
+    assert set(json.loads((tmp_path / "golden.json").read_bytes())["by"]["dest"]) == set(table["dest"].to_pylist())
 
 
 def test_another_label_is_another_digest(table: pa.Table) -> None:
