@@ -1,7 +1,7 @@
 """Two models in one Airflow, one story in order: flights, by the month, and castings, by the day. Neither sees the other.
 
 The checkout is a copy with both. Its flights are a twelfth of the feed's, and its limits let one such month make a champion: what a
-gate says of flights is told elsewhere.
+gate says of flights is tested elsewhere.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ DUCKDB_MACROS = "CREATE OR REPLACE MACRO unix_date(d) AS (d - DATE '1970-01-01')
 def features_sql(params: FeatureParams, hint: str = "") -> str:
     """SQL of the features of each row of ``castings``.
 
-    Pours and inspections of a mould stand on one line of time, on which a pour looks back; ``hint`` says how to spread it.
+    Pours and inspections of a mould are on one line of time, on which a pour looks back; ``hint`` says how to spread it.
     """
     row = ", ".join(("date", "poured_at", "casting", "alloy", *MEASURED, LABEL))
     nulls = ", ".join("NULL" for _ in row.split(", "))
     zero = (params.days_from - dt.date(1970, 1, 1)).days
-    # Everything put into the text is a name or a number of ours.
+    # Everything put into the text is a name or a number of the code.
     return f"""
 WITH events AS (
   SELECT poured_at AS instant, mould, CAST(NULL AS INT) AS found, {row} FROM castings

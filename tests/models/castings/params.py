@@ -15,8 +15,13 @@ class FeatureParams(Frozen):
 
     days_from: dt.date
     """Day number 0 of the column ``day``."""
-    trailing_hours: Annotated[int, Field(ge=1, le=24)]
+    trailing_hours: Annotated[int, Field(ge=1, le=168)]
     """Length of the look-back of the defect rate."""
+
+    @property
+    def lookback(self) -> dt.timedelta:
+        """How far features see."""
+        return dt.timedelta(hours=self.trailing_hours)
 
 
 SECTIONS = {"features": FeatureParams}

@@ -1,4 +1,4 @@
-"""What the next day's look-back can still see."""
+"""What the look-back of later days can still see."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from models.castings.params import FeatureParams
 
 
 def tail(kept: pa.Table, table: str, day: str, settings: FeatureParams) -> pa.Table:
-    """The whole day: its first hours are 24 hours before the next day's."""
+    """The whole day: the look-back reaches over several."""
     return kept
