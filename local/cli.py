@@ -35,7 +35,7 @@ class Airloop(click.Group):
                 formatter.write_dl([(str(command.name), command.get_short_help_str(WHOLE)) for command in commands])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb; an error of ours, or a full disk, is a sentence and exit code 1."""
+        """Run the verb; an error of the project, or a full disk, is a sentence and exit code 1."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

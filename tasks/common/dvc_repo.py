@@ -18,10 +18,9 @@ from configobj import ConfigObj
 from dvc.config import Config
 from dvc.dvcfile import PROJECT_FILE, ProjectFile
 from dvc.exceptions import DvcException, UploadError
-from dvc.fs import generic
 from dvc.repo import Repo
 from dvc.stage import Stage
-from dvc.stage.cache import RunCacheNotFoundError, _get_cache_hash
+from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_data.hashfile.checkout import checkout
@@ -29,9 +28,10 @@ from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.transfer import transfer
 from dvc_data.hashfile.tree import Tree
 
-from tasks.common import fast_yaml
+from tasks.common import dvc_run_cache, fast_yaml
 from tasks.common.artefacts import write_atomic
 from tasks.common.dvc_objects import entries, missing, renew, require_there, used
+from tasks.common.dvc_run_cache import RunCache
 from tasks.common.dvc_transfers import complete, reached
 from tasks.common.errors import AirloopError, ConfigError, DataError, Unavailable
 from tasks.common.full_disk import no_space
@@ -103,6 +103,7 @@ class Project:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._repo = Repo(str(root))
+        self._repo.stage_cache = self._run_cache = RunCache(self._repo)
         # DVC keeps its index of the workspace from process to process; one that was killed may have left it half written, and
         # then what is not in it is not fetched. Rebuilding it takes milliseconds.
         shutil.rmtree(Path(self._repo.site_cache_dir) / "index", ignore_errors=True)
@@ -253,7 +254,7 @@ class Project:
             with self._repo.lock:
                 # DVC does so before it runs a command: it replaces no file that it does not know, as a killed try leaves them.
                 stage.remove_outs(ignore_remove=False, force=False)
-                self._repo.stage_cache.restore(stage)
+                self._run_cache.restore(stage)
         except RunCacheNotFoundError:
             return False
         self.commit(name)
@@ -268,23 +269,12 @@ class Project:
         stage = self._stage(name)
         self._know_inputs(stage)
         self._fetch_known(stage)
-        entry = self._known(stage)
+        entry = self._run_cache.newest(stage)
         kept = {out.def_path for out in stage.outs if out.use_cache}
         if entry is None or not all(self._in_remote(out["md5"]) for out in entry["outs"] if out["path"] in kept):
             return False
         self._record(name, entry)
         return True
-
-    def _known(self, stage: Stage) -> dict[str, Any] | None:
-        """The newest entry of the run cache on ``stage`` with these inputs."""
-        key = _run_key(stage)
-        cache = self._repo.stage_cache
-        folder = Path(cache._get_cache_dir(key)) if key else None  # noqa: SLF001 - no public way to one entry
-        if folder is None or not folder.exists():
-            return None
-        newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime)
-        entry: dict[str, Any] | None = cache._load_cache(key, newest.name)  # noqa: SLF001 - likewise
-        return entry
 
     def _know_inputs(self, stage: Stage) -> None:
         """Hash the inputs that are here; of those that are not, take the digest from dvc.lock."""
@@ -309,20 +299,10 @@ class Project:
 
     def _fetch_known(self, stage: Stage) -> None:
         """Bring the run cache's entries on this stage with these inputs from the remote, where there are any."""
-        self._copy_known(stage, self._remote_run_cache(), self._repo.cache.legacy)
+        dvc_run_cache.copy(stage, self._remote_run_cache(), self._repo.cache.legacy)
 
     def _remote_run_cache(self) -> Any:
         return self._repo.cloud.get_remote_odb(None, "run cache", hash_name="md5-dos2unix")
-
-    def _copy_known(self, stage: Stage, source: Any, target: Any) -> None:
-        key = _run_key(stage)
-        if key is None or not source.fs.exists(folder := source.fs.join(source.path, "runs", key[:2], key)):
-            return
-        for path in source.fs.find(folder):
-            copy = target.fs.join(target.path, "runs", key[:2], key, source.fs.name(path))
-            if not target.fs.exists(copy):
-                target.fs.makedirs(target.fs.parent(copy), exist_ok=True)
-                generic.copy(source.fs, path, target.fs, copy)
 
     def inputs(self, name: str) -> dict[str, str]:
         """Path to digest of everything stage ``name`` depends on, hashed now."""
@@ -357,7 +337,7 @@ class Project:
                 raise UploadError(len(failed))
         renew(self._repo, stages)
         for name in targets:
-            self._copy_known(self._known_stage(name), self._repo.cache.legacy, self._remote_run_cache())
+            dvc_run_cache.copy(self._known_stage(name), self._repo.cache.legacy, self._remote_run_cache())
 
     def argv(self, name: str) -> list[str]:
         """The stage's command from dvc.yaml as an argument list."""
@@ -395,13 +375,6 @@ class Project:
             return self._read.stages[name]
         except DvcException as error:
             raise StageError(f"dvc.yaml has no stage {name}: {_innermost(error)}") from None
-
-
-def _run_key(stage: Stage) -> str | None:
-    """What the run cache knows the stage by: command, inputs, settings and names of outputs; None if it never does."""
-    if stage.is_callback or stage.always_changed:
-        return None
-    return str(_get_cache_hash(to_single_stage_lockfile(stage), key=True))
 
 
 def _unfit(what: str, why: str) -> ConfigError:

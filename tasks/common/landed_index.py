@@ -60,7 +60,7 @@ class Item(Frozen):
     """Table of the online service's state to its file."""
 
     def replaces(self, other: Item | None) -> bool:
-        """Whether this is to stand where ``other`` stood."""
+        """Whether this is to take the place of ``other``."""
         return other is None or self.number >= other.number
 
 

@@ -375,3 +375,20 @@ def test_a_file_that_is_nowhere_is_named_and_a_remote_that_is_away_is_waited_for
     with pytest.raises(Unavailable, match=r"does not answer"):
         project.bring(files)
     project.close()
+
+
+def test_another_process_s_unfinished_entry_of_the_run_cache_is_neither_read_nor_deleted(
+    root: Path, tmp_path: Path
+) -> None:
+    project = Project(root)
+    project.reproduce(["part@a"])
+    (entry,) = (path for path in (tmp_path / "cache/runs").rglob("*") if path.is_file())
+    unfinished = entry.with_name(".abc.tmp")
+    unfinished.write_text("cmd: pyt")
+    (root / "dvc.lock").unlink()
+    (root / "parts/a").unlink()
+    assert project.restore("part@a")
+    project.push(["part@a"])
+    project.close()
+    assert (root / "parts/a").read_text() == "aa" and unfinished.exists()
+    assert not list((tmp_path / "remote").rglob("*.tmp"))

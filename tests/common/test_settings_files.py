@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tasks.common import settings_files
-from tasks.common.environment import CODE, environment, make
+from tasks.common.environment import CODE, environment
 from tasks.common.errors import ConfigError
 
 OWN = "models/flights/params.yaml"
@@ -164,18 +164,6 @@ def test_a_process_works_for_the_model_of_the_run_yaml_at_hand(root: Path, monke
     monkeypatch.chdir(root / "workspace")
     environment.cache_clear()
     assert environment().model == "third"
-    environment.cache_clear()
-
-
-def test_a_command_of_make_says_whose_it_is_where_it_is_not_the_default_model_s(root: Path, monkeypatch) -> None:
-    """`make rollback` of the castings would roll the flights back."""
-    monkeypatch.setenv("AIRLOOP_CODE", str(root))
-    monkeypatch.setenv("AIRLOOP_MODEL", "flights")
-    environment.cache_clear()
-    assert make("rollback VERSION=1") == "make rollback VERSION=1"
-    monkeypatch.setenv("AIRLOOP_MODEL", "second")
-    environment.cache_clear()
-    assert make("rollback VERSION=1") == "AIRLOOP_MODEL=second make rollback VERSION=1"
     environment.cache_clear()
 
 
