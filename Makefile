@@ -17,7 +17,7 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 	--custom-compile-command "make lock" --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch demo test test-cluster soak bench bench-gpu lint format lock images clean
+.PHONY: help setup setup-torch demo test test-cluster soak bench bench-gpu lint format docs lock images clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ lint: $(READY) ## ruff, mypy and the import contracts
 format: $(READY) ## let ruff mend what it can
 	@$(RUN) -m ruff check --fix --quiet . ; $(RUN) -m ruff format .
 
+docs: $(READY) ## build the documentation as a site into build/site; fails on a link that leads nowhere
+	@$(RUN) -m zensical build --strict && echo "build/site/index.html"
+
 lock: $(READY) ## resolve requirements/*.in anew, keeping what still fits (ARGS=--upgrade for the newest)
 	@cd requirements && for name in boot main dev gpu torch airflow train spark serve mlflow seaweedfs; do \
 		without=; if [ -e $$name.without ]; then without="--excludes $$name.without"; fi; \
@@ -72,5 +75,5 @@ images: ## build the images of docker/ (ARGS=train for one)
 
 clean: ## stop everything and delete .venv, downloads, caches and the demo; data stay (`airloop delete` before deletes those)
 	@if [ -e $(READY) ]; then .venv/bin/airloop down && .venv/bin/airloop delete --demo --yes; fi
-	@rm -rf .venv .airloop/jdk .airloop/package-cache .airloop/source .airloop/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	@rm -rf .venv .airloop/jdk .airloop/package-cache .airloop/source .airloop/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .cache build *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
