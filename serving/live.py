@@ -110,7 +110,7 @@ class Loader:
         problems: dict[str, str] = {}
         try:
             entries = Ledger(self._store).entries()
-            self._index = index = landed_index.opened(self._store, self._index)
+            self._index = index = landed_index.read(self._store, self._index)
         except Exception as error:  # noqa: BLE001 - whatever the store's library raises, the service goes on
             return Live(current.model, current.state, f"the store cannot be read: {error}", {"store": _say(error)})
         entry = wanted_entry(entries, self._version)
