@@ -155,6 +155,8 @@ def examine(inputs: Inputs, settings: Params, entries: list[ledger.Entry]) -> di
 def _judged(inputs: Inputs, scores: dict[int, measure.Scores]) -> tuple[pa.Table, measure.Scores]:
     """Rows and the champion's scores of all intervals that are judged together, oldest first."""
     assert inputs.champion is not None
+    about = spec.current()
+    measured = list(dict.fromkeys((*about.key, about.date, "day", about.label)))  # an older checkout may lack a feature
     pairs = [
         (
             one.features,
@@ -163,7 +165,9 @@ def _judged(inputs: Inputs, scores: dict[int, measure.Scores]) -> tuple[pa.Table
         for one in reversed(inputs.before)
     ]
     pairs.append((inputs.features, scores[inputs.champion]))
-    return pa.concat_tables([table for table, _ in pairs]), np.concatenate([found for _, found in pairs])
+    return pa.concat_tables([table.select(measured) for table, _ in pairs]), np.concatenate(
+        [found for _, found in pairs]
+    )
 
 
 def settle(report: dict[str, Any], settings: Params, where: Store, entries: list[ledger.Entry]) -> decide.Decision:
@@ -172,6 +176,7 @@ def settle(report: dict[str, Any], settings: Params, where: Store, entries: list
     facts = decide.Facts(
         interval=report["interval"], features=report["inputs"]["features"], champion=champion.get("version"),
         auc=(champion.get("auc") or {}).get("value"), ece=(champion.get("ece") or {}).get("value"), why_not=champion.get("why_not"),
+        judged_with=sha256(to_json(judged)) if (judged := report["inputs"]["judged_with"]) else "",
     )  # fmt: skip
     if found := decide.recorded(where, facts):
         return found

@@ -152,7 +152,7 @@ def score_with(
     for version, entry in live.items():
         try:
             files[version] = features_of(version, entry, models[version], record, root, target)
-        except UnscorableError as error:
+        except DataError as error:
             if entry is champion:
                 raise
             warn(f"{record.interval} is scored without its shadow: {error}")
@@ -177,10 +177,6 @@ def predict_each(interval: str, files: Mapping[int, Path], models: Models) -> di
     return dict(sorted(tables.items()))
 
 
-class UnscorableError(DataError):
-    """The code at hand cannot make the features of a version."""
-
-
 def features_of(
     version: int, entry: ledger.Entry, model: tuple[bytes, bytes, str], record: landed.Landed, root: Path, source: Store
 ) -> Path:
@@ -198,17 +194,13 @@ def features_of(
         The landed file, or one that is made as those of the version's training were.
 
     Raises:
-        UnscorableError: this code cannot make it.
-        DataError: the workspace does not have what it is made of.
+        DataError: this code cannot make it, or what it is made of is lost or out of date.
     """
     assert entry.evidence is not None  # the ledger's rule
     file = root / f"data/features/{record.interval}.parquet"
     about, names = spec.current(), Contract.parse(model[1]).names
-    try:
-        version_features.require_declared(version, names, about)
-        settings = version_features.recorded(version, entry.evidence.run, source, about.name)
-    except DataError as error:
-        raise UnscorableError(str(error)) from None
+    version_features.require_declared(version, names, about)
+    settings = version_features.recorded(version, entry.evidence.run, source, about.name)
     own = own_features.needed(names, settings, own_features.landed_with(record), file)
     return file if own is None else make_own(version, own, record, root, source)
 

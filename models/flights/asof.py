@@ -125,7 +125,7 @@ class Observations:
 
 
 class State:
-    """All landed months, ready to be asked."""
+    """Landed months, ready to be asked."""
 
     def __init__(self, tables: Mapping[str, Mapping[str, pa.Table]], params: FeatureParams) -> None:
         """``tables``: month to its state tables (models/flights/state.py); none gives a state that knows nothing."""

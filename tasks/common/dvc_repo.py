@@ -28,7 +28,7 @@ from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.transfer import transfer
 from dvc_data.hashfile.tree import Tree
 
-from tasks.common import dvc_run_cache, fast_yaml
+from tasks.common import dvc_run_cache, fast_yaml, lists
 from tasks.common.artefacts import write_atomic
 from tasks.common.dvc_objects import entries, missing, renew, require_there, used
 from tasks.common.dvc_run_cache import RunCache
@@ -208,7 +208,8 @@ class Project:
         odb, remote = self._repo.cache.local, self._repo.cloud.get_remote_odb()
         with reached(remote.path):
             require_there(remote)
-            lost = [path for path, md5 in wanted.items() if not remote.exists(md5)]
+            there = set(remote.oids_exist(sorted(set(wanted.values()))))
+            lost = [path for path, md5 in wanted.items() if md5 not in there]
         if lost:
             raise _lost(lost)
         with complete("the files of a list"):
@@ -343,9 +344,13 @@ class Project:
         """The stage's command from dvc.yaml as an argument list."""
         return shlex.split(str(self._known_stage(name).cmd))
 
-    def dependencies(self, name: str) -> list[str]:
-        """Paths that the stage depends on."""
-        return [str(dep.def_path) for dep in self._known_stage(name).deps]
+    def listed(self, name: str) -> dict[str, str]:
+        """Files that the stage reads by lists among its dependencies, where its `meta` says that it does: path to md5."""
+        stage = self._known_stage(name)
+        if not (stage.meta or {}).get("lists"):
+            return {}
+        found = (lists.read(str(dep.def_path), self._root) for dep in stage.deps)
+        return {path: md5 for each in found for path, md5 in each.items()}
 
     def producers(self, name: str) -> list[str]:
         """Stages in dvc.lock whose outputs ``name`` depends on."""

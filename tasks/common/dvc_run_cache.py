@@ -28,10 +28,18 @@ class RunCache(StageCache):
         entries = [path for path in folder.iterdir() if path.suffix != UNFINISHED] if folder and folder.exists() else []
         if not entries:
             return None
-        found: dict[str, Any] | None = self._load_cache(key, max(entries, key=lambda path: path.stat().st_mtime).name)
+        found: dict[str, Any] | None = self._load_cache(key, max(entries, key=_written).name)
         return found
 
     _load = newest
+
+
+def _written(path: Path) -> float:
+    """When the entry was written; 0 where it went meanwhile, which counts as none."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def key_of(stage: Stage) -> str | None:

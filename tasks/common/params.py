@@ -392,6 +392,8 @@ class MonitorParams(Frozen):
     """Last interval before there is a golden set; its landing asks for the first training."""
     window_intervals: Positive
     """Newest intervals whose labels are judged together, as far as the same version scored them; they must hold several days."""
+    min_days: Annotated[int, Field(ge=2)]
+    """Fewest days with labels on which a model is measured: days are the unit of noise."""
     max_ece: Share
     """Retrain when the interval's expected calibration error is above this."""
     min_auc: Share

@@ -30,6 +30,13 @@ class Facts:
     ece: float | None = None
     why_not: str | None = None
     """Why there is no AUC and ECE."""
+    judged_with: str = ""
+    """Digest of what was judged with the interval, where there was anything."""
+
+    @property
+    def key(self) -> str:
+        """Names what was judged, within its interval."""
+        return _key(self.features, self.champion, self.judged_with)
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,18 @@ class Decision(Frozen):
     ece: float | None
     limits: dict[str, float | int | str]
     """The settings it was decided by."""
+    judged_with: str = ""
+    """As in the facts."""
 
     @property
     def key(self) -> str:
-        """Names it within its interval: data and champion."""
-        return f"{self.features[:12]}-{'none' if self.champion is None else f'v{self.champion}'}"
+        """Names it within its interval: data, champion, and what was judged with it."""
+        return _key(self.features, self.champion, self.judged_with)
+
+
+def _key(features: str, champion: int | None, judged_with: str) -> str:
+    parts = (features[:12], "none" if champion is None else f"v{champion}", judged_with[:8])
+    return "-".join(part for part in parts if part)
 
 
 def breaches(facts: Facts, limits: MonitorParams) -> list[str]:
@@ -83,7 +97,7 @@ def decide(facts: Facts, past: Past, limits: MonitorParams) -> Decision:
     outcome, reason = _judge(facts, past, limits, found)
     return Decision(
         interval=facts.interval, features=facts.features, champion=facts.champion, retrain=outcome == "retrain",
-        outcome=outcome, reason=reason, auc=facts.auc, ece=facts.ece,
+        outcome=outcome, reason=reason, auc=facts.auc, ece=facts.ece, judged_with=facts.judged_with,
         limits=limits.model_dump(include={"warmup_through", "max_ece", "min_auc", "cooldown_intervals"}),
     )  # fmt: skip
 
@@ -134,11 +148,8 @@ def record(store: Store, decision: Decision) -> Decision:
 
 def recorded(store: Store, facts: Facts) -> Decision | None:
     """What was decided of the same interval, data and champion, None if nothing was."""
-    champion = "none" if facts.champion is None else f"v{facts.champion}"
     try:
-        return Decision.model_validate(
-            store.read_json(f"decisions/{facts.interval}/{facts.features[:12]}-{champion}.json")
-        )
+        return Decision.model_validate(store.read_json(f"decisions/{facts.interval}/{facts.key}.json"))
     except FileNotFoundError:
         return None
 

@@ -75,7 +75,7 @@ def measure(features: pa.Table, scores: Scores, settings: Params) -> dict[str, A
         "mean_score": float(found.mean()) if len(labels) else None,
         "reliability": stats.reliability(labels, found, bins),
         "daily": daily(labelled),
-        "why_not": _why_not(labels, labelled["day"].nunique()),
+        "why_not": _why_not(labels, labelled["day"].nunique(), settings.monitor.min_days),
     }
     if result["why_not"]:
         return result | dict.fromkeys(("auc", "log_loss", "ece"))
@@ -102,9 +102,9 @@ def daily(labelled: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _why_not(labels: npt.NDArray[np.int8], days: int) -> str | None:
+def _why_not(labels: npt.NDArray[np.int8], days: int, fewest: int) -> str | None:
     if not len(labels):
         return "no row has both a label and a usable score"
     if labels.min() == labels.max():
         return f"all {len(labels)} labels are {labels[0]}"
-    return None if days > 1 else "the labels are of one day only"
+    return None if days >= fewest else f"the labels are of {days} day(s), and monitor.min_days is {fewest}"

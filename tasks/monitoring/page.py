@@ -69,8 +69,9 @@ def _headline(report: Mapping[str, Any]) -> str:
     scored = f"scored by v{champion['version']}" if champion else "no model was live"
     words = spec.current().words
     rows = f"{report['rows']:,} {words.rows}, {report['labelled_share']:.1%} with a known outcome"
+    judged = f" of the {champion['labelled']:,} judged" if report["inputs"]["judged_with"] else ""
     outcome = (
-        f", {champion['positive_share']:.1%} {words.positive} where {champion['mean_score']:.1%} was predicted"
+        f", {champion['positive_share']:.1%}{judged} {words.positive} where {champion['mean_score']:.1%} was predicted"
         if champion and champion["labelled"]
         else ""
     )
@@ -107,7 +108,11 @@ def _measures(report: Mapping[str, Any]) -> str:
             ))  # fmt: skip
     share = f"{report['confidence']:.0%}"
     with_ = ", ".join(report["inputs"]["judged_with"])
-    note = f'<p class="note">Judged together with {escape(with_)}.</p>' if with_ else ""
+    note = (
+        f'<p class="note">The champion is judged on this interval together with {escape(with_)}; a shadow on this one alone.</p>'
+        if with_
+        else ""
+    )
     note += (
         f'<p class="note">{share} intervals from drawing whole days again: {spec.current().words.rows} of one day share its luck, and '
         "rows drawn one by one would look five times surer than they are. A value near its limit is a coin flip.</p>"

@@ -20,7 +20,7 @@ ENGINES = ("python", "spark")
 KEY = "${key}"
 """Stands for the interval in a command, as dvc.yaml's foreach writes it."""
 _NEEDED = frozenset({"engine", "cpu", "memory", "timeout_minutes"})
-_STAGE_META = _NEEDED | {"window", "gpus", "nodes", "spot", "tune"}
+_STAGE_META = _NEEDED | {"window", "gpus", "nodes", "spot", "tune", "lists"}
 _JOB_META = _NEEDED | {"window", "worker"}
 _LEAST = {"cpu": 1, "timeout_minutes": 1, "gpus": 0, "nodes": 1}
 _MEMORY = re.compile(r"[1-9][0-9]*(Gi|Mi)")
@@ -51,6 +51,8 @@ class Work:
     """Pods that work on it together, each with these cores, memory and GPUs."""
     spot: bool = False
     """Whether it may run on machines that can be taken away."""
+    lists: bool = False
+    """Whether it reads the files that lists among its dependencies name (tasks/common/lists.py)."""
     worker: bool = False
     """Whether it runs beside Airflow wherever others run."""
     reads: tuple[str, ...] = ()
@@ -121,7 +123,7 @@ def _check_amounts(meta: Mapping[str, Any], where: str) -> None:
         value = meta.get(key, least)
         if type(value) is not int or value < least:
             raise ConfigError(f"{where}: meta.{key}={value!r} is no whole number of at least {least}.")
-    for key in ("spot", "worker"):
+    for key in ("spot", "worker", "lists"):
         if type(meta.get(key, False)) is not bool:
             raise ConfigError(f"{where}: meta.{key}={meta[key]!r} is no switch; write true or false.")
 

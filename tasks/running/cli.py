@@ -12,6 +12,7 @@ python -m tasks.running record-usage JSON ...            what pods used
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import os
 import signal
@@ -162,7 +163,10 @@ def _setting(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for example gate.floors.auc=0.7")
-    return name, yaml.safe_load(value)
+    found = yaml.safe_load(value)
+    return name, value if isinstance(
+        found, dt.date
+    ) else found  # a date is the key of an interval, or typed by the model
 
 
 def _parser() -> argparse.ArgumentParser:

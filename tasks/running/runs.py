@@ -125,8 +125,11 @@ def _create(root: Path, request: Request, store: Store) -> None:
     calendar = settings_files.calendar_of(source, span.model)
     raw |= {"model": span.model, "intervals": calendar.cadence.window([span.last])}
     settings = params.parse(raw, " with this run's overrides")
-    before = [calendar.cadence.shift(span.first, -n) for n in range(1, settings.monitor.window_intervals)]
-    reference = [*settings.golden.intervals, *before]
+    before = (calendar.cadence.shift(span.first, -n) for n in range(1, settings.monitor.window_intervals))
+    judged = [
+        key for key in before if key in records and not landed.is_stale(records, key)
+    ]  # others count once they are again
+    reference = [*settings.golden.intervals, *judged]
     wanted = window(request.window, span.first, span.last, records, calendar, reference)
     raw["intervals"] = calendar.cadence.window(wanted)
 

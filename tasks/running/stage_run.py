@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tasks.common import lists
 from tasks.common.artefacts import Store, to_json, write_atomic
 from tasks.common.dvc_repo import Project, StageError, read_lock
 from tasks.common.errors import Unavailable
@@ -71,10 +70,9 @@ class StageRun:
         return False
 
     def fetch(self) -> None:
-        """Bring what the stage reads into the workspace, and the files that lists among that name."""
+        """Bring what the stage reads into the workspace."""
         fetch(self._project, self._root, self._project.producers(self.item))
-        for path in self._project.dependencies(self.item):
-            self._project.bring(lists.read(path, self._root))
+        self._project.bring(self._project.listed(self.item))
 
     def complete(self) -> None:
         """Record what was made, unless the inputs have changed since `begin`."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tasks.common import landed
 from tasks.common.cadence import Calendar, seen_after
-from tasks.common.errors import ConfigError, Unavailable
+from tasks.common.environment import trigger
+from tasks.common.errors import ConfigError, DataError, Unavailable
 
 Intervals = landed.Records | Mapping[str, landed.Landed]
 """Records of landed intervals by key."""
@@ -65,8 +66,17 @@ def _lookback(first: str, last: str, records: Intervals, calendar: Calendar, _: 
     before = calendar.cadence.shift(first, -1)
     if before not in records:
         raise NotLanded(f"{first} looks back on {before}, which has not landed yet.", before)
-    records[before].output("validate", seen_after(before))  # which one of an older version lacks
+    if not _has_list(records[before]):
+        raise DataError(
+            f"An older version landed {before}, without the list of what {first} sees of it. Take in the feed's first interval "
+            f"again, {trigger('ingest', calendar.first)}; those after it follow by themselves."
+        )
     return [before, *span]
+
+
+def _has_list(record: landed.Landed) -> bool:
+    made = record.lock.get(f"validate@{record.interval}", {}).get("outs", [])
+    return any(out["path"] == seen_after(record.interval) for out in made)
 
 
 def _history(_: str, last: str, records: Intervals, calendar: Calendar, _reference: Sequence[str]) -> list[str]:

@@ -85,6 +85,16 @@ def test_online_and_offline_features_are_bit_equal(made: Made, day: str) -> None
     assert features["mould_defect_rate"].null_count < 100
 
 
+def test_a_day_that_is_missing_within_the_look_back_is_said(made: Made) -> None:
+    settings = spec.sections(beside.NAME)["features"].model_validate({"days_from": DAYS[0], "trailing_hours": 60})
+    there = [day for day in DAYS if day != DAYS[-3]]
+    state = made.model.online.state(
+        {d: made.model.online.state_tables({"castings": made.kept(d)}) for d in there}, settings
+    )
+    known = parity.known(made.model, state, parity.asked(made.model, made.kept(DAYS[-1]).slice(0, 1)))
+    assert f"{DAYS[-3]} has not landed" in known[0].reasons[0]
+
+
 def test_a_feature_that_is_not_the_same_is_seen(made: Made) -> None:
     kept = made.kept(DAYS[0])
     features = pq.read_table(made.root / f"data/features/{DAYS[0]}.parquet")

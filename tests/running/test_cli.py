@@ -11,6 +11,7 @@ import signal
 import pytest
 
 from tasks.common.results import Status
+from tasks.running.cli import _setting
 from tests.running.conftest import RUN, Checkout
 from tests.waiting import until
 
@@ -216,3 +217,17 @@ def test_the_first_process_of_a_container_ends_when_it_is_asked_to(checkout: Che
         until(lambda: "An earlier try" in process.stdout.readline(), "it waits for the lease")
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 143
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("a.b=2013-04-05", "2013-04-05"),
+        ("a=2013-04", "2013-04"),
+        ("a=[1, 2]", [1, 2]),
+        ("a=null", None),
+        ("a=0.5", 0.5),
+    ],
+)
+def test_a_setting_on_the_command_line_is_yaml_but_for_dates_which_are_keys(given: str, found: object) -> None:
+    assert _setting(given)[1] == found

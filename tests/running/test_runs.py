@@ -77,15 +77,29 @@ def test_what_one_machine_records_the_others_know(machines: Machines) -> None:
         assert set(read_lock(machines.open(machine))) == {"one@2013-01", "two@2013-01"}
 
 
-@pytest.mark.parametrize(("together", "found"), [(1, ["2013-01", "2013-03"]), (2, ["2013-01", "2013-02", "2013-03"])])
+@pytest.mark.parametrize(
+    ("together", "stale", "found"),
+    [
+        (1, "", ["2013-01", "2013-03"]),
+        (2, "", ["2013-01", "2013-02", "2013-03"]),
+        (
+            2,
+            "2013-02",
+            ["2013-01", "2013-03"],
+        ),  # a correction is on its way through: it is no reason to refuse this one
+    ],
+)
 def test_a_run_that_watches_has_the_intervals_that_are_judged_with_its_own(
-    machines: Machines, together: int, found: list[str]
+    machines: Machines, together: int, stale: str, found: list[str]
 ) -> None:
     for number, interval in enumerate(three := ["2013-01", "2013-02", "2013-03"]):
         previous = three[max(number - 1, 0)]
         lock = {
             f"validate@{interval}": {"outs": [{"path": f"data/tail/{interval}", "md5": "tail"}]},
-            f"features@{interval}": {"deps": [{"path": f"data/tail/{previous}", "md5": "tail"}], "outs": []},
+            f"features@{interval}": {
+                "deps": [{"path": f"data/tail/{previous}", "md5": "old" if interval == stale else "tail"}],
+                "outs": [],
+            },
         }
         landed.write(
             machines.store,

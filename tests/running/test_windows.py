@@ -97,5 +97,7 @@ def test_an_interval_of_an_older_version_has_no_list_and_has_to_be_ingested_agai
     there = records(FOUR[0])
     old = there[FOUR[0]].model_dump()
     old["lock"][f"validate@{FOUR[0]}"]["outs"][0]["path"] = f"data/tail/{FOUR[0]}"
-    with pytest.raises(DataError, match=rf"{FOUR[0]} has no output data/lists/lookback/.*; run the ingest DAG for"):
+    with pytest.raises(
+        DataError, match=rf"An older version landed {FOUR[0]}.* flights.ingest .*{FIRST}.*follow by themselves"
+    ):
         window("lookback", FOUR[1], FOUR[1], {FOUR[0]: landed.Landed.model_validate(old)}, CALENDAR, GOLDEN)

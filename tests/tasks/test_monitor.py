@@ -36,6 +36,9 @@ class World:
 
     def land(self, interval: str = MAY, *, seed: int = 0, days: int = 31) -> pa.Table:
         table = makers.features(interval, 40, seed=seed).slice(0, 40 * days)
+        return self.put(interval, table)
+
+    def put(self, interval: str, table: pa.Table) -> pa.Table:
         path = self._place.workspace / f"data/features/{interval}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(parquet_bytes(table))
@@ -175,7 +178,7 @@ def test_intervals_of_one_day_are_judged_together(
     world: World, place: Place, together: int, version: int, landed_again: bool, status: str
 ) -> None:
     """As a daily feed's are: one day says nothing of the noise."""
-    makers.put_settings(place.workspace, monitor={"window_intervals": together})
+    makers.put_settings(place.workspace, monitor={"window_intervals": together, "min_days": 2})
     world.score("2013-04", champion=scores(world.land("2013-04", days=1), bias=1.0), version=version)
     if landed_again:
         world.land("2013-04", days=1, seed=9)
@@ -185,6 +188,34 @@ def test_intervals_of_one_day_are_judged_together(
     assert list(world.report()["inputs"]["judged_with"]) == ["2013-04"] * judged  # type: ignore[index]  # JSON
     assert ("together with 2013-04" in world.store.read(f"reports/{MAY}/index.html").decode()) == judged
     assert world.report()["rows"] == 40, "what is said of the inputs is said of the interval"
+
+
+def test_what_was_landed_before_a_feature_came_is_judged_too(world: World, place: Place) -> None:
+    makers.put_settings(place.workspace, monitor={"window_intervals": 2, "min_days": 2})
+    older = world.land("2013-04", days=1).drop_columns(["temp"])
+    world.put("2013-04", older)
+    world.score("2013-04", champion=scores(older, bias=1.0))
+    world.score(champion=scores(world.land(days=1), bias=1.0))
+    assert world.monitor()["status"] == "retrain"
+
+
+def test_what_is_judged_with_an_interval_is_decided_on_again_when_it_changes(world: World, place: Place) -> None:
+    makers.put_settings(place.workspace, monitor={"window_intervals": 2, "min_days": 2})
+    world.score(champion=scores(world.land(days=1), bias=1.0))
+    assert world.monitor()["status"] == "not measured"
+    world.score("2013-04", champion=scores(world.land("2013-04", days=1), bias=1.0))
+    assert world.monitor()["status"] == "retrain"
+    world.score("2013-04", champion=scores(world.land("2013-04", days=1)))
+    world.score(champion=scores(world.land(days=1), bias=1.0))
+    world.monitor()
+    assert len(world.store.names(f"decisions/{MAY}")) == 3
+
+
+@pytest.mark.parametrize(("fewest", "status"), [(2, "retrain"), (3, "not measured")])
+def test_few_days_are_no_measure(world: World, place: Place, fewest: int, status: str) -> None:
+    makers.put_settings(place.workspace, monitor={"min_days": fewest})
+    world.score(champion=scores(world.land(days=2), bias=1.0))
+    assert world.monitor()["status"] == status
 
 
 def test_the_warm_up_asks_for_the_first_model_when_it_is_over(world: World) -> None:

@@ -22,13 +22,14 @@ import yaml
 
 from models.flights.definitions import KEY
 from tasks import score, train
-from tasks.common import landed, results, settings_files
+from tasks.common import landed, results, settings_files, version_features
 from tasks.common.artefacts import Store, sha256
 from tasks.common.environment import CODE, environment
 from tasks.common.errors import DataError
 from tasks.common.ledger import Ledger
 from tasks.common.model import load
 from tasks.common.urls import url_of
+from tasks.scoring import own_features
 from tests.makers import Workspace, make_champion, without
 
 INTERVAL = "2013-04"
@@ -288,3 +289,22 @@ def test_a_version_that_wants_features_of_its_own_needs_the_rows_of_the_interval
     world.store.write("runs/test/models/flights/params.yaml", yaml.safe_dump({"features": own}).encode())
     with pytest.raises(DataError, match=r"has no output data/kept/.*; run the ingest DAG for"):
         world.score()
+
+
+def test_a_shadow_whose_own_features_cannot_be_made_now_holds_no_champion_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    """What they are made of is lost, or a correction is on its way through the intervals that they look back on."""
+    world.make_champion(1, 2)
+    own = settings_files.read(world.workspace.root, "flights")["features"]
+    settings = {1: own | {"departure_hours": 6}, 2: own}
+    monkeypatch.setattr(
+        version_features,
+        "recorded",
+        lambda version, *_: version_features.typed({"features": settings[version]}, "flights", ""),
+    )
+    monkeypatch.setattr(own_features, "landed_with", lambda _: version_features.typed({"features": own}, "flights", ""))
+    monkeypatch.chdir(world.workspace.root)
+    result = world.score()
+    assert (result["champion"], list(result["predictions"])) == (2, ["v2"])
+    assert "has no output data/kept" in result["not_scored"]["v1"]

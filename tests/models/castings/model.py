@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.castings.definitions import ASKED, CATEGORIES, DAYS, KEY_TYPES, LABEL, NUMBERS
+from models.castings.definitions import ASKED, CATEGORIES, DAYS, FIRST, KEY_TYPES, LABEL, NUMBERS
 from models.castings.features_sql import DUCKDB_MACROS
 from models.castings.request import EXAMPLE, CastingRequest
 from models.castings.schema import TABLES
@@ -12,7 +12,7 @@ MODEL = ModelSpec(
     name="castings",
     owner="foundry",
     cadence=DAYS,
-    first="2024-03-28",
+    first=FIRST,
     last="2024-05-06",
     key=KEY_TYPES,
     label=LABEL,

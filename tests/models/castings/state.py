@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.castings.definitions import DAYS, DEFECT_RATE, LABEL
+from models.castings.definitions import DAYS, DEFECT_RATE, FIRST, LABEL
 from models.castings.params import FeatureParams
 from models.castings.request import CastingRequest
 from tasks.common.artefacts import Store
 from tasks.common.instants import iso
-from tasks.common.landed import StateFile
+from tasks.common.landed_index import StateFile
 from tasks.spec import Known
 
 COLUMNS = ("mould", "inspected_at", LABEL)
@@ -30,7 +30,7 @@ def state_tables(kept: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
 
 
 def read_state(store: Store, files: Mapping[str, StateFile]) -> dict[str, pa.Table]:
-    """The inspections of a day from its landed record."""
+    """The inspections of a day from its item in the index."""
     return {name: pq.read_table(pa.BufferReader(store.read(file.name, file.sha256))) for name, file in files.items()}
 
 
@@ -58,7 +58,8 @@ class State:
         first, last = bisect_left(times, at - self.params.trailing_hours * 3600), bisect_left(times, at)
         rate = (defects[last] - defects[first]) / (last - first) if last > first else None
         today = DAYS.key_at(casting.poured_at)
-        missing = [day for day in (DAYS.shift(today, -1), today) if day not in self.intervals]
+        seen = DAYS.span(max(FIRST, DAYS.back(today, self.params.lookback)), today)
+        missing = [day for day in seen if day not in self.intervals]
         reasons = [f"{' and '.join(missing)} has not landed at {iso(at)}"] if missing else []
         features = {"mould": casting.mould, "alloy": casting.alloy, "melt_celsius": casting.melt_celsius,
                     "pour_seconds": casting.pour_seconds, DEFECT_RATE: rate}  # fmt: skip

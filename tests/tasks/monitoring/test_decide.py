@@ -13,6 +13,7 @@ from tasks.monitoring.decide import Decision, Facts, Past, asked_before, claim, 
 
 LIMITS = MonitorParams(
     window_intervals=1,
+    min_days=2,
     warmup_through="2013-03",
     max_ece=0.05,
     min_auc=0.70,

@@ -78,7 +78,7 @@ def test_what_cannot_be_measured_says_why() -> None:
     one_class = TABLE.filter(pa.compute.equal(TABLE["late"], 0))
     assert "all" in measure(one_class, scores(TABLE)[: len(one_class)], SETTINGS)["why_not"]
     one_day = TABLE.slice(0, 60)
-    assert "one day" in measure(one_day, scores(one_day), SETTINGS)["why_not"]
+    assert "of 1 day(s), and monitor.min_days is 7" in measure(one_day, scores(one_day), SETTINGS)["why_not"]
 
 
 def test_the_interval_of_an_interval_covers_days_not_rows() -> None:
