@@ -133,6 +133,7 @@ def _copy_live(source: Store, target: Path) -> None:
 def _record(key: str, previous: str, state: Any) -> Landed:
     """A record with a lock of the usual size."""
     from tasks.common import landed
+    from tasks.common.cadence import seen_after
 
     def item(path: str) -> dict[str, Any]:
         digest = md5(path.encode(), usedforsecurity=False).hexdigest()
@@ -142,9 +143,9 @@ def _record(key: str, previous: str, state: Any) -> Landed:
         "ingest": (["data/manifests/{0}.json"], ["data/raw/{0}"]),
         "validate": (
             ["data/raw/{0}"],
-            ["data/counts/{0}.json", "data/kept/{0}", "data/quarantine/{0}", "data/tail/{0}"],
+            ["data/counts/{0}.json", "data/kept/{0}", "data/quarantine/{0}", "data/tail/{0}", seen_after("{0}")],
         ),
-        "features": (["data/kept/{0}", f"data/tail/{previous}"], ["data/features/{0}.parquet"]),
+        "features": (["data/kept/{0}", seen_after(previous)], ["data/features/{0}.parquet"]),
     }
     lock = {
         f"{stage}@{key}": {
