@@ -265,7 +265,7 @@ def test_the_online_service_runs_by_the_same_command_everywhere(services):
     ]
     same = {frozenset(word for word in command if not word.startswith("--host=")) for command in commands}
     assert len(same) == 1, commands
-    laptop = local.services._online(SimpleNamespace(online_port=1, online_url="http://127.0.0.1:1")).command
+    laptop = local.services._online(SimpleNamespace(online_port=1, online_url="http://127.0.0.1:1", code=ROOT)).command
     given = dict(pairwise(laptop))
     assert (given["--http"], given["--timeout-keep-alive"]) == ("serving.whole:Protocol", "75")
     assert int(given["--timeout-graceful-shutdown"]) < 10, "Service.stop_seconds"
