@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from typing import Any
 
@@ -15,6 +16,15 @@ from tasks.common import web
 
 ENDED = {"success", "failed"}
 RETRIES = 5
+CONFLICT = 409
+
+
+class Refused(LocalError):  # noqa: N818 - what Airflow answered
+    """Airflow answered that it will not; ``status`` is the HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Airflow:
@@ -31,10 +41,14 @@ class Airflow:
         self.url = pages or self._api
         self._login = {"username": "admin", "password": password or keys.load(place().home)["admin_password"]}
         self._http = web.client(f"{self._api}/api/v2", seconds=30)
+        self._lost = 0
+        """Requests without an answer, which were made again."""
 
     def trigger(self, dag: str, conf: dict[str, Any]) -> str:
         """Start a run of ``dag``; returns its run id. LocalError with the API's reason when it is refused."""
-        return str(self._call("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})["dag_run_id"])
+        run_id = f"manual__{dt.datetime.now(dt.UTC).isoformat()}"  # ours, so that asking twice starts one run
+        self._create(f"/dags/{dag}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
+        return run_id
 
     def runs(self, dag: str = "~") -> list[dict[str, Any]]:
         """The newest 100 runs of ``dag`` (of all DAGs by default), oldest first."""
@@ -91,7 +105,7 @@ class Airflow:
             "reprocess_behavior": "completed",
             "max_active_runs": max_active_runs,
         }
-        self._call("POST", "/backfills", json=body)
+        self._create("/backfills", body)
 
     def pause(self, dag: str) -> None:
         """Start no further runs of ``dag``."""
@@ -105,10 +119,21 @@ class Airflow:
         """What keeps DAG files from being loaded."""
         return [f"{e['filename']}: {e['stack_trace']}" for e in self._call("GET", "/importErrors")["import_errors"]]
 
+    def _create(self, path: str, body: dict[str, Any]) -> None:
+        """Make something once: a busy Airflow may have made it and answered too late, and then refuses the second request."""
+        lost = self._lost
+        try:
+            self._call("POST", path, json=body)
+        except Refused as error:
+            if error.status != CONFLICT or self._lost == lost:
+                raise
+
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         answer = self._http_call(method, path, **arguments)
         if answer.status_code >= 400:
-            raise LocalError(f"Airflow refuses {method} {path}: {answer.status_code} {answer.text[:500]}")
+            raise Refused(
+                f"Airflow refuses {method} {path}: {answer.status_code} {answer.text[:500]}", answer.status_code
+            )
         return dict(answer.json())
 
     def _http_call(self, method: str, path: str, **arguments: Any) -> httpx.Response:
@@ -120,6 +145,7 @@ class Airflow:
                     raise LocalError(
                         f"Airflow does not answer at {self._api} ({error}); start it with `airloop up`."
                     ) from None
+                self._lost += 1
                 time.sleep(1 + attempt)
                 continue
             if answer.status_code == 401 and attempt < RETRIES - 1:

@@ -12,7 +12,7 @@ from local import paths
 from local.airflow_api import Airflow
 from local.env import environment
 from tasks.common import environment as tasks_environment
-from tests.e2e.conftest import _free_ports, _keep_logs, _local
+from tests.e2e.conftest import _airloop, _free_ports, _keep_logs
 from tests.e2e.loop import Loop
 
 from . import online, s3, settings, table
@@ -73,9 +73,9 @@ def loop(told: settings.Settings, cluster: Cluster, tmp_path_factory: pytest.Tem
         for name, port in zip(("AIRFLOW", "MLFLOW", "ONLINE"), _free_ports(3), strict=True):
             patch.setenv(f"AIRLOOP_{name}_PORT", str(port))
         stack.callback(tasks_environment.environment.cache_clear)
-        stack.callback(_local, "delete", "--yes")
+        stack.callback(_airloop, "delete", "--yes")
         stack.callback(_keep_logs, home)
-        _local("up")
+        _airloop("up")
         for name, value in environment().items():
             patch.setenv(name, value)
         tasks_environment.environment.cache_clear()

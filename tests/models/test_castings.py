@@ -13,10 +13,14 @@ import pytest
 import yaml
 
 from tasks import spec, spec_file
+from tasks.common.settings_files import put
 from tasks.common.urls import url_of
 from tasks.spec import ModelSpec
 from tests import beside, parity
 from tests.beside import DAYS
+
+LOOKBACK = 60
+"""Hours: three days are seen, of which one has 23 hours."""
 
 pytestmark = pytest.mark.slow  # Spark
 
@@ -40,6 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     """Lands the warm-up and runs ``airloop repro castings``, without Airflow."""
     folder = tmp_path_factory.mktemp("daily")
     root, home = beside.checkout(folder / "code"), folder / "home"
+    put(root / "models/castings/params.yaml", {"features.trailing_hours": LOOKBACK})
     subprocess.run(["git", "init", "--quiet", str(root)], check=True)  # as DVC wants it
     environ = {"AIRLOOP_HOME": str(home), "AIRLOOP_STORE": url_of(home / "store"), "AIRLOOP_MODEL": ""}
     beside.run(root, "models/castings/landing.py", "--day", DAYS[0], "--through", DAYS[-1], **environ)
@@ -86,7 +91,7 @@ def test_online_and_offline_features_are_bit_equal(made: Made, day: str) -> None
 
 
 def test_a_day_that_is_missing_within_the_look_back_is_said(made: Made) -> None:
-    settings = spec.sections(beside.NAME)["features"].model_validate({"days_from": DAYS[0], "trailing_hours": 60})
+    settings = spec.sections(beside.NAME)["features"].model_validate({"days_from": DAYS[0], "trailing_hours": LOOKBACK})
     there = [day for day in DAYS if day != DAYS[-3]]
     state = made.model.online.state(
         {d: made.model.online.state_tables({"castings": made.kept(d)}) for d in there}, settings
