@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import md5
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,9 +189,10 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _ms(work: Callable[[], Any]) -> float:
+def _ms(work: Callable[..., Any], *arguments: Any) -> float:
+    """Milliseconds that ``work`` takes with these arguments."""
     start = time.perf_counter()
-    work()
+    work(*arguments)
     return 1000 * (time.perf_counter() - start)
 
 
@@ -220,7 +222,7 @@ def _poll(grown: Grown, repeats: int) -> dict[str, list[float]]:
         if not live.ready or live.problems or live.state is None:
             raise RuntimeError(f"the service is not ready: {live.reason} {live.problems}")
         kept.append(float(len(live.state.state.intervals)))
-        polls.append(statistics.median(_ms(lambda: loader.load(live)) for _ in range(POLLS)))  # noqa: B023 - called here
+        polls.append(statistics.median(_ms(loader.load, live) for _ in range(POLLS)))
     return {"the service's start": firsts, "the service's poll": polls, "intervals that the service keeps": kept}
 
 
@@ -245,7 +247,7 @@ def _land(grown: Grown) -> list[float]:
     found, previous = [], grown.keys[-1]
     for key in grown.following[:LANDINGS]:
         record = _record(key, previous, template.state)
-        found.append(_ms(lambda: landed.publish(grown.store, record, lambda: record.manifest)))  # noqa: B023 - called here
+        found.append(_ms(landed.publish, grown.store, record, partial(getattr, record, "manifest")))
         previous = key
     return found
 

@@ -19,7 +19,7 @@ RETRIES = 5
 CONFLICT = 409
 
 
-class Refused(LocalError):  # noqa: N818 - what Airflow answered
+class RefusedError(LocalError):
     """Airflow answered that it will not; ``status`` is the HTTP status."""
 
     def __init__(self, message: str, status: int) -> None:
@@ -124,14 +124,14 @@ class Airflow:
         lost = self._lost
         try:
             self._call("POST", path, json=body)
-        except Refused as error:
+        except RefusedError as error:
             if error.status != CONFLICT or self._lost == lost:
                 raise
 
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         answer = self._http_call(method, path, **arguments)
         if answer.status_code >= 400:
-            raise Refused(
+            raise RefusedError(
                 f"Airflow refuses {method} {path}: {answer.status_code} {answer.text[:500]}", answer.status_code
             )
         return dict(answer.json())

@@ -28,7 +28,7 @@ class Airloop(click.Group):
         """Names in the order of the sections."""
         return [str(command.name) for commands in SECTIONS.values() for command in commands]
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - likewise
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """Write a list for each section."""
         for title, commands in SECTIONS.items():
             with formatter.section(title):
@@ -78,7 +78,7 @@ def _read_names_as_utf8() -> None:
     """Names, logs and records are UTF-8 in every locale: begin again where Python took another encoding from it."""
     os.environ["PYTHONUTF8"] = "1"  # of the processes that it starts
     if sys.getfilesystemencoding() != "utf-8":
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", "-m", "local.cli", *sys.argv[1:]])  # noqa: S606 - itself
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", "-m", "local.cli", *sys.argv[1:]])  # noqa: S606 - this program again, which needs no shell
 
 
 def _sentence(error: Exception) -> str | None:

@@ -32,7 +32,7 @@ from tasks.spec import example
 
 DAGS = ("ingest", "score", "monitor", "train", "deploy")
 INTERVALS = 6
-"""Intervals that are landed where nobody says through which."""
+"""Intervals that are landed by default."""
 PARSE_SECONDS = 90
 RUN_SECONDS = 3600
 

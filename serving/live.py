@@ -36,7 +36,7 @@ class LiveModel:
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """The intervals that are kept, and the digest that stands for their files."""
+    """The state of the intervals that are kept, and the digest of their files."""
 
     state: State
     digest: str

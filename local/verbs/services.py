@@ -159,7 +159,7 @@ def shell() -> None:
     program = os.environ.get("SHELL") or "sh"
     click.echo("Airloop's environment; leave it with exit.")
     try:
-        os.execvpe(program, [program, "-i"], environ)  # noqa: S606 - a shell is what was asked for
+        os.execvpe(program, [program, "-i"], environ)  # noqa: S606 - the program is the shell that was asked for
     except OSError as error:
         raise click.ClickException(
             f"The shell {program} does not start ({error.strerror}); set SHELL to another."

@@ -1,4 +1,4 @@
-"""What the verbs share: their options, the environment that these stand for, and commands of the engine."""
+"""What the verbs share: their options, the variables that these set, and commands of the engine."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ EXAMPLES = "\n\nExamples:\n"
 
 
 class Verb(click.Command):
-    """A command whose options `--demo` and `--model` stand for variables of the environment, and whose help ends with examples."""
+    """A command whose options `--demo` and `--model` set variables of the environment, and whose help ends with examples."""
 
     examples: tuple[str, ...] = ()
     """Lines that a person may type, each with a remark."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
-        """Write the examples as they stand."""
+        """Write the examples unchanged."""
         formatter.write("\n".join(["", "Examples:", *(f"  {line}" for line in self.examples), ""]))
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -1,6 +1,6 @@
 """Lists of files by digest: a stage depends on the list, one small file, and reads the files that it names.
 
-DVC does more work with each stage and dependency that it has to know; a list stands for any number of files.
+DVC does more work with each stage and dependency that it has to know; a list names any number of files.
 """
 
 from __future__ import annotations
