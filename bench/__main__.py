@@ -23,7 +23,7 @@ from bench.frame import Machine, Row
 from bench.home import Home, opened
 from local.errors import LocalError
 from local.paths import ROOT
-from tasks.common.errors import AirloopError
+from tasks.core.errors import AirloopError
 
 MEASUREMENTS = {
     "stages": "seconds and peak memory of every stage and job",

@@ -19,7 +19,7 @@ import psutil
 from bench.frame import Row
 from bench.home import LAST, Home
 from bench.online import free_port
-from tasks.common.environment import environment
+from tasks.settings.environment import environment
 
 COMMAND = "tasks.running"
 TASKS = 4
@@ -102,7 +102,7 @@ def _stack() -> Iterator[None]:
     """This home's services, on free ports; stopped, and the home kept, at the end."""
     from local import stack
     from local.env import environment
-    from tasks.common.environment import environment as tasks_environment
+    from tasks.settings.environment import environment as tasks_environment
 
     before = dict(os.environ)
     for name in ("AIRFLOW", "MLFLOW", "ONLINE"):

@@ -21,14 +21,14 @@ import pyarrow as pa
 
 from bench.year import FIRST, LAST, WARMUP, Learnt, features
 from tasks import spec
-from tasks.common import params
-from tasks.common.environment import CODE, environment
-from tasks.common.model import Matrix
-from tasks.common.params import Params
-from tasks.common.stats import Spread, auc, compare, losses, spreads
-from tasks.common.tables import INTERVAL, held_out, labelled, read_features
 from tasks.evaluate import Rows, golden_rows, judge
 from tasks.golden import freeze
+from tasks.modelling.model import Matrix
+from tasks.modelling.stats import Spread, auc, compare, losses, spreads
+from tasks.modelling.tables import INTERVAL, held_out, labelled, read_features
+from tasks.settings import params
+from tasks.settings.environment import CODE, environment
+from tasks.settings.params import Params
 from tasks.spec import current
 
 LONGER = 60

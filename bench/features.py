@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 from bench.frame import Row, run
 from bench.home import INTERVALS, Home
 from tasks import spec
-from tasks.common import params
-from tasks.common.artefacts import sha256
-from tasks.common.environment import CODE, environment
-from tasks.common.files import parquet_bytes
+from tasks.settings import params
+from tasks.settings.environment import CODE, environment
+from tasks.storage.artefacts import sha256
+from tasks.storage.files import parquet_bytes
 
 ENGINES = ("spark", "duckdb")
 
@@ -79,7 +79,7 @@ def inputs(data: list[Path]) -> dict[str, list[Path]]:
 
 def spark(files: dict[str, list[Path]], settings: Any, target: Path) -> Callable[[], object]:
     """Work to be timed: read, compute, write, in a running session."""
-    from tasks.common.spark import read, session, size_for, write_single
+    from tasks.engines.spark import read, session, size_for, write_single
     from tasks.features import build_features
 
     running, model = session("bench features"), spec.current()

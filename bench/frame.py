@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from tasks.common.environment import CODE
+from tasks.settings.environment import CODE
 
 SAMPLE_SECONDS = 0.2  # each look walks all of /proc; at 0.05 that took 7% of a core
 

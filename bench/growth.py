@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.frame import Row
     from bench.home import Home
-    from tasks.common.artefacts import Store
-    from tasks.common.landed import Landed
+    from tasks.landing.landed import Landed
+    from tasks.storage.artefacts import Store
 
 SIZES = (12, 720, 8760, 43800)
 """Intervals: a year of months, a month of hours, a year of hours, and five years of them."""
@@ -75,9 +75,9 @@ def compare(source: Store, sizes: Sequence[int], repeats: int) -> list[Row]:
 def grow(source: Store, folder: Path, size: int) -> Grown:
     """A store in ``folder`` with ``size`` intervals: files are written in place, and the index is built of them."""
     from tasks import spec
-    from tasks.common import landed_index
-    from tasks.common.artefacts import Store
-    from tasks.common.urls import url_of
+    from tasks.core.urls import url_of
+    from tasks.landing import landed_index
+    from tasks.storage.artefacts import Store
 
     model = spec.current()
     store = Store(url_of(folder)).part(model.name)
@@ -120,7 +120,8 @@ def _span(first: str, count: int) -> list[str]:
 
 def _copy_live(source: Store, target: Path) -> None:
     """The ledger, the live model, its run's settings, and the state files of the newest interval."""
-    from tasks.common import landed_index, ledger
+    from tasks.landing import landed_index
+    from tasks.registry import ledger
 
     entry = ledger.Ledger(source).latest()
     assert entry is not None and entry.evidence is not None  # a home has a live model
@@ -133,8 +134,8 @@ def _copy_live(source: Store, target: Path) -> None:
 
 def _record(key: str, previous: str, state: Any) -> Landed:
     """A record with a lock of the usual size."""
-    from tasks.common import landed
-    from tasks.common.cadence import seen_after
+    from tasks.intervals.cadence import seen_after
+    from tasks.landing import landed
 
     def item(path: str) -> dict[str, Any]:
         digest = md5(path.encode(), usedforsecurity=False).hexdigest()
@@ -151,7 +152,7 @@ def _record(key: str, previous: str, state: Any) -> Landed:
     lock = {
         f"{stage}@{key}": {
             "cmd": f"python -m tasks.{stage} --interval {key}",
-            "deps": [item(path.format(key)) for path in (*deps, *(f"tasks/common/{n}.py" for n in range(12)))],
+            "deps": [item(path.format(key)) for path in (*deps, *(f"tasks/core/{n}.py" for n in range(12)))],
             "outs": [item(path.format(key)) for path in outs],
         }
         for stage, (deps, outs) in own.items()
@@ -165,8 +166,8 @@ def _record(key: str, previous: str, state: Any) -> Landed:
 
 def _put_interval(folder: Path, record: Landed) -> None:
     """The interval's record, what scored it and what the monitor said of it."""
-    from tasks.common import landed
-    from tasks.common.artefacts import to_json
+    from tasks.landing import landed
+    from tasks.storage.artefacts import to_json
 
     key = record.interval
     scored = {"status": "scored", "champion": 1, "features": record.features}
@@ -241,7 +242,7 @@ def _page(grown: Grown) -> list[float]:
 
 def _land(grown: Grown) -> list[float]:
     """Each of some landings, of which one compacts the index's head."""
-    from tasks.common import landed, landed_index
+    from tasks.landing import landed, landed_index
 
     (template,) = landed_index.read(grown.store).last(1)
     found, previous = [], grown.keys[-1]

@@ -19,13 +19,13 @@ from pathlib import Path
 from bench.frame import Usage, run
 from local.checks import MARKER
 from local.env import environment
-from tasks.common import ledger
-from tasks.common.artefacts import Store
-from tasks.common.environment import CODE, landing
-from tasks.common.environment import environment as tasks_environment
-from tasks.common.environment import store as model_store
+from tasks.registry import ledger
 from tasks.running.catalogue import Catalogue
+from tasks.settings.environment import CODE, landing
+from tasks.settings.environment import environment as tasks_environment
+from tasks.settings.environment import store as model_store
 from tasks.spec import example
+from tasks.storage.artefacts import Store
 
 INTERVALS = ("2013-01", "2013-02", "2013-03", "2013-04")
 LEARNT = INTERVALS[-2]

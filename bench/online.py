@@ -27,9 +27,9 @@ import pyarrow.parquet as pq
 from bench.frame import Row
 from bench.home import LAST, Home
 from tasks import spec
-from tasks.common.artefacts import Store
-from tasks.common.environment import CODE
-from tasks.common.model import Contract
+from tasks.modelling.model import Contract
+from tasks.settings.environment import CODE
+from tasks.storage.artefacts import Store
 
 REQUESTS = 5000
 SECONDS = 8.0

@@ -18,11 +18,11 @@ from typing import Any
 
 from bench.frame import Row, run
 from bench.home import INTERVALS, Home
-from tasks.common import settings_files
-from tasks.common.artefacts import Store
-from tasks.common.environment import CODE, environment
-from tasks.common.params import load
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.settings import settings_files
+from tasks.settings.environment import CODE, environment
+from tasks.settings.params import load
+from tasks.storage.artefacts import Store
 from tasks.train import source
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ending

@@ -24,8 +24,8 @@ from bench.frame import Row, run
 from bench.home import LAST, Home
 from bench.online import save_for_mlflow
 from tasks import spec
-from tasks.common.environment import CODE
-from tasks.common.model import Contract, load
+from tasks.modelling.model import Contract, load
+from tasks.settings.environment import CODE
 
 ROWS = 1_000_000
 FILES = 8
@@ -105,7 +105,7 @@ def loop_ids(folder: Path) -> Callable[[], float]:
 
 def spark(folder: Path) -> Callable[[], float]:
     """mapInArrow, every column of the result made."""
-    from tasks.common.spark import session
+    from tasks.engines.spark import session
     from tasks.score import schema, scorer
 
     key = spec.current().key
@@ -122,7 +122,7 @@ def spark(folder: Path) -> Callable[[], float]:
 
 def spark_bare(folder: Path) -> Callable[[], float]:
     """MapInArrow that gives the probability and nothing else."""
-    from tasks.common.spark import session
+    from tasks.engines.spark import session
 
     running, parts = session("bench scoring"), _model(folder)
 
@@ -143,7 +143,7 @@ def mlflow(folder: Path) -> Callable[[], float]:
     from mlflow.pyfunc import spark_udf
     from pyspark.sql.functions import struct
 
-    from tasks.common.spark import session
+    from tasks.engines.spark import session
 
     running = session("bench scoring")
     predict = spark_udf(running, str(folder / "mlflow"), result_type="probabilities array<float>", env_manager="local")

@@ -13,11 +13,11 @@ import numpy as np
 
 from bench.year import CONFIDENCE, FOLDER, RESAMPLES, SEED, WARMUP, Learnt, features
 from tasks import search, spec
-from tasks.common import params
-from tasks.common.environment import CODE, environment, store
-from tasks.common.stats import compare
-from tasks.common.tables import labelled, read_features
+from tasks.modelling.stats import compare
+from tasks.modelling.tables import labelled, read_features
 from tasks.searching.trial import with_settings
+from tasks.settings import params
+from tasks.settings.environment import CODE, environment, store
 from tasks.spec import current
 from tasks.train import fit
 

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 
 from bench.frame import Row, run
 from bench.home import INTERVALS, Home
-from tasks.common import settings_files
-from tasks.common.environment import CODE, environment
-from tasks.common.params import DayRule, TrainParams
+from tasks.settings import settings_files
+from tasks.settings.environment import CODE, environment
+from tasks.settings.params import DayRule, TrainParams
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ending
 from tasks.training.families import named

@@ -22,14 +22,14 @@ import numpy as np
 
 from bench.home import INGEST, Home, bare_home
 from tasks import spec, train
-from tasks.common import model as models
-from tasks.common import params
-from tasks.common.artefacts import sha256, to_json, write_atomic
-from tasks.common.environment import CODE, environment, landing
-from tasks.common.params import Params
-from tasks.common.stats import losses, mean_by_days, spreads
-from tasks.common.tables import labelled, read_features
+from tasks.modelling import model as models
+from tasks.modelling.stats import losses, mean_by_days, spreads
+from tasks.modelling.tables import labelled, read_features
+from tasks.settings import params
+from tasks.settings.environment import CODE, environment, landing
+from tasks.settings.params import Params
 from tasks.spec import current
+from tasks.storage.artefacts import sha256, to_json, write_atomic
 from tasks.training import best
 from tasks.training.family import Fitted
 

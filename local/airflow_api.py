@@ -12,7 +12,7 @@ from local import keys
 from local.env import place
 from local.errors import LocalError
 from local.progress import waiting
-from tasks.common import web
+from tasks.core import web
 
 ENDED = {"success", "failed"}
 RETRIES = 5

@@ -63,7 +63,7 @@ def setup(*, with_torch: bool = False) -> None:
         STAMP.touch()
     else:
         _make(digest)
-    # Each run copies what is compiled (tasks/common/code.py); without it all works, only slower.
+    # Each run copies what is compiled (tasks/settings/code.py); without it all works, only slower.
     _succeeds(_python(), "-m", "compileall", "-q", "tasks", "models")
     if with_torch:
         _torch(digest)
@@ -158,7 +158,7 @@ def _archive_classes(java_home: Path) -> None:
     _step("Preparing Spark's classes")
     env = {**leaks.without(os.environ), "JAVA_HOME": str(java_home)}
     done = subprocess.run(
-        [str(_python()), "-m", "tasks.common.jvm"],
+        [str(_python()), "-m", "tasks.engines.jvm"],
         env=env,
         cwd=Path(__file__).parents[1],
         check=False,

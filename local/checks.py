@@ -14,11 +14,12 @@ from local.paths import DEMO, HOME
 from local.place import HOST, Place
 from local.processes import holder, is_busy
 from local.services import Service
-from tasks.common import addresses, old_store
-from tasks.common.artefacts import Store
-from tasks.common.disk import LOCK
-from tasks.common.errors import AirloopError
-from tasks.common.urls import path_of
+from tasks.core.disk import LOCK
+from tasks.core.errors import AirloopError
+from tasks.core.urls import path_of
+from tasks.settings import addresses
+from tasks.storage import old_store
+from tasks.storage.artefacts import Store
 
 DISK_BYTES = 6 * 1024**3
 MARKER = ".airloop-home"

@@ -84,8 +84,8 @@ def _read_names_as_utf8() -> None:
 def _sentence(error: Exception) -> str | None:
     """What an error says to a person; None for a bug, whose traceback is needed."""
     from local.errors import LocalError
-    from tasks.common.errors import AirloopError
-    from tasks.common.full_disk import no_space
+    from tasks.core.errors import AirloopError
+    from tasks.core.full_disk import no_space
 
     return str(error) if isinstance(error, (AirloopError, LocalError)) else no_space(error)
 

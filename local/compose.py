@@ -17,7 +17,7 @@ from local import env, ports, question
 from local.errors import LocalError
 from local.paths import ROOT, home_from, is_demo
 from local.place import PORTS, Place
-from tasks.common.environment import environment
+from tasks.settings.environment import environment
 
 PROJECT = "airloop"
 """As docker-compose.yaml names itself."""

@@ -23,12 +23,12 @@ from local.errors import LocalError
 from local.paths import ROOT
 from local.progress import waiting
 from local.trickle import Trickle
-from tasks.common import params
-from tasks.common.artefacts import to_json, write_atomic
-from tasks.common.environment import default_model, landing, store
-from tasks.common.environment import environment as tasks_environment
-from tasks.common.errors import AirloopError
+from tasks.core.errors import AirloopError
+from tasks.settings import params
+from tasks.settings.environment import default_model, landing, store
+from tasks.settings.environment import environment as tasks_environment
 from tasks.spec import example
+from tasks.storage.artefacts import to_json, write_atomic
 
 DAGS = ("ingest", "score", "monitor", "train", "deploy")
 INTERVALS = 6

@@ -12,10 +12,10 @@ from rich.table import Table
 from local.paths import ROOT
 from local.place import Place
 from tasks import spec
-from tasks.common import landed
-from tasks.common.artefacts import Store, to_json, write_atomic
-from tasks.common.environment import environment
-from tasks.common.ledger import Ledger
+from tasks.landing import landed
+from tasks.registry.ledger import Ledger
+from tasks.settings.environment import environment
+from tasks.storage.artefacts import Store, to_json, write_atomic
 
 REPORT = ROOT / "reports" / "demo.json"
 

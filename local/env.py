@@ -15,9 +15,10 @@ from pathlib import Path
 from local import airflow_settings, dotenv, java, keys, leaks, ports, postgres
 from local.paths import ROOT, STAMP, home_from, is_demo, scripts
 from local.place import HOST, PORTS, Place, mlflow_path
-from tasks.common import jvm, network
-from tasks.common.environment import default_model
-from tasks.common.urls import url_of
+from tasks.core import network
+from tasks.core.urls import url_of
+from tasks.engines import jvm
+from tasks.settings.environment import default_model
 
 WORK = {
     "AIRLOOP_STORE",

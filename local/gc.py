@@ -14,7 +14,7 @@ from local.env import environment, place
 from local.errors import LocalError
 from local.paths import ROOT, scripts
 from local.services import services
-from tasks.common.errors import AirloopError
+from tasks.core.errors import AirloopError
 from tasks.retention.garbage import DAY, of_files
 from tasks.retention.settings import Retention, retention
 
@@ -73,9 +73,9 @@ def _history(keep: Retention, env: dict[str, str], *, delete: bool) -> str:
 
 def _forget(env: dict[str, str], keep: Retention) -> str:
     """Delete for good what was deleted in MLflow, with its files; what a registered model came from is brought back first."""
-    from tasks.common.artefacts import Store
-    from tasks.common.environment import environment as tasks_environment
     from tasks.retention import tracked
+    from tasks.settings.environment import environment as tasks_environment
+    from tasks.storage.artefacts import Store
 
     os.environ.update(env)
     tasks_environment.cache_clear()

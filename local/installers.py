@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from local import leaks
-from tasks.common.urls import path_of
+from tasks.core.urls import path_of
 
 BOTH = {
     "index-url": ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", " "),

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from local.errors import LocalError
-from tasks.common import disk, landed_index
-from tasks.common.model_names import SHARED
-from tasks.common.urls import path_of
+from tasks.core import disk
+from tasks.core.model_names import SHARED
+from tasks.core.urls import path_of
+from tasks.landing import landed_index
 
 MANIFEST = "backup.json"
 LOCK = "keeping.lock"

@@ -10,7 +10,7 @@ import os
 import secrets
 from pathlib import Path
 
-from tasks.common import disk
+from tasks.core import disk
 
 NAMES = ("fernet_key", "jwt_secret", "secret_key", "admin_password")
 BYTES = {"admin_password": 12, "jwt_secret": 64, "secret_key": 64}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from local import env
 from local.errors import LocalError
 from tasks import spec
-from tasks.common.environment import landing
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
+from tasks.settings.environment import landing
 from tasks.spec import ModelSpec
 
 

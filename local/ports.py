@@ -1,6 +1,6 @@
 """The ports of a home: those that somebody named, else those of its last start, else the usual ones or the next free.
 
-A home keeps its addresses in a file, which tasks/common/addresses.py reads too, so that a stage run by hand finds the
+A home keeps its addresses in a file, which tasks/settings/addresses.py reads too, so that a stage run by hand finds the
 services of its own home and no other's.
 """
 
@@ -17,7 +17,7 @@ from local.errors import LocalError
 from local.paths import is_demo
 from local.place import DEMO_STEP, HOST, PORTS, Place
 from local.processes import holder, is_busy
-from tasks.common import addresses
+from tasks.settings import addresses
 
 SERVICES = {"AIRLOOP_AIRFLOW_PORT": "airflow", "AIRLOOP_MLFLOW_PORT": "mlflow", "AIRLOOP_ONLINE_PORT": "online"}
 TRIES = 100

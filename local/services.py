@@ -9,7 +9,7 @@ from datetime import datetime
 from local import postgres
 from local.paths import scripts
 from local.place import HOST, Place
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
 
 
 def _answering(_body: object, _since: datetime) -> bool:

@@ -12,9 +12,10 @@ import httpx
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import landed_index, web
-from tasks.common.artefacts import Store
-from tasks.common.errors import AirloopError
+from tasks.core import web
+from tasks.core.errors import AirloopError
+from tasks.landing import landed_index
+from tasks.storage.artefacts import Store
 
 
 @dataclass

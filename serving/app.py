@@ -22,8 +22,8 @@ from serving.hosting import Hosting
 from serving.live import Live
 from serving.service import Service, log, state_of
 from serving.settings import Settings
-from tasks.common.artefacts import Store
-from tasks.common.environment import environment
+from tasks.settings.environment import environment
+from tasks.storage.artefacts import Store
 
 RETRY_SECONDS = 5
 LOOPBACK = ("127.0.0.1", "::1")

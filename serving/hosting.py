@@ -14,8 +14,8 @@ from serving.metrics import Families
 from serving.service import Service
 from serving.settings import Settings
 from tasks import spec
-from tasks.common.artefacts import Store
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
+from tasks.storage.artefacts import Store
 
 log = logging.getLogger("uvicorn.error")
 

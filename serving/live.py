@@ -9,13 +9,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.common import landed_index, model, params, smoke, version_features
-from tasks.common.artefacts import Store, sha256, to_json
-from tasks.common.errors import DataError
-from tasks.common.landed_index import Index, Item
-from tasks.common.ledger import Entry, Ledger
-from tasks.common.online_log import state_name
+from tasks.core.errors import DataError
+from tasks.landing import landed_index
+from tasks.landing.landed_index import Index, Item
+from tasks.modelling import model, smoke
+from tasks.online.prediction_log import state_name
+from tasks.registry import version_features
+from tasks.registry.ledger import Entry, Ledger
+from tasks.settings import params
 from tasks.spec import Known, ModelSpec, Settings, State
+from tasks.storage.artefacts import Store, sha256, to_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 
 from serving.live import Live, Prediction
-from tasks.common.artefacts import Store
-from tasks.common.online_log import SCHEMA, prediction_id, segment_name
+from tasks.online.prediction_log import SCHEMA, prediction_id, segment_name
 from tasks.spec import Request
+from tasks.storage.artefacts import Store
 
 SEGMENT_LINES = 2000
 """Lines from which a segment is closed; until then it is written again, whole, with what has come."""

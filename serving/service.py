@@ -17,8 +17,8 @@ from serving.live import Live, Loader, Prediction, predict
 from serving.log import PredictionLog
 from serving.metrics import Families, Metrics
 from serving.settings import Settings
-from tasks.common import online
-from tasks.common.instants import iso
+from tasks import online
+from tasks.core.instants import iso
 from tasks.spec import ModelSpec, Request
 
 log = logging.getLogger("uvicorn.error")

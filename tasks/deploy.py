@@ -12,14 +12,15 @@ import getpass
 import os
 from collections.abc import Sequence
 
-from tasks import spec
-from tasks.common import landed_index, ledger, online, smoke, versions
-from tasks.common.artefacts import Store
-from tasks.common.environment import store
-from tasks.common.errors import AirloopError, run_main
-from tasks.common.online import NotServedError, client
-from tasks.common.registry import view
-from tasks.common.results import emit
+from tasks import online, spec
+from tasks.core.errors import AirloopError, run_main
+from tasks.core.results import emit
+from tasks.landing import landed_index
+from tasks.modelling import smoke
+from tasks.online import NotServedError, client
+from tasks.registry import ledger, versions, view
+from tasks.settings.environment import store
+from tasks.storage.artefacts import Store
 
 
 def promote(interval: str, who: str, book: ledger.Ledger, target: Store) -> ledger.Entry:

@@ -19,18 +19,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import model as models
-from tasks.common import params
-from tasks.common.artefacts import sha256, to_json, write_atomic
-from tasks.common.errors import DataError, run_main
-from tasks.common.files import parquet_bytes
-from tasks.common.golden_rows import digest
-from tasks.common.latency import measure
-from tasks.common.model import Matrix, Model
-from tasks.common.model_report import render
-from tasks.common.params import Behaviour, Params
-from tasks.common.stats import metrics, reliability
-from tasks.common.tables import INTERVAL, held_out, labelled, read_features
+from tasks.core.errors import DataError, run_main
+from tasks.modelling import model as models
+from tasks.modelling.golden_rows import digest
+from tasks.modelling.latency import measure
+from tasks.modelling.model import Matrix, Model
+from tasks.modelling.model_report import render
+from tasks.modelling.stats import metrics, reliability
+from tasks.modelling.tables import INTERVAL, held_out, labelled, read_features
+from tasks.settings import params
+from tasks.settings.params import Behaviour, Params
+from tasks.storage.artefacts import sha256, to_json, write_atomic
+from tasks.storage.files import parquet_bytes
 from tasks.training import quantise
 from tasks.training.families import named
 

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
 from tasks import spec
-from tasks.common import lists, params
-from tasks.common.errors import ConfigError, run_main
-from tasks.common.spark import read, session, size_for, write_single
+from tasks.core.errors import ConfigError, run_main
+from tasks.engines.spark import read, session, size_for, write_single
 from tasks.running import lease
+from tasks.settings import params
+from tasks.storage import lists
 
 ONE_TASK = "/*+ COALESCE(1) */"
 

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import params
-from tasks.common.artefacts import sha256, to_json, write_atomic
-from tasks.common.errors import ConfigError, run_main
-from tasks.common.params import Behaviour, ExportParams, GateParams, GoldenParams, PromotionParams
-from tasks.common.results import emit
-from tasks.common.stats import Comparison, compare
+from tasks.core.errors import ConfigError, run_main
+from tasks.core.results import emit
+from tasks.modelling.stats import Comparison, compare
+from tasks.settings import params
+from tasks.settings.params import Behaviour, ExportParams, GateParams, GoldenParams, PromotionParams
+from tasks.storage.artefacts import sha256, to_json, write_atomic
 
 Report = Mapping[str, Any]
 

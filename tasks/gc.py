@@ -14,13 +14,13 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 
-from tasks.common.artefacts import Store
-from tasks.common.environment import environment
-from tasks.common.errors import AirloopError, run_main, warn
-from tasks.common.results import emit
+from tasks.core.errors import AirloopError, run_main, warn
+from tasks.core.results import emit
 from tasks.retention import found, tracked
 from tasks.retention.garbage import DAY, Garbage
 from tasks.retention.settings import retention
+from tasks.settings.environment import environment
+from tasks.storage.artefacts import Store
 
 SAY_SECONDS = 5.0
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks import spec
-from tasks.common import params
-from tasks.common.artefacts import to_json, write_atomic
-from tasks.common.errors import run_main
-from tasks.common.files import parquet_bytes
-from tasks.common.golden_rows import choose, columns, counts, digest, frozen
-from tasks.common.params import DayRule, GoldenParams
-from tasks.common.tables import held_out, labelled, read_features
+from tasks.core.errors import run_main
+from tasks.modelling.golden_rows import choose, columns, counts, digest, frozen
+from tasks.modelling.tables import held_out, labelled, read_features
+from tasks.settings import params
+from tasks.settings.params import DayRule, GoldenParams
+from tasks.storage.artefacts import to_json, write_atomic
+from tasks.storage.files import parquet_bytes
 
 
 def freeze(features: pa.Table, settings: GoldenParams, holdout: DayRule) -> pa.Table:

@@ -14,11 +14,11 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks import spec
-from tasks.common.artefacts import sha256
-from tasks.common.environment import landing
-from tasks.common.errors import DataError, Unavailable, run_main
-from tasks.common.files import parquet_bytes, write_folder
-from tasks.common.landing_zone import Entry, Manifest, land_again, parse_manifest, read
+from tasks.core.errors import DataError, Unavailable, run_main
+from tasks.landing.landing_zone import Entry, Manifest, land_again, parse_manifest, read
+from tasks.settings.environment import landing
+from tasks.storage.artefacts import sha256
+from tasks.storage.files import parquet_bytes, write_folder
 
 MAX_CELL = 10_000
 """Characters of a cell; one that is longer spoils its row. The longest of the example has eight."""

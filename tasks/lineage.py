@@ -17,12 +17,14 @@ import pyarrow.parquet as pq
 import yaml
 
 from tasks import spec
-from tasks.common import ledger, online_log, settings_files
-from tasks.common.artefacts import Store, sha256
-from tasks.common.cadence import KEY
-from tasks.common.environment import store
-from tasks.common.errors import ConfigError, DataError, run_main
+from tasks.core.errors import ConfigError, DataError, run_main
+from tasks.intervals.cadence import KEY
+from tasks.online import prediction_log
+from tasks.registry import ledger
+from tasks.settings import settings_files
+from tasks.settings.environment import store
 from tasks.spec import ModelSpec
+from tasks.storage.artefacts import Store, sha256
 
 FORMS = (
     "Ids look like <model>.2013-04.v1.0123456789abcdef (batch, column prediction_id of predictions/<interval>/) or "
@@ -40,7 +42,7 @@ def find_prediction(prediction_id: str, source: Store) -> dict[str, Any]:
             rows = table.filter(pc.equal(table["prediction_id"], prediction_id)).to_pylist()
             if rows:
                 return {**rows[0], "version": int(match["version"]), "kept_in": source.uri(name), "kind": "batch"}
-    elif ".online." in prediction_id and (found := online_log.find(source, prediction_id)):
+    elif ".online." in prediction_id and (found := prediction_log.find(source, prediction_id)):
         return {**found, "kind": "online"}
     raise DataError(f"No prediction {prediction_id!r} in {source.url}. {FORMS}")
 

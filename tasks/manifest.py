@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tasks.common import settings_files
-from tasks.common.environment import CODE
-from tasks.common.errors import run_main
-from tasks.common.files import write_file
-from tasks.common.landing_zone import fetch_manifest, manifest_bytes
+from tasks.core.errors import run_main
+from tasks.landing.landing_zone import fetch_manifest, manifest_bytes
+from tasks.settings import settings_files
+from tasks.settings.environment import CODE
+from tasks.storage.files import write_file
 
 
 def main() -> None:

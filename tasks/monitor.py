@@ -17,14 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import landed, landed_index, ledger, params
-from tasks.common.artefacts import Store, sha256, to_json
-from tasks.common.environment import environment, store, trigger
-from tasks.common.errors import DataError, run_main
-from tasks.common.params import Params
-from tasks.common.results import emit
-from tasks.common.tables import FEATURES, read_features
+from tasks.core.errors import DataError, run_main
+from tasks.core.results import emit
+from tasks.landing import landed, landed_index
+from tasks.modelling.tables import FEATURES, read_features
 from tasks.monitoring import audit, decide, drift, measure, page, quality, track
+from tasks.registry import ledger
+from tasks.settings import params
+from tasks.settings.environment import environment, store, trigger
+from tasks.settings.params import Params
+from tasks.storage.artefacts import Store, sha256, to_json
 
 
 @dataclass(frozen=True)

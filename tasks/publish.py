@@ -10,17 +10,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import landed, landed_index, params
-from tasks.common.artefacts import Store, sha256, sha256_file
-from tasks.common.environment import store, trigger
-from tasks.common.errors import DataError, Skip, run_main
-from tasks.common.files import parquet_bytes
-from tasks.common.landing_zone import fetch_manifest, manifest_bytes
-from tasks.common.results import emit
+from tasks.core.errors import DataError, Skip, run_main
+from tasks.core.results import emit
+from tasks.landing import landed, landed_index
+from tasks.landing.landing_zone import fetch_manifest, manifest_bytes
 from tasks.running.runs import landed_lock, read_run
+from tasks.settings import params
+from tasks.settings.environment import store, trigger
+from tasks.storage.artefacts import Store, sha256, sha256_file
+from tasks.storage.files import parquet_bytes
+from tasks.storage.state_file import StateFile
 
 
-def put_state(interval: str, tables: dict[str, pa.Table], target: Store) -> dict[str, landed_index.StateFile]:
+def put_state(interval: str, tables: dict[str, pa.Table], target: Store) -> dict[str, StateFile]:
     """Write each table as Parquet under a name that holds its digest; what is there already is left."""
     files = {}
     for table_name, table in tables.items():
@@ -28,7 +30,7 @@ def put_state(interval: str, tables: dict[str, pa.Table], target: Store) -> dict
         digest = sha256(data)
         name = f"state/{interval}-{digest[:12]}-{table_name}.parquet"
         target.create(name, data)
-        files[table_name] = landed_index.StateFile(name=name, sha256=digest)
+        files[table_name] = StateFile(name=name, sha256=digest)
     return files
 
 

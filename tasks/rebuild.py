@@ -15,15 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.common import code, settings_files, versions
-from tasks.common.artefacts import Store, sha256_file, write_atomic
-from tasks.common.dvc_repo import Project, initialise
-from tasks.common.environment import environment, store
-from tasks.common.errors import AirloopError, DataError, run_main
-from tasks.common.settings_files import put
-from tasks.common.urls import url_of
-from tasks.common.versions import Version
+from tasks.core.errors import AirloopError, DataError, run_main
+from tasks.core.urls import url_of
+from tasks.registry import versions
+from tasks.registry.versions import Version
 from tasks.running.runs import Run
+from tasks.settings import code, settings_files
+from tasks.settings.environment import environment, store
+from tasks.settings.settings_files import put
+from tasks.storage.artefacts import Store, sha256_file, write_atomic
+from tasks.versioning.dvc_repo import Project, initialise
 
 TOLERANCE = 1e-6
 """Largest difference of a probability on another machine."""
@@ -102,7 +103,7 @@ def largest_gap(rebuilt: Path, original: Path, features: Path) -> float:
     """Largest absolute difference of the two models' probabilities over the rows of ``features``."""
     import pyarrow.parquet as pq
 
-    from tasks.common.model import load
+    from tasks.modelling.model import load
 
     table = pq.read_table(features)
     scores = []

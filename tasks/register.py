@@ -7,15 +7,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.common import params, registry, settings_files, versions
-from tasks.common.artefacts import Store, sha256_file
-from tasks.common.environment import store
-from tasks.common.errors import DataError, Skip, run_main
-from tasks.common.registry import logged, registered_name, view
-from tasks.common.results import emit
-from tasks.common.tracking import PROGRESS, TRAINING, experiment_name
+from tasks.core.errors import DataError, Skip, run_main
+from tasks.core.results import emit
+from tasks.registry import logged, mlflow_registry, versions, view
+from tasks.registry.mlflow_registry import registered_name
+from tasks.registry.mlflow_server import PROGRESS, TRAINING, experiment_name
 from tasks.running import pod_record
 from tasks.running.runs import Run, read_run
+from tasks.settings import params, settings_files
+from tasks.settings.environment import store
+from tasks.storage.artefacts import Store, sha256_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -79,7 +80,7 @@ def register(root: Path, run: Run, target: Store) -> int:
     Asked again for the same run, it returns the number that is there.
     """
     wanted = tags(run, root)
-    if found := training_run(registry.client(), wanted["airloop.training"]):
+    if found := training_run(mlflow_registry.client(), wanted["airloop.training"]):
         wanted["airloop.training_run"] = found
     names = (*settings_files.recorded(run.model), *versions.REBUILD)
     files = {name: (root / name).read_bytes() for name in names}
@@ -98,7 +99,7 @@ def costs(run: Run, root: Path, target: Store) -> dict[str, float]:
 
 def training_run(client: MlflowClient, training: str) -> str | None:
     """Id of the run that holds the training's progress; None where MLflow was away meanwhile."""
-    with registry.answering():
+    with mlflow_registry.answering():
         experiment = client.get_experiment_by_name(experiment_name(PROGRESS))
         if experiment is None:
             return None

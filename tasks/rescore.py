@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 
-from tasks.common import landed_index, ledger
-from tasks.common.environment import store
-from tasks.common.errors import Skip, run_main
-from tasks.common.results import emit
+from tasks.core.errors import Skip, run_main
+from tasks.core.results import emit
+from tasks.landing import landed_index
+from tasks.registry import ledger
+from tasks.settings.environment import store
 
 
 def main() -> None:

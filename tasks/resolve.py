@@ -9,11 +9,11 @@ import argparse
 import json
 from pathlib import Path
 
-from tasks.common import model
-from tasks.common.artefacts import Store, sha256, to_json, write_atomic
-from tasks.common.environment import store
-from tasks.common.errors import DataError, run_main
-from tasks.common.ledger import Entry, Ledger
+from tasks.core.errors import DataError, run_main
+from tasks.modelling import model
+from tasks.registry.ledger import Entry, Ledger
+from tasks.settings.environment import store
+from tasks.storage.artefacts import Store, sha256, to_json, write_atomic
 
 NOBODY = {"version": None, "seq": None, "effective_from": None, "model": None, "data_through": None}
 """champion.json where nothing is live."""

@@ -19,15 +19,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import landed, ledger, version_features
-from tasks.common.artefacts import Store, sha256, to_json
-from tasks.common.environment import store
-from tasks.common.errors import DataError, run_main, warn
-from tasks.common.files import parquet_bytes
-from tasks.common.model import Contract, load
-from tasks.common.results import emit
+from tasks.core.errors import DataError, run_main, warn
+from tasks.core.results import emit
+from tasks.landing import landed
+from tasks.modelling.model import Contract, load
+from tasks.registry import ledger, version_features
 from tasks.running import lease
 from tasks.scoring import own_features
+from tasks.settings.environment import store
+from tasks.storage.artefacts import Store, sha256, to_json
+from tasks.storage.files import parquet_bytes
 
 SCHEMA = 2
 """Version of scored.json; one without calls its interval a month."""
@@ -74,7 +75,7 @@ def scorer(interval: str, models: Models, key: Sequence[str]) -> Callable[[Batch
 
 def predict(interval: str, features: Path, models: Models) -> dict[int, pa.Table]:
     """Version to its predictions of ``features``, sorted by the key; all versions in one Spark job."""
-    from tasks.common.spark import read, session  # an interval without a model needs no Spark
+    from tasks.engines.spark import read, session  # an interval without a model needs no Spark
 
     key = spec.current().key
     spark = session(f"score {interval}")

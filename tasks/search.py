@@ -14,17 +14,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tasks.common import params
-from tasks.common.artefacts import Store, to_json
-from tasks.common.environment import environment, store
-from tasks.common.errors import ConfigError, run_main
-from tasks.common.params import SearchParams, TrainParams
-from tasks.common.settings_files import of_model, put
+from tasks.core.errors import ConfigError, run_main
 from tasks.searching.folds import Fold, fingerprint, folds
 from tasks.searching.page import render
 from tasks.searching.study import Search, name_of, require_space
 from tasks.searching.tracking import Tracking
 from tasks.searching.trial import drawn, judge
+from tasks.settings import params
+from tasks.settings.environment import environment, store
+from tasks.settings.params import SearchParams, TrainParams
+from tasks.settings.settings_files import of_model, put
+from tasks.storage.artefacts import Store, to_json
 from tasks.train import code_digest, families, source
 from tasks.training.ending import Ending
 from tasks.training.source import Source

@@ -14,17 +14,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from tasks.common.cadence import Cadence, Daily, Hourly, Monthly
-from tasks.common.environment import CODE, environment
-from tasks.common.errors import ConfigError
-from tasks.common.model_names import check
+from tasks.core.errors import ConfigError
+from tasks.core.model_names import check
+from tasks.intervals.cadence import Cadence, Daily, Hourly, Monthly
+from tasks.settings.environment import CODE, environment
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pydantic import BaseModel
 
-    from tasks.common.artefacts import Store
-    from tasks.common.landed_index import StateFile
+    from tasks.storage.artefacts import Store
+    from tasks.storage.state_file import StateFile
 
 __all__ = ["Cadence", "Daily", "Hourly", "Monthly"]
 """What a model's folder takes from here although it is defined elsewhere."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
 from tasks.spec import ModelSpec
 
 

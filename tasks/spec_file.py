@@ -15,11 +15,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.common.artefacts import sha256, to_json, write_atomic
-from tasks.common.environment import CODE, archived
-from tasks.common.errors import ConfigError, run_main
-from tasks.common.settings_files import spec_of
+from tasks.core.errors import ConfigError, run_main
+from tasks.settings.environment import CODE, archived
+from tasks.settings.settings_files import spec_of
 from tasks.spec import Deferred, ModelSpec, Online, Table, declared, sections
+from tasks.storage.artefacts import sha256, to_json, write_atomic
 
 SCHEMA = 1
 """Version of the file's layout."""

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks import spec, spec_file
-from tasks.common import params
-from tasks.common.artefacts import Store, sha256, to_json, write_atomic
-from tasks.common.environment import environment, store
-from tasks.common.errors import run_main
-from tasks.common.params import ExportParams, Params, TrainParams
-from tasks.common.tables import FEATURES as FOLDER
+from tasks.core.errors import run_main
+from tasks.modelling.tables import FEATURES as FOLDER
+from tasks.settings import params
+from tasks.settings.environment import environment, store
+from tasks.settings.params import ExportParams, Params, TrainParams
+from tasks.storage.artefacts import Store, sha256, to_json, write_atomic
 from tasks.training import best, quantise
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ended, Ending
@@ -32,9 +32,9 @@ HERE = Path(__file__).parent
 SHAPING_CODE = (
     HERE / "train.py",
     HERE / "training",
-    HERE / "common/model.py",
-    HERE / "common/stats.py",
-    HERE / "common/tables.py",
+    HERE / "modelling/model.py",
+    HERE / "modelling/stats.py",
+    HERE / "modelling/tables.py",
 )
 """Files and folders that a training's bytes depend on; also the deps of the stage in dvc.yaml."""
 SHAPING_SECTIONS = ("features", "target")

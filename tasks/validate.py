@@ -15,13 +15,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import lists, lookback, params
-from tasks.common.artefacts import to_json
-from tasks.common.cadence import seen_after
-from tasks.common.environment import store
-from tasks.common.errors import DataError, run_main
-from tasks.common.files import parquet_bytes, write_file, write_folder
-from tasks.common.landing_zone import land_again
+from tasks.core.errors import DataError, run_main
+from tasks.intervals import lookback
+from tasks.intervals.cadence import seen_after
+from tasks.landing.landing_zone import land_again
+from tasks.settings import params
+from tasks.settings.environment import store
+from tasks.storage import lists
+from tasks.storage.artefacts import to_json
+from tasks.storage.files import parquet_bytes, write_file, write_folder
 
 IDENTICAL = "duplicate of another row"
 CONFLICTING = "same key as another row, with other values"

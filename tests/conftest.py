@@ -14,8 +14,8 @@ import pytest
 
 from local import env, leaks
 from local.paths import ROOT, STAMP
-from tasks.common import network
-from tasks.common.environment import default_model
+from tasks.core import network
+from tasks.settings.environment import default_model
 from tests import skips, story
 
 # What the developer's shell has for other work reaches no test, and a proxy no test's server.

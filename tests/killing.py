@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from tasks.common.artefacts import sha256_file
+from tasks.storage.artefacts import sha256_file
 
 
 def kill_at_random(

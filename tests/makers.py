@@ -24,13 +24,13 @@ import pytest
 from models.flights.definitions import KEY, LATE_DEPARTURES, LATE_RATES, NUMBERS
 from models.flights.model import MODEL
 from tasks import evaluate, golden, resolve, spec, train
-from tasks.common import params, settings_files
-from tasks.common.artefacts import Store, sha256, write_atomic
-from tasks.common.environment import CODE
-from tasks.common.ledger import Evidence, Ledger
-from tasks.common.model import Contract
-from tasks.common.params import DayRule, Params
-from tasks.common.tables import read_features
+from tasks.modelling.model import Contract
+from tasks.modelling.tables import read_features
+from tasks.registry.ledger import Evidence, Ledger
+from tasks.settings import params, settings_files
+from tasks.settings.environment import CODE
+from tasks.settings.params import DayRule, Params
+from tasks.storage.artefacts import Store, sha256, write_atomic
 from tasks.training.source import Source
 
 WARMUP = ("2013-01", "2013-02", "2013-03")

@@ -172,7 +172,7 @@ def _checkout() -> Path:
 
 def _render(root: Path, name: str | None, first: str | None, last: str | None) -> str:
     """Write run.yaml at ``root`` and the model's spec.json, and say so; returns the model."""
-    from tasks.common import settings_files
+    from tasks.settings import settings_files
 
     made = settings_files.render(root, name, first, last)
     command = [sys.executable, "-m", "tasks.spec_file", str(made["model"])]

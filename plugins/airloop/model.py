@@ -15,9 +15,9 @@ from typing import Any
 from airflow.sdk import get_parsing_context
 
 from airloop.settings import code
-from tasks.common.cadence import Cadence, parse
-from tasks.common.errors import ConfigError
-from tasks.common.model_names import check
+from tasks.core.errors import ConfigError
+from tasks.core.model_names import check
+from tasks.intervals.cadence import Cadence, parse
 
 SPEC = "spec.json"
 SCHEMA = 1

@@ -19,12 +19,12 @@ from jinja2 import Environment, FileSystemLoader
 from airloop.model import BrokenModel, Model, all_models, find
 from airloop.settings import LinkSettings, load
 from airloop.stores import store_of
-from tasks.common.cadence import KEY
-from tasks.common.errors import ConfigError
-from tasks.common.model_names import NAME
+from tasks.core.errors import ConfigError
+from tasks.core.model_names import NAME
+from tasks.intervals.cadence import KEY
 
 if TYPE_CHECKING:
-    from tasks.common.artefacts import Store
+    from tasks.storage.artefacts import Store
 
 # Reports hold scripts of their own. In a sandbox without an origin they draw, but cannot act as the logged-in reader.
 SANDBOX = {"Content-Security-Policy": "sandbox allow-scripts", "X-Content-Type-Options": "nosniff"}
@@ -100,8 +100,8 @@ def _model(name: str) -> Model:
 
 def _summary(model: Model | BrokenModel) -> dict[str, Any]:
     """One line of the list; a model whose records cannot be read takes no other line away."""
-    from tasks.common import landed_index
-    from tasks.common.ledger import Ledger
+    from tasks.landing import landed_index
+    from tasks.registry.ledger import Ledger
 
     if isinstance(model, BrokenModel):
         return {"name": model.folder, "problem": model.problem}
@@ -120,9 +120,9 @@ def overview(model: Model, before: str | None = None) -> dict[str, Any]:
 
     Raises what the store raises; a damaged ledger is an error rather than a shorter one.
     """
-    from tasks.common import landed_index
-    from tasks.common.ledger import Ledger
-    from tasks.common.notices import sentences
+    from tasks.landing import landed_index
+    from tasks.registry.ledger import Ledger
+    from tasks.registry.notices import sentences
 
     store = store_of(model.name)
     entries = Ledger(store).entries()

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from airloop.setting_types import image
 from airloop.settings import PlaceSettings, load, of_stage, variable
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
 
 
 class Place(StrEnum):

@@ -25,7 +25,7 @@ from airloop.pod_watch import PodWatch, Stopped
 from airloop.process import Command, CommandError, Outcome, conclude
 from airloop.running import Arguments, RunOperator, announce_all, begins_run, call, running_argv, whose
 from airloop.settings import PodSettings, code, load
-from tasks.common import results
+from tasks.core import results
 from tasks.running.catalogue import Work
 
 LOG_SECONDS = 60
@@ -253,7 +253,7 @@ class StagePodOperator(RunOperator, KubernetesPodOperator):
 
 
 def budgets() -> dict[str, Any]:
-    """The section `pods` of params.yaml, which tasks/common/params.py explains and checks."""
+    """The section `pods` of params.yaml, which tasks/settings/params.py explains and checks."""
     return dict(yaml.safe_load((code() / "params.yaml").read_text())["pods"])
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from tasks.common import results
-from tasks.common.results import EXIT_CODES, RESULT_VARIABLE, Result, Status
+from tasks.core import results
+from tasks.core.results import EXIT_CODES, RESULT_VARIABLE, Result, Status
 from tasks.running.variables import GUARDED
 
 

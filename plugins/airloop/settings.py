@@ -29,7 +29,7 @@ from airloop.setting_types import (
     WebLinks,
     has_password,
 )
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
 
 HERE = Path(__file__).resolve().parents[2]
 

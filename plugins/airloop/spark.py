@@ -20,8 +20,8 @@ from airloop.places import image_for
 from airloop.process import Command, Outcome, conclude
 from airloop.running import Arguments, RunOperator, begins_run, call, running_argv, whose
 from airloop.settings import PodSettings, code, load, temporarily
-from tasks.common import results
-from tasks.common.results import RESULT_VARIABLE
+from tasks.core import results
+from tasks.core.results import RESULT_VARIABLE
 from tasks.running.variables import LEASE
 
 STOP_SECONDS = 10

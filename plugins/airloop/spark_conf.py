@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airloop.settings import MachineSettings, PodSettings, load
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
 
 TEMPLATE = "kubernetes/spark-executor.yaml"
 PYTHON_IN_IMAGE = "/opt/venv/bin/python"

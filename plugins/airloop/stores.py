@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tasks.common.artefacts import Store
+    from tasks.storage.artefacts import Store
 
 
 def store_of(model: str) -> Store:
     """The part of the artefact store that is ``model``'s: its ledger, landed intervals, predictions and reports."""
-    from tasks.common.environment import store  # when it is needed: each process of Airflow reads this file
+    from tasks.settings.environment import store  # when it is needed: each process of Airflow reads this file
 
     return store(model)

@@ -16,7 +16,7 @@ from airflow.config_templates.airflow_local_settings import DEFAULT_LOGGING_CONF
 from airflow.configuration import conf
 
 if TYPE_CHECKING:
-    from tasks.common.artefacts import Store
+    from tasks.storage.artefacts import Store
 
 __all__ = ["LOGGING_CONFIG", "REMOTE_TASK_LOG"]
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class StoreLogs:
 
     @cached_property
     def _store(self) -> Store:
-        from tasks.common.artefacts import Store  # when first used: it costs what every process of Airflow would pay
+        from tasks.storage.artefacts import Store  # when first used: it costs what every process of Airflow would pay
 
         return Store(self._url)
 

@@ -26,7 +26,7 @@ GRACE = timedelta(minutes=5)
 
 def has_landed(model: str, interval: str) -> bool:
     """Whether there is a record of ``interval`` in the store."""
-    from tasks.common.landed import name
+    from tasks.landing.landed import name
 
     return store_of(model).exists(name(interval))
 

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from tasks import spec
-from tasks.common import stats
-from tasks.common.ledger import Entry
-from tasks.common.params import Params
+from tasks.modelling import stats
 from tasks.monitoring.measure import Scores, usable
+from tasks.registry.ledger import Entry
+from tasks.settings.params import Params
 
 
 def promotion(entries: list[Entry], interval: str, champion: int) -> Entry | None:

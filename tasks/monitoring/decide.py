@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tasks.common.artefacts import Store, to_json
-from tasks.common.frozen import Frozen
-from tasks.common.params import IntervalKey, MonitorParams
+from tasks.core.frozen import Frozen
+from tasks.settings.params import IntervalKey, MonitorParams
+from tasks.storage.artefacts import Store, to_json
 
 Outcome = Literal["retrain", "keep", "warming up", "cooling down", "superseded", "not measured"]
 

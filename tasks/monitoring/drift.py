@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 
 from tasks import spec
-from tasks.common.artefacts import write_atomic
-from tasks.common.errors import run_main
-from tasks.common.tables import read_features
+from tasks.core.errors import run_main
+from tasks.modelling.tables import read_features
+from tasks.storage.artefacts import write_atomic
 
 SECONDS = 300
 """Longest that the page may take."""

@@ -12,9 +12,9 @@ import pyarrow as pa
 from pandas.errors import MergeError
 
 from tasks import spec
-from tasks.common import stats
-from tasks.common.errors import DataError
-from tasks.common.params import Params
+from tasks.core.errors import DataError
+from tasks.modelling import stats
+from tasks.settings.params import Params
 
 Scores = npt.NDArray[np.float64]
 

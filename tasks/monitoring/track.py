@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.common import registry
-from tasks.common.artefacts import sha256, to_json
-from tasks.common.errors import warn
-from tasks.common.tracking import MONITOR, experiment_name, trouble
+from tasks.core.errors import warn
+from tasks.registry import mlflow_registry
+from tasks.registry.mlflow_server import MONITOR, experiment_name, trouble
+from tasks.storage.artefacts import sha256, to_json
 
 
 def log(report: Mapping[str, Any], pages: Mapping[str, bytes], uri: str) -> str | None:
@@ -47,7 +47,7 @@ def metrics(report: Mapping[str, Any]) -> dict[str, float]:
 def _log(client: Any, report: Mapping[str, Any], pages: Mapping[str, bytes]) -> str:
     from mlflow.entities import Metric
 
-    experiment_id = registry.experiment(client, experiment_name(MONITOR))
+    experiment_id = mlflow_registry.experiment(client, experiment_name(MONITOR))
     digest = sha256(to_json(report))
     same = client.search_runs(
         [experiment_id], f"tags.`airloop.report` = '{digest}' and attributes.status = 'FINISHED'", max_results=1

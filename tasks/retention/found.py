@@ -6,14 +6,15 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from tasks.common import landed_index, old_store
-from tasks.common.artefacts import Facts, Store
-from tasks.common.dvc_repo import read_lock
-from tasks.common.environment import Environment
+from tasks.landing import landed_index
 from tasks.retention import garbage, roots
 from tasks.retention.garbage import DAY, Garbage
 from tasks.retention.roots import Marked, models
 from tasks.retention.settings import Retention
+from tasks.settings.environment import Environment
+from tasks.storage import old_store
+from tasks.storage.artefacts import Facts, Store
+from tasks.versioning.dvc_repo import read_lock
 
 OBJECT = re.compile(r"files/md5/([0-9a-f]{2})/([0-9a-f]{30}(?:\.dir)?)$")
 FOLDERS = ("models", "runs", "state", "online", "checkpoints", "searches", landed_index.CHUNKS)

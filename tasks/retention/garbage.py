@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.common.artefacts import Facts, Store
+from tasks.storage.artefacts import Facts, Store
 
 DAY = 86400.0
 

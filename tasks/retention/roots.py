@@ -11,11 +11,13 @@ from typing import Any
 
 import yaml
 
-from tasks.common import code, landed, landed_index, versions
-from tasks.common.artefacts import Store
-from tasks.common.dvc_repo import LOCK, read_lock
-from tasks.common.errors import AirloopError
-from tasks.common.model_names import SHARED
+from tasks.core.errors import AirloopError
+from tasks.core.model_names import SHARED
+from tasks.landing import landed, landed_index
+from tasks.registry import versions
+from tasks.settings import code
+from tasks.storage.artefacts import Store
+from tasks.versioning.dvc_repo import LOCK, read_lock
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
 
 Days = Annotated[float, Field(ge=0)]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from tasks.common import registry, versions
-from tasks.common.artefacts import Store
-from tasks.common.tracking import EXPERIMENTS, experiment_name
+from tasks.registry import mlflow_registry, versions
+from tasks.registry.mlflow_server import EXPERIMENTS, experiment_name
 from tasks.retention.garbage import Garbage
 from tasks.retention.roots import Marked, models
+from tasks.storage.artefacts import Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,8 +22,8 @@ def find(store: Store, marked: Marked, young: float) -> list[Garbage]:
     Raises:
         RegistryError: MLflow is away, or refuses.
     """
-    client, made = registry.client(), registered(store)
-    with registry.answering():
+    client, made = mlflow_registry.client(), registered(store)
+    with mlflow_registry.answering():
         return [
             Garbage("runs in MLflow", f"{run.info.run_name} ({run.info.run_id})", 0, _deletion(client, run.info.run_id))
             for run in every(client, models(store))
@@ -36,9 +36,9 @@ def find(store: Store, marked: Marked, young: float) -> list[Garbage]:
 
 def bring_back(store: Store) -> int:
     """Undo the deletion of runs that registered versions came from, before `mlflow gc` deletes for good; returns how many."""
-    client = registry.client()
+    client = mlflow_registry.client()
     made = registered(store)
-    with registry.answering():
+    with mlflow_registry.answering():
         gone = [
             run
             for run in every(client, models(store))

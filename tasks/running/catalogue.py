@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tasks.common import fast_yaml
-from tasks.common.errors import ConfigError
+from tasks.core import fast_yaml
+from tasks.core.errors import ConfigError
 
 ENGINES = ("python", "spark")
 KEY = "${key}"
@@ -52,7 +52,7 @@ class Work:
     spot: bool = False
     """Whether it may run on machines that can be taken away."""
     lists: bool = False
-    """Whether it reads the files that lists among its dependencies name (tasks/common/lists.py)."""
+    """Whether it reads the files that lists among its dependencies name (tasks/storage/lists.py)."""
     worker: bool = False
     """Whether it runs beside Airflow wherever others run."""
     reads: tuple[str, ...] = ()

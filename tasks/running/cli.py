@@ -22,15 +22,15 @@ from typing import Any
 
 import yaml
 
-from tasks.common import results
-from tasks.common.environment import environment, store
-from tasks.common.errors import AirloopError, ConfigError
-from tasks.common.results import Result, Status
+from tasks.core import results
+from tasks.core.errors import AirloopError, ConfigError
+from tasks.core.results import Result, Status
 from tasks.running import guard, spans
 from tasks.running.catalogue import Catalogue, Work
 from tasks.running.pod_record import keep_usage, record, recorded, usage
 from tasks.running.runs import Request, Span
 from tasks.running.workspace import opened
+from tasks.settings.environment import environment, store
 
 
 def main() -> None:

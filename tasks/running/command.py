@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from tasks.common import results
-from tasks.common.results import EXIT_CODES, RESULT_VARIABLE, Result, Status
+from tasks.core import results
+from tasks.core.results import EXIT_CODES, RESULT_VARIABLE, Result, Status
 
 
 class Ended(Exception):  # noqa: N818 - refused, waiting and skipped are outcomes

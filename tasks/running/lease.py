@@ -20,10 +20,10 @@ from typing import IO
 
 import psutil
 
-from tasks.common.artefacts import Store
-from tasks.common.errors import Unavailable, warn
+from tasks.core.errors import Unavailable, warn
 from tasks.running import guard
 from tasks.running.variables import LEASE
+from tasks.storage.artefacts import Store
 
 SECONDS = 30
 """How long an earlier try may take to be gone, once it was ended."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.common.artefacts import Store, sha256, to_json
-from tasks.common.params import Prices
+from tasks.settings.params import Prices
+from tasks.storage.artefacts import Store, sha256, to_json
 
 
 def record(run: str, pod: str, result: dict[str, Any], store: Store) -> str:

@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.common import code, fast_yaml, settings_files
-from tasks.common.artefacts import Store, to_json, write_atomic
-from tasks.common.dvc_repo import DVC_RUNNING, LOCK, initialise, lock_bytes, read_lock, write_lock
-from tasks.common.environment import environment
-from tasks.common.errors import ConfigError
-from tasks.common.frozen import Frozen
+from tasks.core import fast_yaml
+from tasks.core.errors import ConfigError
+from tasks.core.frozen import Frozen
+from tasks.settings import code, settings_files
+from tasks.settings.environment import environment
+from tasks.storage.artefacts import Store, to_json, write_atomic
+from tasks.versioning.dvc_repo import DVC_RUNNING, LOCK, initialise, lock_bytes, read_lock, write_lock
 
 RECORD = "run.json"
 SCHEMA: Literal[2] = 2
@@ -113,8 +114,9 @@ def open_run(request: Request, store: Store, *, begins: bool = False) -> Path:
 
 
 def _create(root: Path, request: Request, store: Store) -> None:
-    from tasks.common import landed, params
+    from tasks.landing import landed
     from tasks.running.windows import window
+    from tasks.settings import params
 
     source = environment().code
     span = request.span

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tasks.common import results, settings_files
-from tasks.common.errors import AirloopError, warn
-from tasks.common.results import Interval, Result, Status
+from tasks.core import results
+from tasks.core.errors import AirloopError, warn
+from tasks.core.results import Interval, Result, Status
 from tasks.running import command
 from tasks.running.catalogue import Work
 from tasks.running.command import Ended
 from tasks.running.runs import save_record
 from tasks.running.workspace import Workspace
+from tasks.settings import settings_files
 
 
 def stages(workspace: Workspace, works: Sequence[Work]) -> Result:

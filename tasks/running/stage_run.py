@@ -12,11 +12,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tasks.common.artefacts import Store, to_json, write_atomic
-from tasks.common.dvc_repo import Project, StageError, read_lock
-from tasks.common.errors import Unavailable
+from tasks.core.errors import Unavailable
 from tasks.running.lease import Attempt
 from tasks.running.runs import save_record
+from tasks.storage.artefacts import Store, to_json, write_atomic
+from tasks.versioning.dvc_repo import Project, StageError, read_lock
 
 Execute = Callable[[Sequence[str]], object]
 """Runs a command line to its end; raises unless it ends well."""

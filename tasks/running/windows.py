@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from tasks.common import landed
-from tasks.common.cadence import Calendar, seen_after
-from tasks.common.environment import trigger
-from tasks.common.errors import ConfigError, DataError, Unavailable
+from tasks.core.errors import ConfigError, DataError, Unavailable
+from tasks.intervals.cadence import Calendar, seen_after
+from tasks.landing import landed
+from tasks.settings.environment import trigger
 
 Intervals = landed.Records | Mapping[str, landed.Landed]
 """Records of landed intervals by key."""

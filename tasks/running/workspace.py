@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.common.artefacts import Store
-from tasks.common.dvc_repo import Project, read_lock
 from tasks.running import lease, stage_run
 from tasks.running.catalogue import Work
 from tasks.running.runs import Request, Span, open_run, workspace
 from tasks.running.stage_run import StageRun
+from tasks.storage.artefacts import Store
+from tasks.versioning.dvc_repo import Project, read_lock
 
 
 class Workspace:

@@ -10,14 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common import landed, params, settings_files, version_features
-from tasks.common.artefacts import Store
-from tasks.common.dvc_repo import Project
-from tasks.common.errors import DataError
-from tasks.common.files import parquet_bytes, write_folder
-from tasks.common.landed import Landed
+from tasks.core.errors import DataError
+from tasks.landing import landed
+from tasks.landing.landed import Landed
+from tasks.registry import version_features
 from tasks.running import stage_run
+from tasks.settings import params, settings_files
 from tasks.spec import Settings
+from tasks.storage.artefacts import Store
+from tasks.storage.files import parquet_bytes, write_folder
+from tasks.versioning.dvc_repo import Project
 
 FOLDER = f"{stage_run.NOTES}/own"
 """Folder of the workspace in which versions' own features are made; each try makes them again."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.common.artefacts import sha256, to_json
-from tasks.common.errors import DataError
-from tasks.common.params import FoldParams
+from tasks.core.errors import DataError
+from tasks.settings.params import FoldParams
+from tasks.storage.artefacts import sha256, to_json
 from tasks.training.source import Part, Source
 
 

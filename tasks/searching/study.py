@@ -17,12 +17,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks.common.artefacts import sha256, to_json
-from tasks.common.errors import AirloopError, ConfigError
-from tasks.common.params import SearchParams, TrainParams
-from tasks.common.stats import ConfidenceInterval, mean_by_days
-from tasks.common.urls import path_of
+from tasks.core.errors import AirloopError, ConfigError
+from tasks.core.urls import path_of
+from tasks.modelling.stats import ConfidenceInterval, mean_by_days
 from tasks.searching.trial import POINTS, Judgement, distributions, drawn, prune, with_settings
+from tasks.settings.params import SearchParams, TrainParams
+from tasks.storage.artefacts import sha256, to_json
 from tasks.training.ending import Ended
 from tasks.training.families import named
 

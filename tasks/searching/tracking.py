@@ -10,8 +10,8 @@ import httpx
 import optuna
 from optuna.trial import FrozenTrial
 
-from tasks.common.errors import warn
-from tasks.common.tracking import SEARCH, Server, experiment_name
+from tasks.core.errors import warn
+from tasks.registry.mlflow_server import SEARCH, Server, experiment_name
 from tasks.searching.trial import drawn
 
 STUDY, TRIAL, PARENT = "airloop.study", "airloop.trial", "mlflow.parentRunId"

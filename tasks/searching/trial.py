@@ -11,9 +11,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from tasks import spec
-from tasks.common.params import Choices, Range, Space, TrainParams
-from tasks.common.stats import losses
+from tasks.modelling.stats import losses
 from tasks.searching.folds import Fold
+from tasks.settings.params import Choices, Range, Space, TrainParams
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ending
 from tasks.training.families import named

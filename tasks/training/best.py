@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from tasks import spec
-from tasks.common.model import Contract
+from tasks.modelling.model import Contract
 from tasks.training.families import named
 from tasks.training.family import Fitted
 from tasks.training.source import Source
 
 if TYPE_CHECKING:
-    from tasks.common.stats import ConfidenceInterval
+    from tasks.modelling.stats import ConfidenceInterval
 
 FAMILIES = ("xgboost", "mlp")
 """In the order of their training; the first wins a tie."""
@@ -30,7 +30,7 @@ def choose(fitted: Mapping[str, Fitted], rows: Source, contract: Contract, seed:
     """
     if len(fitted) == 1:
         return next(iter(fitted)), {}
-    from tasks.common.stats import compare, losses  # it costs half a second, which one family alone needs not
+    from tasks.modelling.stats import compare, losses  # it costs half a second, which one family alone needs not
 
     watch = rows.table("validation")
     days, labels = np.asarray(watch["day"]), watch[spec.current().label].to_numpy()

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tasks.common.artefacts import Store, sha256
-from tasks.common.errors import warn
-from tasks.common.params import CheckpointParams
+from tasks.core.errors import warn
+from tasks.settings.params import CheckpointParams
+from tasks.storage.artefacts import Store, sha256
 
 FOLDER = "checkpoints"
 NAME = re.compile(r"/(?P<position>\d{12})-(?P<sha256>[0-9a-f]{64})\.\w+$")

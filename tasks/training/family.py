@@ -7,9 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tasks.common.artefacts import to_json
-from tasks.common.model import Contract, Matrix
-from tasks.common.params import TrainParams
+from tasks.modelling.model import Contract, Matrix
+from tasks.settings.params import TrainParams
+from tasks.storage.artefacts import to_json
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ending
 from tasks.training.progress import Progress

@@ -19,13 +19,13 @@ import onnx
 import pyarrow as pa
 
 from tasks import spec
-from tasks.common import model as models
-from tasks.common.artefacts import sha256
-from tasks.common.model import Contract, Matrix, Model
-from tasks.common.params import ExportParams
+from tasks.modelling import model as models
+from tasks.modelling.model import Contract, Matrix, Model
+from tasks.settings.params import ExportParams
+from tasks.storage.artefacts import sha256
 
 if TYPE_CHECKING:
-    from tasks.common.stats import Comparison
+    from tasks.modelling.stats import Comparison
 
 PRODUCTS = frozenset({"MatMul", "Gemm"})
 """Operators that are quantised; trees have none."""
@@ -107,7 +107,7 @@ def measure(
     plain: bytes, small: bytes, contract: Contract, watch: pa.Table, settings: ExportParams, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the two files say of the same rows, and the clock's readings."""
-    from tasks.common.stats import compare  # it costs half a second, which a plain export needs not
+    from tasks.modelling.stats import compare  # it costs half a second, which a plain export needs not
 
     before, after = (_load(content, contract) for content in (plain, small))
     x = contract.encode(watch)

@@ -16,11 +16,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common.artefacts import sha256_file, to_json
-from tasks.common.errors import DataError
-from tasks.common.model import Contract, Feature
-from tasks.common.params import DayRule
-from tasks.common.tables import on_days, paths_of
+from tasks.core.errors import DataError
+from tasks.modelling.model import Contract, Feature
+from tasks.modelling.tables import on_days, paths_of
+from tasks.settings.params import DayRule
+from tasks.storage.artefacts import sha256_file, to_json
 
 Part = Literal["train", "validation"]
 """Days to learn from, and days to stop on."""

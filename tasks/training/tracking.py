@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx
 
-from tasks.common.errors import warn
-from tasks.common.tracking import PROGRESS, TRAINING, Server, experiment_name
+from tasks.core.errors import warn
+from tasks.registry.mlflow_server import PROGRESS, TRAINING, Server, experiment_name
 
 POINTS = 2000
 """Points of a curve, evenly over the largest number of steps."""

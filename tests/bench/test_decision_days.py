@@ -9,8 +9,8 @@ import pytest
 
 from bench.decision_days import Past, pair_tables, pairs
 from models.flights.definitions import LABEL
-from tasks.common import params
-from tasks.common.environment import CODE
+from tasks.settings import params
+from tasks.settings.environment import CODE
 from tests.makers import MODEL, features
 
 INTERVALS = MODEL.cadence.span("2013-01", "2013-12")

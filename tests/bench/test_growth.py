@@ -10,10 +10,10 @@ import pytest
 
 from bench import growth
 from bench.home import bare_home
-from tasks.common import landed_index
-from tasks.common.artefacts import Store
-from tasks.common.environment import environment
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.landing import landed_index
+from tasks.settings.environment import environment
+from tasks.storage.artefacts import Store
 from tests.serving.world import World
 
 

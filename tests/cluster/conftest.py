@@ -11,7 +11,7 @@ import pytest
 from local import paths
 from local.airflow_api import Airflow
 from local.env import environment
-from tasks.common import environment as tasks_environment
+from tasks.settings import environment as tasks_environment
 from tests.e2e.conftest import _airloop, _free_ports, _keep_logs
 from tests.e2e.loop import Loop
 

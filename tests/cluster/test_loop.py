@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from local.paths import ROOT
-from tasks.common.artefacts import Store
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
 from tasks.running import pod_record
+from tasks.storage.artefacts import Store
 from tests.e2e.loop import Loop
 
 from . import settings, table

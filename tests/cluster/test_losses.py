@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from local import supervise
-from tasks.common import landed
+from tasks.landing import landed
 from tasks.running import pod_record
 from tests.e2e.loop import Loop
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.common import versions
-from tasks.common.artefacts import sha256, to_json
+from tasks.registry import versions
+from tasks.storage.artefacts import sha256, to_json
 from tests.e2e.loop import Loop
 
 from . import settings, table

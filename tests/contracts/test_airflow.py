@@ -22,8 +22,9 @@ HEAVY = (
 )  # fmt: skip
 SPARK_OPERATOR = "airflow.providers.apache.spark.operators.spark_submit"
 POD_OPERATOR = "airflow.providers.cncf.kubernetes.operators.pod"
+ROOMS = {"tasks", "tasks.core", "tasks.intervals", "tasks.running", "tasks.storage"}
 LIGHT_OF_TASKS = {
-    "tasks", "tasks.common", "tasks.common.errors", "tasks.common.fast_yaml", "tasks.common.full_disk", "tasks.common.lists", "tasks.common.cadence", "tasks.common.model_names", "tasks.common.results", "tasks.running",
+    *ROOMS, "tasks.core.errors", "tasks.core.fast_yaml", "tasks.core.full_disk", "tasks.storage.lists", "tasks.intervals.cadence", "tasks.core.model_names", "tasks.core.results",
     "tasks.running.catalogue", "tasks.running.variables",
 }  # fmt: skip
 """What Airflow's side shares with the stages: the result document, the catalogue, and names. All else is imported when it is used."""
@@ -226,7 +227,9 @@ def test_plugins_import_of_tasks_at_their_top_only_what_is_light() -> None:
 def test_plugins_reach_records_by_their_model_alone() -> None:
     """`store_of` says where a model's records are; nothing else in plugins/ may."""
     found = [
-        path.name for path in (ROOT / "plugins/airloop").glob("*.py") if "tasks.common.environment" in path.read_text()
+        path.name
+        for path in (ROOT / "plugins/airloop").glob("*.py")
+        if "tasks.settings.environment" in path.read_text()
     ]
     assert found == ["stores.py"], "use airloop.stores.store_of(model)"
 
@@ -249,7 +252,7 @@ def _docstrings(path: Path) -> set[str]:
 
 
 def _is_light(module: str, names: list[str]) -> bool:
-    return module in LIGHT_OF_TASKS and (module not in {"tasks", "tasks.common", "tasks.running"} or all(
+    return module in LIGHT_OF_TASKS and (module not in ROOMS or all(
         f"{module}.{name}" in LIGHT_OF_TASKS for name in names
     ))  # fmt: skip
 

@@ -7,9 +7,9 @@ import importlib.util
 import pytest
 import yaml
 
-from tasks.common import settings_files
 from tasks.running.catalogue import KEY, Catalogue, Work
 from tasks.running.windows import _WINDOWS
+from tasks.settings import settings_files
 from tests.airflow_dags import DAG_IDS, MODELS, dag
 from tests.airflow_home import ROOT
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from airflow.sdk import Asset
 
-from tasks.common.errors import ConfigError
-from tasks.common.model_names import check
+from tasks.core.errors import ConfigError
+from tasks.core.model_names import check
 from tests.airflow_dags import NAMES, checkout, environment, parse, restored
 from tests.airflow_home import ROOT
 

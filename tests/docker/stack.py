@@ -19,8 +19,8 @@ import httpx
 from local.airflow_api import Airflow
 from local.paths import ROOT
 from models.flights import landing
-from tasks.common.artefacts import Store
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.storage.artefacts import Store
 from tests.e2e.loop import Loop
 
 PROJECT = "airloop-test-demo"
@@ -121,7 +121,7 @@ class Stack:
 
     def record(self, interval: str) -> dict[str, Any]:
         """What the store says of a landed interval."""
-        code = f"from tasks.common.environment import store; print(store().read('landed/{interval}.json').decode())"
+        code = f"from tasks.settings.environment import store; print(store().read('landed/{interval}.json').decode())"
         return dict(json.loads(self.compose("exec", "--no-TTY", "scheduler", "python", "-c", code)))
 
     def answered(self) -> dict[str, int]:

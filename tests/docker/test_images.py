@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from local.paths import ROOT
-from tasks.common.artefacts import sha256
-from tasks.common.model import load
+from tasks.modelling.model import load
+from tasks.storage.artefacts import sha256
 from tests.docker.roles import ROLES
 from tests.makers import Workspace
 
@@ -199,7 +199,7 @@ def test_spark_scores_as_onnx_runtime_does_here(image, made):
 
 @pytest.mark.slow
 def test_spark_reads_sorts_and_writes_with_the_jars_that_are_left(image, made):
-    stage(image("spark"), made, "python", "-m", "tasks.common.spark")
+    stage(image("spark"), made, "python", "-m", "tasks.engines.spark")
     said = docker("run", "--rm", *LOCKED, image("spark"), "spark-submit", "--version")
     assert said == ""  # on stderr
     docker(

@@ -18,7 +18,7 @@ HEAVY = {
 INDIRECT = {
     "airflow": {
         "apache-airflow-core": "apache-airflow", "babel": "Airflow's macros", "nltk": "evidently", "plotly": "evidently",
-        "scikit-learn": "evidently", "scipy": "tasks/common/stats.py", "kubernetes": "its provider", "kubernetes-asyncio": "its provider",
+        "scikit-learn": "evidently", "scipy": "tasks/modelling/stats.py", "kubernetes": "its provider", "kubernetes-asyncio": "its provider",
     },
     "mlflow": {"pandas": "the server's handlers"},
 }  # fmt: skip

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from tasks.common.artefacts import Store
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.storage.artefacts import Store
 from tests.docker.loading import load
 from tests.docker.proxying import free_port, proxy
 from tests.serving.world import CODE, World

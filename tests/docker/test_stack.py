@@ -20,8 +20,8 @@ import pytest
 
 from local.place import DEMO_STEP
 from models.flights import landing
-from tasks.common.artefacts import Store
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.storage.artefacts import Store
 from tests.docker.loading import load
 from tests.docker.stack import IMAGES, PROJECT, WAIT_AND_KILL, Stack, client_with_proxies, copy_checkout, environment
 from tests.docker.watching import asked, panels, rules

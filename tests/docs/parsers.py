@@ -16,7 +16,7 @@ import pytest
 from local import cli
 from local.paths import ROOT
 from local.verbs.models import DVC_ARGUMENTS
-from tasks.common.settings_files import of_model
+from tasks.settings.settings_files import of_model
 from tests.airflow_dags import DAG_IDS
 from tests.kubernetes.kustomize import OVERLAYS, render
 

@@ -15,7 +15,7 @@ import pytest
 
 from local import paths
 from local.airflow_api import Airflow
-from tasks.common import environment as tasks_environment
+from tasks.settings import environment as tasks_environment
 
 from .loop import Loop
 

@@ -19,12 +19,13 @@ import pytest
 
 from local.airflow_api import Airflow
 from models.flights.landing import land, read_tables, source
-from tasks.common import landed, registry
-from tasks.common.artefacts import Store, sha256, to_json
-from tasks.common.dvc_repo import read_lock
-from tasks.common.environment import environment, landing
-from tasks.common.ledger import Entry, Ledger
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.landing import landed
+from tasks.registry import mlflow_registry
+from tasks.registry.ledger import Entry, Ledger
+from tasks.settings.environment import environment, landing
+from tasks.storage.artefacts import Store, sha256, to_json
+from tasks.versioning.dvc_repo import read_lock
 
 INGEST = ("manifest", "ingest", "validate", "features")
 """Stages of the DAG `ingest`."""
@@ -111,7 +112,7 @@ class Loop:
 
     def aliases(self) -> dict[str, str]:
         """MLflow's aliases."""
-        return dict(registry.client().get_registered_model(self.model).aliases)
+        return dict(mlflow_registry.client().get_registered_model(self.model).aliases)
 
     def online(self) -> dict[str, Any]:
         """What the online service says of itself."""

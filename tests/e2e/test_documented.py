@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.common.environment import landing
+from tasks.settings.environment import landing
 from tests.docs.commands import split, written
 from tests.docs.rules import STACK
 from tests.waiting import until

@@ -18,9 +18,10 @@ import pytest
 
 from bench import home as made_home
 from local import paths
-from tasks.common import landed_index, versions
-from tasks.common.artefacts import Store
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.landing import landed_index
+from tasks.registry import versions
+from tasks.storage.artefacts import Store
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]  # a busy machine takes its time
 

@@ -17,8 +17,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from tasks.common import online_log
-from tasks.common.environment import environment
+from tasks.online import prediction_log
+from tasks.settings.environment import environment
 from tests.waiting import until
 
 from .loop import Loop
@@ -164,7 +164,7 @@ def test_of_a_prediction_everything_can_be_asked(loop: Loop) -> None:
         },
         timeout=30,
     ).json()["predictions"][0]
-    until(lambda: online_log.find(loop.store, answer["prediction_id"]), "the log is written")
+    until(lambda: prediction_log.find(loop.store, answer["prediction_id"]), "the log is written")
     said = subprocess.run(["airloop", "lineage", answer["prediction_id"]], capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     entry = loop.ledger()[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.common.environment import environment
+from tasks.settings.environment import environment
 from tests.kube.cluster import Cluster
 from tests.waiting import until
 

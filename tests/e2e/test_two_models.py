@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.common import cadence, online_log
-from tasks.common.artefacts import Store
-from tasks.common.environment import environment, store
+from tasks.intervals import cadence
+from tasks.online import prediction_log
+from tasks.settings.environment import environment, store
+from tasks.storage.artefacts import Store
 from tests import beside
 from tests.airflow_dags import NAMES
 from tests.waiting import until
@@ -120,7 +121,9 @@ def test_each_is_asked_at_its_own_route(code: Path, castings: Loop, flights: Loo
     assert not poured["degraded"]
     for loop, answer in ((castings, poured), (flights, flown)):
         prediction = str(answer["prediction_id"])
-        until(lambda loop=loop, prediction=prediction: online_log.find(loop.store, prediction), "the log is written")
+        until(
+            lambda loop=loop, prediction=prediction: prediction_log.find(loop.store, prediction), "the log is written"
+        )
         assert f"Model       {loop.model} v1" in beside.run(code, "-m", "tasks.lineage", prediction)
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import psutil
 
-from tasks.common.environment import CODE
-from tasks.common.results import RESULT_VARIABLE, Result, read
+from tasks.core.results import RESULT_VARIABLE, Result, read
 from tasks.running.variables import GUARDED
+from tasks.settings.environment import CODE
 from tests.faults.world import Place, Step
 
 PATIENCE = 240.0

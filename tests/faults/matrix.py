@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.common.results import Status
+from tasks.core.results import Status
 from tests.faults.kinds import KINDS, Case, Try, disk
 from tests.faults.world import INTERVALS, Place, World
 

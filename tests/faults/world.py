@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from models.flights import landing
-from tasks.common.artefacts import Store
-from tasks.common.environment import CODE
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.settings.environment import CODE
+from tasks.storage.artefacts import Store
 
 CLOCK = ("latency.json", "export.json")
 """Outputs that hold seconds, which differ from run to run."""

@@ -21,8 +21,8 @@ from airloop import pod_watch
 from airloop.pod_end import Patience
 from airloop.stage import stage
 
-from tasks.common.artefacts import Store
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.storage.artefacts import Store
 from tests.airflow_home import use
 from tests.kube.cluster import Cluster
 from tests.plugins.conftest import FLIGHTS, make_context

@@ -11,13 +11,13 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tasks import deploy
-from tasks.common import environment as environment_module
-from tasks.common import online, registry
-from tasks.common.errors import AirloopError, ConfigError
-from tasks.common.online import REFUSED, deployment, rollout
-from tasks.common.online.deployment import Deployment
-from tasks.common.urls import url_of
+from tasks import deploy, online
+from tasks.core.errors import AirloopError, ConfigError
+from tasks.core.urls import url_of
+from tasks.online import REFUSED, deployment, rollout
+from tasks.online.deployment import Deployment
+from tasks.registry import mlflow_registry
+from tasks.settings import environment as environment_module
 from tests.kube.deployments import DEPLOYMENT, NAME, NAMESPACE, VERSION, Deployments, Pod
 from tests.tasks.test_deploy import Place
 
@@ -129,7 +129,7 @@ def test_a_rollout_that_fails_is_undone(place: Place, fake: Deployments, fault, 
     assert history(place) == [("promote", 1), ("promote", 2), ("revert", 1)]
     assert fake.pods == first, "the pods of v1 were there all the time, and none was started for the way back"
     assert fake.least_ready == 3
-    assert str(registry.client().get_registered_model("flights").aliases["champion"]) == "1"
+    assert str(mlflow_registry.client().get_registered_model("flights").aliases["champion"]) == "1"
     last = place.book.latest()
     assert last is not None and "v2" in last.why
 

@@ -397,9 +397,9 @@ def stop(task: Task, ready: Callable[[], object], *, state: str | None = "runnin
 
 
 def ends(error: str) -> str:
-    """A stage that ends with ``error`` of tasks.common.errors, as every stage does."""
+    """A stage that ends with ``error`` of tasks.core.errors, as every stage does."""
     return f"""
-        from tasks.common.errors import DataError, Skip, Unavailable, run_main
+        from tasks.core.errors import DataError, Skip, Unavailable, run_main
         def main():
             raise {error}
         run_main(main)

@@ -79,7 +79,7 @@ def test_addresses_in_the_settings_are_services(environment: Environment) -> Non
 
 def test_probes_ask_what_the_service_answers(environment: Environment) -> None:
     from serving.app import create_app
-    from tasks.common.artefacts import Store
+    from tasks.storage.artefacts import Store
 
     routes = {getattr(route, "path", "") for route in create_app(Store("memory://probes")).routes}
     online = first(environment, "airloop-online")

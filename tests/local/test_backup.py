@@ -11,9 +11,10 @@ import pytest
 
 from local import backup, databases, kept, postgres, restore
 from local.errors import LocalError
-from tasks.common import landed, landed_index, ledger, versions
-from tasks.common.artefacts import Store, sha256
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.landing import landed, landed_index
+from tasks.registry import ledger, versions
+from tasks.storage.artefacts import Store, sha256
 from tests.postgres import forget, run, started
 
 Homes = tuple[Path, pytest.MonkeyPatch]

@@ -12,7 +12,7 @@ from local import checks, delete, paths, processes
 from local.env import environment
 from local.errors import LocalError
 from local.services import Service
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
 
 
 @pytest.fixture

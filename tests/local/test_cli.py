@@ -13,8 +13,8 @@ import pytest
 
 from local import cli, paths
 from tasks import spec
-from tasks.common.artefacts import Store
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.storage.artefacts import Store
 
 VERBS = sorted(cli.airloop.commands)
 HEAVY = {"airflow", "dvc", "fastapi", "httpx", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "rich", "yaml"}

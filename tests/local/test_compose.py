@@ -14,8 +14,8 @@ import pytest
 
 from local import compose, demo_report, env
 from local.errors import LocalError
-from tasks.common.artefacts import Store
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.storage.artefacts import Store
 
 
 @pytest.fixture

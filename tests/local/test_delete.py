@@ -12,7 +12,7 @@ import pytest
 
 from local import demo, env, keys, paths, stack
 from local.errors import LocalError
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
 
 
 @pytest.fixture

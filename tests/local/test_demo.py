@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from local import demo, demo_report, stack
-from tasks.common import landed
+from tasks.landing import landed
 
 
 @pytest.fixture(autouse=True)

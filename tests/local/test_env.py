@@ -12,7 +12,7 @@ import pytest
 from local import env, keys, paths, postgres
 from local.errors import LocalError
 from local.place import mlflow_path
-from tasks.common.urls import path_of
+from tasks.core.urls import path_of
 
 NAMES = {
     "AIRLOOP_HOME", "AIRLOOP_STORE", "AIRLOOP_LANDING", "AIRLOOP_DVC_REMOTE", "AIRLOOP_DVC_CACHE", "AIRLOOP_ONLINE_URL",

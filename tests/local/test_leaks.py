@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from local import env, java, leaks, paths
-from tasks.common import network
+from tasks.core import network
 
 from .test_checks import fake_java
 
@@ -35,7 +35,7 @@ SHELL = {
     "UV_PROJECT_ENVIRONMENT": "/nonexistent",
 }
 SESSION = """
-from tasks.common.spark import session
+from tasks.engines.spark import session
 spark = session("leaks")
 print("MASTER", spark.sparkContext.master, spark.range(5).count(), spark.conf.get("spark.sql.extensions", "none"))
 """

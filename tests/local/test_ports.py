@@ -17,8 +17,8 @@ from local import env, paths, ports, postgres
 from local.errors import LocalError
 from local.place import HOST, PORTS
 from local.services import services
-from tasks.common import addresses
-from tasks.common.environment import Environment
+from tasks.settings import addresses
+from tasks.settings.environment import Environment
 from tests.postgres import started
 
 from .test_stack import free_ports, wait_for
@@ -129,9 +129,9 @@ def _answers(url: str) -> bool:
 
 
 LOG = """
-from tasks.common.tracking import Server, trouble
-from tasks.common.environment import environment
-from tasks.common.registry import client
+from tasks.registry.mlflow_server import Server, trouble
+from tasks.settings.environment import environment
+from tasks.registry.mlflow_registry import client
 uri = environment().mlflow_tracking_uri
 print("answers", trouble(uri) is None)
 try:

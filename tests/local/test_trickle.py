@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from local.trickle import Trickle
-from tasks.common import landed_index
-from tasks.common.artefacts import Store
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.landing import landed_index
+from tasks.storage.artefacts import Store
 from tests.serving.world import World
 
 ANSWER = b'{"predictions": [{"prediction_id": "online.1", "degraded": true}]}'

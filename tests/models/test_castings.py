@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from tasks import spec, spec_file
-from tasks.common.settings_files import put
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.settings.settings_files import put
 from tasks.spec import ModelSpec
 from tests import beside, parity
 from tests.beside import DAYS

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RUNNING = """
 import json, os, sys
-from tasks.common.results import Interval, Result, Status, write
+from tasks.core.results import Interval, Result, Status, write
 argv = sys.argv[1:]
 action, name = argv[:2]
 key = argv[argv.index("--run") + 1]
@@ -38,7 +38,7 @@ sys.exit(result.exit_code)
 
 def make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make it in ``folder`` and let Airflow's side use it; what was asked is in its file ``asked``, line by line."""
-    for name in ("tasks/__init__.py", "tasks/common/__init__.py", "tasks/common/results.py"):
+    for name in ("tasks/__init__.py", "tasks/core/__init__.py", "tasks/core/results.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     (folder / "tasks/running").mkdir()

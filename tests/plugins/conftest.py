@@ -17,9 +17,9 @@ with warnings.catch_warnings():
 
 from airloop.model import find  # noqa: E402 - after `use`
 
-from tasks.common import landed  # noqa: E402 - after `use`
-from tasks.common.artefacts import Store  # noqa: E402 - after `use`
-from tasks.common.ledger import Evidence  # noqa: E402 - after `use`
+from tasks.landing import landed  # noqa: E402 - after `use`
+from tasks.registry.ledger import Evidence  # noqa: E402 - after `use`
+from tasks.storage.artefacts import Store  # noqa: E402 - after `use`
 
 FLIGHTS = find("flights")
 EVIDENCE = Evidence(

@@ -20,10 +20,10 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.orm import Session
 
-from tasks.common.artefacts import Store
-from tasks.common.errors import ConfigError
-from tasks.common.ledger import Ledger
-from tasks.common.urls import url_of
+from tasks.core.errors import ConfigError
+from tasks.core.urls import url_of
+from tasks.registry.ledger import Ledger
+from tasks.storage.artefacts import Store
 from tests.airflow_dags import checkout
 from tests.airflow_home import ROOT
 from tests.plugins.conftest import EVIDENCE, FLIGHTS, land

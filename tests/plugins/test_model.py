@@ -9,9 +9,9 @@ import pytest
 from airloop.cadence import calendar
 from airloop.model import BrokenModel, Model, all_models, broken_models, find, models
 
-from tasks.common.cadence import Monthly
-from tasks.common.errors import ConfigError
-from tasks.common.model_names import TAKEN, check
+from tasks.core.errors import ConfigError
+from tasks.core.model_names import TAKEN, check
+from tasks.intervals.cadence import Monthly
 from tests.airflow_home import ROOT
 
 SPEC = {

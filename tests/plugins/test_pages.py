@@ -7,10 +7,10 @@ import pytest
 from airloop import pages
 from fastapi.testclient import TestClient
 
-from tasks.common import notices
-from tasks.common.artefacts import Store
-from tasks.common.ledger import Ledger
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.registry import notices
+from tasks.registry.ledger import Ledger
+from tasks.storage.artefacts import Store
 from tests.airflow_dags import checkout
 from tests.airflow_home import ROOT
 from tests.plugins.conftest import EVIDENCE, FLIGHTS, land

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from airloop.places import Place, place_of
 
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
 
 
 @pytest.mark.parametrize(

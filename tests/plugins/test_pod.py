@@ -14,7 +14,7 @@ from airloop.settings import code
 from airloop.stage import job, stage
 from kubernetes.client import models as k8s
 
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
 from tasks.running.catalogue import Catalogue
 from tests.plugins.conftest import FLIGHTS
 

@@ -13,7 +13,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airloop.process import Command, CommandError, Outcome, WaitError, conclude
 
-from tasks.common.results import EXIT_CODES, Interval, Result, Status
+from tasks.core.results import EXIT_CODES, Interval, Result, Status
 from tests.waiting import until
 
 LOG = logging.getLogger(__name__)

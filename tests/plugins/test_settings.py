@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 GROUPS = (PlaceSettings, PodSettings, LinkSettings, AccessSettings, MachineSettings)

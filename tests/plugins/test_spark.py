@@ -13,7 +13,7 @@ from airloop.process import CommandError, WaitError
 from airloop.spark import SparkOperator, _explained
 from airloop.stage import job, stage
 
-from tasks.common.results import EXIT_CODES, Result, Status
+from tasks.core.results import EXIT_CODES, Result, Status
 from tests.plugins.checkout import make
 from tests.plugins.conftest import FLIGHTS
 
@@ -27,7 +27,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     make(tmp_path, monkeypatch)
     shutil.copy(tmp_path / "tasks/__init__.py", tmp_path / "run/tasks")
-    (tmp_path / "run/tasks/common").symlink_to(tmp_path / "tasks/common")
+    (tmp_path / "run/tasks/core").symlink_to(tmp_path / "tasks/core")
     return tmp_path
 
 
@@ -69,7 +69,7 @@ def test_a_stage_is_submitted_in_its_workspace_and_then_recorded(
 ) -> None:
     monkeypatch.setenv("AIRLOOP_MODEL", "another")  # Airflow's own, for all models
     (checkout / "run/tasks/features.py").write_text(
-        "import os, sys\nfrom tasks.common.results import emit\n"
+        "import os, sys\nfrom tasks.core.results import emit\n"
         "emit({'cwd': os.getcwd(), 'argv': sys.argv[1:], 'run': os.environ['AIRLOOP_RUN'], 'path': os.environ['PYTHONPATH'],"
         " 'lease': os.environ['AIRLOOP_LEASE'], 'model': os.environ['AIRLOOP_MODEL']})\n"
     )
@@ -142,7 +142,7 @@ def test_a_document_that_the_exit_code_contradicts_is_no_refusal(tmp_path: Path)
 @pytest.mark.usefixtures("without_jvm")
 def test_a_job_is_submitted_with_its_arguments_and_has_nothing_to_record(context, checkout: Path) -> None:
     (checkout / "run/tasks/score.py").write_text(
-        "import sys\nfrom tasks.common.results import emit\nemit({'argv': sys.argv[1:]})\n"
+        "import sys\nfrom tasks.core.results import emit\nemit({'argv': sys.argv[1:]})\n"
     )
     assert job(FLIGHTS, "score").execute(context("flights.score")) == {"argv": ["--interval", "2013-04"]}
     assert asked(checkout) == ["begin score"]

@@ -17,7 +17,7 @@ from airloop.spark_pods import Executors
 from airloop.stage import stage
 from kubernetes import client, config
 
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
 from tests.kube.cluster import Cluster
 from tests.kubernetes import restricted
 from tests.plugins.conftest import FLIGHTS
@@ -83,14 +83,14 @@ def test_the_template_passes_the_restricted_standard() -> None:
 
 
 def test_the_archive_has_the_run_s_own_code(tmp_path: Path) -> None:
-    (tmp_path / "tasks/common").mkdir(parents=True)
+    (tmp_path / "tasks/engines").mkdir(parents=True)
     (tmp_path / "tasks/features.py").write_text("A = 1\n")
-    (tmp_path / "tasks/common/spark.py").touch()
+    (tmp_path / "tasks/engines/spark.py").touch()
     (tmp_path / "tasks/features.pyc").touch()
     (tmp_path / "models/flights").mkdir(parents=True)
     (tmp_path / "models/flights/model.py").touch()
     with zipfile.ZipFile(spark_conf.pack_code(tmp_path, tmp_path / "tasks.zip")) as packed:
-        assert packed.namelist() == ["models/flights/model.py", "tasks/common/spark.py", "tasks/features.py"]
+        assert packed.namelist() == ["models/flights/model.py", "tasks/engines/spark.py", "tasks/features.py"]
 
 
 def operator(monkeypatch: pytest.MonkeyPatch, **extra: object) -> SparkOperator:

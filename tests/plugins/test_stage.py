@@ -8,7 +8,7 @@ from airloop.running import ProcessOperator
 from airloop.settings import code
 from airloop.stage import job, spark_memory, stage
 
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
 from tasks.running.catalogue import Catalogue
 from tests.plugins.conftest import FLIGHTS
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
 
 ROOT = Path(__file__).parents[2]
 NAME = "dag_id=train/run_id=r/task_id=train/attempt=1.log"

@@ -18,10 +18,10 @@ from airloop.running import ProcessOperator
 from airloop.stage import stage
 from airloop.waiting import ResumeOperator, note_failed
 
-from tasks.common.artefacts import Store
-from tasks.common.environment import environment
-from tasks.common.results import Result, Status
-from tasks.common.urls import url_of
+from tasks.core.results import Result, Status
+from tasks.core.urls import url_of
+from tasks.settings.environment import environment
+from tasks.storage.artefacts import Store
 from tests.plugins.conftest import FLIGHTS
 
 WAITS = WaitError(Result(Status.WAITING, "2013-03 has not landed yet.", {"waits_for": "2013-03"}))

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.common.artefacts import Store
-from tasks.common.results import RESULT_VARIABLE, Result, read
-from tasks.common.urls import url_of
+from tasks.core.results import RESULT_VARIABLE, Result, read
+from tasks.core.urls import url_of
+from tasks.storage.artefacts import Store
 
 ROOT = Path(__file__).parents[2]
 RUN = "ingest-2013-01-12345678"
@@ -38,8 +38,8 @@ JOBS = {
 PRELUDE = """\
 import os, signal, sys, time
 from pathlib import Path
-from tasks.common.errors import ConfigError, DataError, Skip, Unavailable, run_main
-from tasks.common.results import emit
+from tasks.core.errors import ConfigError, DataError, Skip, Unavailable, run_main
+from tasks.core.results import emit
 """
 
 

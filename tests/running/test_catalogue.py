@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.common.environment import CODE
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
 from tasks.running.catalogue import Catalogue
+from tasks.settings.environment import CODE
 
 META = "engine: python, cpu: 1, memory: 1Gi, timeout_minutes: 5"
 

@@ -10,7 +10,7 @@ import signal
 
 import pytest
 
-from tasks.common.results import Status
+from tasks.core.results import Status
 from tasks.running.cli import _setting
 from tests.running.conftest import RUN, Checkout
 from tests.waiting import until

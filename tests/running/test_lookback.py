@@ -12,11 +12,11 @@ import pytest
 
 from models.flights import landing
 from tasks import spec
-from tasks.common import params, settings_files
-from tasks.common.artefacts import Store
-from tasks.common.environment import CODE
-from tasks.common.files import parquet_bytes
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.settings import params, settings_files
+from tasks.settings.environment import CODE
+from tasks.storage.artefacts import Store
+from tasks.storage.files import parquet_bytes
 from tests.faults.world import Place, Step
 
 INTERVALS = ("2013-01", "2013-02", "2013-03")

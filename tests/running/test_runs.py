@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tasks.common import landed, params, settings_files
-from tasks.common.artefacts import Store
-from tasks.common.code import tree_digest
-from tasks.common.dvc_repo import DVC_RUNNING, LOCK, read_lock, write_lock
-from tasks.common.environment import CODE, environment
-from tasks.common.settings_files import of_model, put
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.landing import landed
 from tasks.running import command, lease, spans, stage_run
 from tasks.running.catalogue import Catalogue
 from tasks.running.runs import Request, Run, Span, open_run, read_run, save_record
 from tasks.running.workspace import Workspace, opened
+from tasks.settings import params, settings_files
+from tasks.settings.code import tree_digest
+from tasks.settings.environment import CODE, environment
+from tasks.settings.settings_files import of_model, put
+from tasks.storage.artefacts import Store
+from tasks.versioning.dvc_repo import DVC_RUNNING, LOCK, read_lock, write_lock
 
 KEY, INTERVAL = "ingest-2013-01-12345678", "2013-01"
 SPAN = Span("flights", INTERVAL, INTERVAL)

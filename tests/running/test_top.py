@@ -16,9 +16,9 @@ from dvc.repo import Repo
 
 from local import cli, paths
 from local.verbs import models
-from tasks.common import settings_files
-from tasks.common.dvc_repo import initialise
-from tasks.common.environment import CODE
+from tasks.settings import settings_files
+from tasks.settings.environment import CODE
+from tasks.versioning.dvc_repo import initialise
 
 ALWAYS = {"manifest", "resolve"}
 """Stages that always run."""
@@ -183,7 +183,7 @@ def test_repro_of_another_model_uses_that_model_s_file(top: Path, environ: dict[
     with project(top) as repo:
         files = {param.def_path for stage in repo.index.stages for param in stage.deps if hasattr(param, "params")}
     assert files == {*settings_files.names("second"), settings_files.spec_of("second")}
-    code = "from tasks.common import params; p = params.load(); print(p.model, p.gate.floors.auc)"
+    code = "from tasks.settings import params; p = params.load(); print(p.model, p.gate.floors.auc)"
     read = subprocess.run(
         [sys.executable, "-c", code],
         cwd=top,

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from tasks.common import landed, params, settings_files
-from tasks.common.environment import CODE
-from tasks.common.errors import ConfigError, DataError, Unavailable
+from tasks.core.errors import ConfigError, DataError, Unavailable
+from tasks.landing import landed
 from tasks.running.windows import window
+from tasks.settings import params, settings_files
+from tasks.settings.environment import CODE
 
 CALENDAR = settings_files.calendar_of(CODE, "flights")
 GOLDEN = params.of_model(CODE, "flights").golden.intervals

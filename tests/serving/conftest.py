@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.common.artefacts import Store
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.storage.artefacts import Store
 from tests.serving.world import World
 
 

@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from tasks.common import online_log
+from tasks.online import prediction_log
 from tests.serving.world import FLIGHT, World, make_flights
 
 
@@ -232,11 +232,11 @@ def test_the_log_finds_every_prediction(world: World, run):
     everything = [p for r in ask(world, run, FLIGHT, batch) for p in r.json()["predictions"]]
     assert len({a["prediction_id"] for a in everything}) == 41
     for answer in everything:
-        found = online_log.find(world.store, answer["prediction_id"])
+        found = prediction_log.find(world.store, answer["prediction_id"])
         assert found is not None
         assert found["probability"] == answer["probability_late"]
         assert (found["version"], found["model"]) == (answer["model_version"], answer["model"])
-        files = world.store.read_json(online_log.state_name(found["state"]))
+        files = world.store.read_json(prediction_log.state_name(found["state"]))
         assert list(files) == answer["state"]["intervals"]
     assert found["flight"] == 40
 
@@ -249,7 +249,7 @@ def test_the_log_is_in_the_store_within_a_flush(world: World, run):
                 response = await client.post("/models/flights/predict", json=FLIGHT)
                 names.append(response.json()["predictions"][0]["prediction_id"])
                 async with asyncio.timeout(60):
-                    while not all(online_log.find(world.store, n) for n in names):  # noqa: ASYNC110 - another process could write it
+                    while not all(prediction_log.find(world.store, n) for n in names):  # noqa: ASYNC110 - another process could write it
                         await asyncio.sleep(0.02)
 
     run(go())

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from tasks.common import landed, ledger
-from tasks.common.artefacts import Store
-from tasks.common.urls import path_of
+from tasks.core.urls import path_of
+from tasks.landing import landed
+from tasks.registry import ledger
+from tasks.storage.artefacts import Store
 from tests.serving.world import FLIGHT, World, make_flights
 
 

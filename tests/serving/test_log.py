@@ -14,10 +14,10 @@ from models.flights.model import MODEL
 from models.flights.request import FlightRequest
 from serving import log
 from serving.live import Live, Loader, Prediction, predict
-from tasks.common import online_log
-from tasks.common.artefacts import Store
-from tasks.common.errors import DataError
-from tasks.common.urls import url_of
+from tasks.core.errors import DataError
+from tasks.core.urls import url_of
+from tasks.online import prediction_log
+from tasks.storage.artefacts import Store
 from tests.serving.world import CODE, FLIGHT, World
 
 
@@ -54,7 +54,7 @@ def test_every_line_is_found_whatever_fails_in_between(world: World, live: Live,
     writer.flush()
     assert writer.waiting == writer.lost == 0
     for name, request in expected.items():
-        found = online_log.find(world.store, name)
+        found = prediction_log.find(world.store, name)
         assert found is not None
         assert (found["flight"], found["prediction_id"]) == (request.flight, name)
     lines = [world.store.read(n).count(b"\n") for n in world.store.names("online") if n.endswith(".jsonl")]
@@ -77,7 +77,7 @@ def test_threads_share_the_log(world: World, live: Live, monkeypatch):
     for thread in threads:
         thread.join()
     assert len(set(ids)) == 600
-    assert all(online_log.find(world.store, name) for name in ids[::29])
+    assert all(prediction_log.find(world.store, name) for name in ids[::29])
 
 
 def test_a_store_that_never_works_costs_the_oldest_lines_and_says_so(world: World, live: Live, monkeypatch):
@@ -99,8 +99,8 @@ def test_a_store_that_never_works_costs_the_oldest_lines_and_says_so(world: Worl
 
 def test_ids_that_are_none(tmp_path: Path):
     store = Store(url_of(tmp_path))
-    absent = online_log.prediction_id("flights", "2026-11-22", 3, "0123abcd", 1, 2)
-    assert online_log.find(store, absent) is None
+    absent = prediction_log.prediction_id("flights", "2026-11-22", 3, "0123abcd", 1, 2)
+    assert prediction_log.find(store, absent) is None
     for wrong in (
         "flights.2013-04.v1.0123456789abcdef",
         "online.2026-11-22.v1." + "0" * 24,
@@ -109,7 +109,7 @@ def test_ids_that_are_none(tmp_path: Path):
         "../" + absent,
     ):
         with pytest.raises(DataError, match="not the id of an online prediction"):
-            online_log.find(store, wrong)
+            prediction_log.find(store, wrong)
 
 
 def test_what_is_added_while_a_write_is_slow_is_not_held_up(world: World, live: Live, monkeypatch):
@@ -133,4 +133,4 @@ def test_what_is_added_while_a_write_is_slow_is_not_held_up(world: World, live: 
 
     with asyncio.Runner() as runner:
         (second,) = runner.run(go())
-    assert online_log.find(world.store, second) is not None
+    assert prediction_log.find(world.store, second) is not None

@@ -15,9 +15,10 @@ from serving import hosting
 from serving.app import create_app
 from serving.settings import Settings
 from tasks import spec, spec_file
-from tasks.common import landed, online_log
-from tasks.common.artefacts import Store
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
+from tasks.landing import landed
+from tasks.online import prediction_log
+from tasks.storage.artefacts import Store
 from tests.serving.world import CODE, FLIGHT, World
 
 PARCEL = {"depot": "north", "grams": 250}
@@ -98,8 +99,8 @@ def test_each_answers_by_its_own_store_version_and_key(world: World, parcels: Pa
 
     for mine, other, answer in ((world, parcels, flight), (parcels, world, parcel)):
         assert answer["prediction_id"].startswith(f"{mine.store.url.rpartition('/')[2]}.online.")
-        assert online_log.find(mine.store, answer["prediction_id"])["version"] == answer["model_version"]
-        assert online_log.find(other.store, answer["prediction_id"]) is None
+        assert prediction_log.find(mine.store, answer["prediction_id"])["version"] == answer["model_version"]
+        assert prediction_log.find(other.store, answer["prediction_id"]) is None
 
 
 def test_a_promotion_a_sync_and_a_pinned_version_are_one_model_s(world: World, parcels: Parcels, run):

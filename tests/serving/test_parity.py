@@ -24,12 +24,12 @@ from models.flights.definitions import CATEGORIES, FEATURES
 from models.flights.model import MODEL
 from models.flights.state import read_state, state_tables
 from tasks import ingest, manifest, publish, validate
-from tasks.common import params
-from tasks.common.artefacts import Store
-from tasks.common.environment import environment
-from tasks.common.landed_index import StateFile
-from tasks.common.model import Contract, Feature
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.modelling.model import Contract, Feature
+from tasks.settings import params
+from tasks.settings.environment import environment
+from tasks.storage.artefacts import Store
+from tasks.storage.state_file import StateFile
 from tests import parity
 from tests.makers import put_settings
 from tests.serving.world import CODE

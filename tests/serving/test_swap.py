@@ -18,8 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tasks.common import online_log
-from tasks.common.online import REFUSED
+from tasks.online import REFUSED, prediction_log
 from tests.serving.world import CODE, FLIGHT, World
 from tests.waiting import until
 
@@ -159,20 +158,20 @@ def test_sigterm_finishes_what_is_in_flight_and_the_log(world: World):
         status, answer = slow.finish()
         process.wait(timeout=15)
     assert status == 200
-    assert online_log.find(world.store, answer["predictions"][0]["prediction_id"]) is not None
+    assert prediction_log.find(world.store, answer["predictions"][0]["prediction_id"]) is not None
 
 
 @pytest.mark.parametrize("moment", [0.05, 0.35])
 def test_sigkill_loses_no_more_than_a_flush_and_leaves_whole_lines(world: World, moment):
     with serving(world, AIRLOOP_ONLINE_FLUSH_SECONDS="0.2") as (url, process), httpx.Client(base_url=url) as client:
         flushed = [predicted(client) for _ in range(200)]
-        until(lambda: online_log.find(world.store, flushed[-1]), "a flush")
+        until(lambda: prediction_log.find(world.store, flushed[-1]), "a flush")
         end = time.monotonic() + moment  # in the middle of a flush, or between two
         while time.monotonic() < end:
             predicted(client)
         process.kill()
         process.wait()
-    assert [name for name in flushed if online_log.find(world.store, name) is None] == []
+    assert [name for name in flushed if prediction_log.find(world.store, name) is None] == []
     logs = [name for name in world.store.names("online") if name.endswith(".jsonl")]
     assert logs
     for name in logs:
@@ -191,7 +190,7 @@ def test_two_processes_share_a_store(world: World):
             for url in (first, second, first)
         ]
         assert len(set(ids)) == 3
-        until(lambda: all(online_log.find(world.store, i) for i in ids), "both processes write their log")
+        until(lambda: all(prediction_log.find(world.store, i) for i in ids), "both processes write their log")
 
 
 def test_a_replica_that_can_never_serve_its_version_ends_and_says_why(world: World):

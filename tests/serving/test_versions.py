@@ -24,11 +24,13 @@ import pytest
 from models.flights import landing
 from models.flights.definitions import KEY
 from models.flights.model import MODEL
-from tasks.common import model, settings_files, versions
-from tasks.common.artefacts import Store, sha256_file
-from tasks.common.ledger import Evidence, Ledger
-from tasks.common.settings_files import put
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.modelling import model
+from tasks.registry import versions
+from tasks.registry.ledger import Evidence, Ledger
+from tasks.settings import settings_files
+from tasks.settings.settings_files import put
+from tasks.storage.artefacts import Store, sha256_file
 from tests.serving.test_swap import serving
 from tests.serving.world import CODE, World
 from tests.waiting import until

@@ -20,9 +20,11 @@ from models.flights.definitions import CATEGORIES, FEATURES, WEATHER
 from models.flights.state import state_tables
 from serving.app import create_app
 from serving.settings import Settings
-from tasks.common import landed, ledger, model
-from tasks.common.artefacts import Store, sha256
+from tasks.landing import landed
+from tasks.modelling import model
 from tasks.publish import put_state
+from tasks.registry import ledger
+from tasks.storage.artefacts import Store, sha256
 
 CODE = Path(__file__).resolve().parents[2]
 FLIGHT = {"carrier": "B6", "flight": 101, "origin": "JFK", "destination": "SFO", "scheduled_time": "2013-02-14T08:30"}

@@ -12,9 +12,9 @@ from types import ModuleType
 import pytest
 
 from models.flights import landing
-from tasks.common.artefacts import Store, sha256, to_json
-from tasks.common.environment import environment
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.settings.environment import environment
+from tasks.storage.artefacts import Store, sha256, to_json
 from tests.makers import put_settings
 
 INTERVAL = "2013-02"

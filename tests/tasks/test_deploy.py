@@ -14,14 +14,14 @@ import httpx
 import mlflow
 import pytest
 
-from tasks import deploy
-from tasks.common import environment as environment_module
-from tasks.common import ledger, online, registry, versions
-from tasks.common.artefacts import Store, to_json
-from tasks.common.errors import AirloopError, DataError
-from tasks.common.online import client, replicas
-from tasks.common.online.client import post
-from tasks.common.urls import url_of
+from tasks import deploy, online
+from tasks.core.errors import AirloopError, DataError
+from tasks.core.urls import url_of
+from tasks.online import client, replicas
+from tasks.online.client import post
+from tasks.registry import ledger, mlflow_registry, versions
+from tasks.settings import environment as environment_module
+from tasks.storage.artefacts import Store, to_json
 from tests.serving.world import CODE, World
 
 FLIGHT = {"carrier": "B6", "flight": 101, "origin": "JFK", "dest": "SFO"}
@@ -45,7 +45,7 @@ class Place:
                  "data_through": data_through, "why": "test"}  # fmt: skip
         tags = {f"airloop.{k}": v for k, v in known.items()}
         source = self.store.uri(f"models/{evidence.model}")
-        made = int(registry.client().create_model_version("flights", source, tags=tags).version)
+        made = int(mlflow_registry.client().create_model_version("flights", source, tags=tags).version)
         assert versions.claim(self.store, made, "none", tags)
         answer = 1 / (1 + 2.718281828459045**score) if smoke is None else smoke
         rows = [{**FLIGHT, "scheduled_at": AT, "probability": answer}]
@@ -55,7 +55,7 @@ class Place:
     def agreed(self) -> tuple[int | None, str, int | None]:
         """What ledger, registry and service say is live."""
         live = self.book.latest()
-        aliases = registry.client().get_registered_model("flights").aliases
+        aliases = mlflow_registry.client().get_registered_model("flights").aliases
         online = httpx.get(f"{environment_module.environment().online_url}/models/flights/ready", timeout=30).json()
         return (live.to_version if live else None, str(aliases.get("champion")), online["model_version"])
 
@@ -101,7 +101,7 @@ def place(service: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("AIRLOOP_ONLINE_URL", url)
     environment_module.environment.cache_clear()
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    registry.client().create_registered_model("flights")
+    mlflow_registry.client().create_registered_model("flights")
     yield Place(root)
     environment_module.environment.cache_clear()
 
@@ -171,7 +171,7 @@ def test_a_rollback_takes_effect_in_intervals_that_have_not_landed(place: Place)
 
 
 def test_what_did_not_come_through_the_gate_cannot_go_live(place: Place) -> None:
-    client = registry.client()
+    client = mlflow_registry.client()
     client.create_model_version("flights", "somewhere", tags={"airloop.data_through": "2013-02"})
     with pytest.raises(DataError, match="no registered model trained through 2013-02"):
         deploy.promote("2013-02", "mallory", place.book, place.store)
@@ -228,7 +228,8 @@ def test_the_service_is_put_right_though_mlflow_is_away(place: Place, monkeypatc
         away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         environment_module.environment.cache_clear()
         with pytest.raises(
-            registry.RegistryError, match=r"MLflow at .* does not answer.*Apart from that, v2 is live .*golden rows"
+            mlflow_registry.RegistryError,
+            match=r"MLflow at .* does not answer.*Apart from that, v2 is live .*golden rows",
         ):
             deploy.deploy(place.book, place.store)
     environment_module.environment.cache_clear()

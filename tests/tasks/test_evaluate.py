@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks import evaluate as stage
-from tasks.common import smoke
-from tasks.common.artefacts import Store, sha256
-from tasks.common.errors import DataError
-from tasks.common.latency import measure
-from tasks.common.urls import url_of
+from tasks.core.errors import DataError
+from tasks.core.urls import url_of
+from tasks.modelling import smoke
+from tasks.modelling.latency import measure
+from tasks.storage.artefacts import Store, sha256
 from tests import makers
 
 

@@ -21,13 +21,14 @@ from models.flights.definitions import FEATURES, KEY, LATE_DEPARTURES, LATE_RATE
 from models.flights.features_sql import COLUMNS, DUCKDB_MACROS, features_sql
 from models.flights.schema import FLIGHTS, OBSERVATIONS
 from tasks import features
-from tasks.common import lists, params
-from tasks.common.artefacts import to_json
-from tasks.common.cadence import seen_after
-from tasks.common.environment import CODE
-from tasks.common.errors import ConfigError, DataError
-from tasks.common.files import parquet_bytes, write_file
-from tasks.common.spark import session, write_single
+from tasks.core.errors import ConfigError, DataError
+from tasks.engines.spark import session, write_single
+from tasks.intervals.cadence import seen_after
+from tasks.settings import params
+from tasks.settings.environment import CODE
+from tasks.storage import lists
+from tasks.storage.artefacts import to_json
+from tasks.storage.files import parquet_bytes, write_file
 from tests.makers import put_settings
 
 pytestmark = pytest.mark.slow  # a JVM starts once

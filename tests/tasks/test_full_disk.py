@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.common.artefacts import Store
-from tasks.common.dvc_repo import Project, initialise
-from tasks.common.environment import CODE, environment
-from tasks.common.errors import Unavailable
-from tasks.common.full_disk import no_space
-from tasks.common.urls import url_of
+from tasks.core.errors import Unavailable
+from tasks.core.full_disk import no_space
+from tasks.core.urls import url_of
 from tasks.running.runs import Request, Span, open_run
+from tasks.settings.environment import CODE, environment
+from tasks.storage.artefacts import Store
+from tasks.versioning.dvc_repo import Project, initialise
 from tests.killing import digests
 from tests.makers import Workspace, put_settings
 from tests.tasks.conftest import INTERVAL, Place, Tables

@@ -15,9 +15,10 @@ import pytest
 from scipy.stats import binomtest, norm
 
 from tasks import gate as stage
-from tasks.common import params, stats
-from tasks.common.artefacts import Store, sha256
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.modelling import stats
+from tasks.settings import params
+from tasks.storage.artefacts import Store, sha256
 from tests import makers
 
 SETTINGS = params.parse(makers.settings() | {"golden": makers.settings()["golden"] | {"digest": "a" * 64}})

@@ -15,12 +15,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks import gc
-from tasks.common import landed_index, ledger, versions
-from tasks.common.artefacts import Store, sha256, to_json
-from tasks.common.environment import Environment
-from tasks.common.errors import AirloopError, ConfigError
+from tasks.core.errors import AirloopError, ConfigError
+from tasks.landing import landed_index
+from tasks.registry import ledger, versions
 from tasks.retention import found
 from tasks.retention.settings import Retention, retention
+from tasks.settings.environment import Environment
+from tasks.storage.artefacts import Store, sha256, to_json
+from tasks.storage.state_file import StateFile
 
 NOW = time.time()
 AGES = st.sampled_from([0.1, 1.0, 5.0, 20.0, 100.0, 500.0, 1000.0])
@@ -220,7 +222,7 @@ def test_what_the_index_of_landed_intervals_names_stays_and_what_was_merged_goes
     for month in range(1, 10):
         world.landed(f"2013-{month:02d}", 100)
     index = landed_index.opened(world.store)
-    state = {"rows": landed_index.StateFile(name="state/2013-10-x-rows.parquet", sha256="0")}
+    state = {"rows": StateFile(name="state/2013-10-x-rows.parquet", sha256="0")}
     for month in range(10, 13):  # whose records are not written yet
         item = index["2013-09"].model_copy(update={"interval": f"2013-{month}", "state": state})
         landed_index.add(world.store, item)

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from models.flights import golden as strata
 from models.flights.model import MODEL
 from tasks import spec
-from tasks.common import golden_rows as rule
-from tasks.common.errors import ConfigError, DataError
-from tasks.common.params import DayRule, GoldenParams
-from tasks.common.tables import held_out, labelled
+from tasks.core.errors import ConfigError, DataError
 from tasks.golden import freeze, write
+from tasks.modelling import golden_rows as rule
+from tasks.modelling.tables import held_out, labelled
+from tasks.settings.params import DayRule, GoldenParams
 from tasks.spec import Golden
 from tests import makers
 

@@ -24,8 +24,8 @@ from models.flights.reading.clock import minutes_until, minutes_until_at, zones
 from models.flights.reading.feed import Cells, flights, weather
 from models.flights.schema import FEED, RAW
 from tasks import ingest, manifest, spec, validate
-from tasks.common.artefacts import Store
-from tasks.common.errors import DataError, Unavailable
+from tasks.core.errors import DataError, Unavailable
+from tasks.storage.artefacts import Store
 from tests.killing import digests
 from tests.tasks.conftest import INTERVAL, Place, Tables
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.common.environment import CODE
+from tasks.settings.environment import CODE
 from tests.killing import digests, kill_at_random, run_to_end
 from tests.tasks.conftest import INTERVAL, Place, Tables
 
@@ -26,7 +26,7 @@ for stage in ("manifest", "ingest", "validate"):
 DIE_AT = """
 import os, signal, sys
 from pathlib import Path
-from tasks.common.files import write_file, write_folder
+from tasks.storage.files import write_file, write_folder
 steps = iter(range(int(sys.argv[1])))
 def dying(call):
     def step(*arguments, **names):

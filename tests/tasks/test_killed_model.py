@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.common.environment import CODE
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.settings.environment import CODE
 from tests.killing import digests, kill_at_random, run_to_end
 from tests.makers import Workspace
 

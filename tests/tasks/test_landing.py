@@ -14,10 +14,10 @@ import pytest
 
 from models.flights import landing
 from tasks import manifest
-from tasks.common.artefacts import Store, sha256
-from tasks.common.environment import CODE, environment
-from tasks.common.errors import ConfigError, DataError
-from tasks.common.urls import url_of
+from tasks.core.errors import ConfigError, DataError
+from tasks.core.urls import url_of
+from tasks.settings.environment import CODE, environment
+from tasks.storage.artefacts import Store, sha256
 from tests.killing import digests
 from tests.tasks.conftest import INTERVAL, Place, Tables
 

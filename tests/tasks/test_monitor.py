@@ -11,15 +11,15 @@ import pyarrow as pa
 import pytest
 
 from tasks import monitor
-from tasks.common import results
-from tasks.common.artefacts import Store
-from tasks.common.environment import environment
-from tasks.common.errors import DataError
-from tasks.common.files import parquet_bytes
-from tasks.common.ledger import Evidence, Ledger
-from tasks.common.results import Status
-from tasks.common.urls import path_of, url_of
+from tasks.core import results
+from tasks.core.errors import DataError
+from tasks.core.results import Status
+from tasks.core.urls import path_of, url_of
 from tasks.monitoring.measure import Scores
+from tasks.registry.ledger import Evidence, Ledger
+from tasks.settings.environment import environment
+from tasks.storage.artefacts import Store
+from tasks.storage.files import parquet_bytes
 from tests import makers
 from tests.tasks.conftest import Place
 from tests.tasks.monitoring.made import predictions, scores

@@ -10,12 +10,14 @@ import yaml
 
 from models.flights.definitions import FEATURES
 from models.flights.params import FeatureParams
-from tasks.common import landed, params, settings_files, version_features, versions
-from tasks.common.artefacts import Store, sha256, to_json
-from tasks.common.environment import CODE
-from tasks.common.errors import DataError
-from tasks.common.urls import url_of
+from tasks.core.errors import DataError
+from tasks.core.urls import url_of
+from tasks.landing import landed
+from tasks.registry import version_features, versions
 from tasks.scoring import own_features
+from tasks.settings import params, settings_files
+from tasks.settings.environment import CODE
+from tasks.storage.artefacts import Store, sha256, to_json
 from tests.makers import Workspace
 
 INTERVAL = "2013-04"

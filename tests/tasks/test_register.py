@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from tasks import register
-from tasks.common import code, environment
-from tasks.common.artefacts import Store, sha256_file, to_json, write_atomic
-from tasks.common.errors import DataError, run_main
-from tasks.common.results import EXIT_CODES, Status
-from tasks.common.urls import url_of
+from tasks.core.errors import DataError, run_main
+from tasks.core.results import EXIT_CODES, Status
+from tasks.core.urls import url_of
 from tasks.running.runs import RECORD, Run
+from tasks.settings import code, environment
+from tasks.storage.artefacts import Store, sha256_file, to_json, write_atomic
 from tests.serving.world import make_model
 
 KEY = "train-2013-04-abc"

@@ -10,11 +10,11 @@ import pytest
 
 from tasks import resolve as stage
 from tasks import train
-from tasks.common.artefacts import Store, sha256
-from tasks.common.errors import DataError
-from tasks.common.ledger import Ledger
-from tasks.common.model import Contract
-from tasks.common.urls import path_of, url_of
+from tasks.core.errors import DataError
+from tasks.core.urls import path_of, url_of
+from tasks.modelling.model import Contract
+from tasks.registry.ledger import Ledger
+from tasks.storage.artefacts import Store, sha256
 from tests import makers
 
 

@@ -22,14 +22,17 @@ import yaml
 
 from models.flights.definitions import KEY
 from tasks import score, train
-from tasks.common import landed, results, settings_files, version_features
-from tasks.common.artefacts import Store, sha256
-from tasks.common.environment import CODE, environment
-from tasks.common.errors import DataError
-from tasks.common.ledger import Ledger
-from tasks.common.model import load
-from tasks.common.urls import url_of
+from tasks.core import results
+from tasks.core.errors import DataError
+from tasks.core.urls import url_of
+from tasks.landing import landed
+from tasks.modelling.model import load
+from tasks.registry import version_features
+from tasks.registry.ledger import Ledger
 from tasks.scoring import own_features
+from tasks.settings import settings_files
+from tasks.settings.environment import CODE, environment
+from tasks.storage.artefacts import Store, sha256
 from tests.makers import Workspace, make_champion, without
 
 INTERVAL = "2013-04"

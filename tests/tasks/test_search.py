@@ -22,15 +22,15 @@ from optuna.trial import TrialState
 
 from local import postgres
 from tasks import search as stage
-from tasks.common.artefacts import Store
-from tasks.common.environment import CODE, environment
-from tasks.common.errors import AirloopError, ConfigError, DataError
-from tasks.common.params import FoldParams
-from tasks.common.tracking import Server, trouble
-from tasks.common.urls import url_of
+from tasks.core.errors import AirloopError, ConfigError, DataError
+from tasks.core.urls import url_of
+from tasks.registry.mlflow_server import Server, trouble
 from tasks.searching.folds import folds
 from tasks.searching.study import FINISHED, Search, storage
 from tasks.searching.trial import Judgement
+from tasks.settings.environment import CODE, environment
+from tasks.settings.params import FoldParams
+from tasks.storage.artefacts import Store
 from tasks.train import source
 from tasks.training.ending import Ended
 from tests.killing import kill_at_random, run_to_end
@@ -347,7 +347,7 @@ def test_mlflow_has_each_finished_trial_once_under_its_study(made, home, mlflow_
 
 
 def test_writing_settings_keeps_every_other_byte(tmp_path) -> None:
-    from tasks.common.settings_files import put
+    from tasks.settings.settings_files import put
 
     file, before = tmp_path / "params.yaml", (CODE / "models/flights/params.yaml").read_text()
     file.write_text(before)

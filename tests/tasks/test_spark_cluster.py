@@ -15,9 +15,9 @@ import pytest
 from airloop import spark_conf
 
 from tasks import ingest, manifest, validate
-from tasks.common import landed
-from tasks.common.artefacts import Store
-from tasks.common.environment import CODE
+from tasks.landing import landed
+from tasks.settings.environment import CODE
+from tasks.storage.artefacts import Store
 from tests.killing import digests, run_to_end
 from tests.makers import Workspace, make_champion, put_settings
 from tests.tasks.conftest import INTERVAL, Place, Tables

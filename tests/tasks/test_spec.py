@@ -6,14 +6,14 @@ import sys
 import pytest
 
 from tasks import spec
-from tasks.common.environment import CODE, environment
-from tasks.common.errors import ConfigError
-from tasks.common.frozen import Frozen
+from tasks.core.errors import ConfigError
+from tasks.core.frozen import Frozen
+from tasks.settings.environment import CODE, environment
 
 
 def test_a_run_begins_without_a_heavy_library() -> None:
     program = (
-        "import sys, tasks.running.cli, tasks.running.windows, tasks.common.params\n"
+        "import sys, tasks.running.cli, tasks.running.windows, tasks.settings.params\n"
         "from tasks import spec\n"
         "spec.sections(sys.argv[1])\n"
         "print(*{'duckdb', 'mlflow', 'numpy', 'pandas', 'pyarrow', 'xgboost'} & set(sys.modules))"

@@ -11,7 +11,7 @@ import pytest
 
 from models.flights.model import MODEL
 from tasks import spec, spec_check, spec_file
-from tasks.common.errors import ConfigError
+from tasks.core.errors import ConfigError
 
 NOT_DATA = {"example", "own_words", "duckdb_macros"}
 """Classes and text for code that spec.json names by its path, the demo's feed, and words for a test of this repository."""

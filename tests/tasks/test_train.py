@@ -12,10 +12,10 @@ import xgboost as xgb
 
 from models.flights.definitions import FEATURES
 from tasks import train as stage
-from tasks.common import model as models
-from tasks.common.artefacts import sha256
-from tasks.common.errors import ConfigError, DataError
-from tasks.common.params import DayRule, TrainParams
+from tasks.core.errors import ConfigError, DataError
+from tasks.modelling import model as models
+from tasks.settings.params import DayRule, TrainParams
+from tasks.storage.artefacts import sha256
 from tasks.training.families import xgboost as family
 from tasks.training.source import Source
 from tests import makers

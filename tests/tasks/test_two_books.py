@@ -17,15 +17,16 @@ import pytest
 from mlflow import MlflowClient
 
 from tasks import deploy, register
-from tasks.common import code, environment, notices, registry, versions
-from tasks.common.artefacts import Store, to_json, write_atomic
-from tasks.common.environment import CODE
-from tasks.common.ledger import Ledger
-from tasks.common.registry import RegistryError, logged, view
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.registry import logged, mlflow_registry, notices, versions, view
+from tasks.registry.ledger import Ledger
+from tasks.registry.mlflow_registry import RegistryError
 from tasks.retention import tracked
 from tasks.retention.roots import Marked
 from tasks.running.runs import RECORD, Run
+from tasks.settings import code, environment
+from tasks.settings.environment import CODE
+from tasks.storage.artefacts import Store, to_json, write_atomic
 from tests.makers import put_settings
 from tests.serving.world import make_model
 from tests.tasks.test_deploy import wait_for
@@ -75,14 +76,14 @@ class Books:
 
     def shown(self) -> dict[int, str]:
         """MLflow's versions and the digest that their tag says."""
-        return {n: v.tags.get("airloop.onnx", "") for n, v in registry.listed(self.client).items()}
+        return {n: v.tags.get("airloop.onnx", "") for n, v in mlflow_registry.listed(self.client).items()}
 
     @property
     def client(self) -> MlflowClient:
-        return registry.client()
+        return mlflow_registry.client()
 
     def champion(self) -> str | None:
-        model = registry.registered_model(self.client)
+        model = mlflow_registry.registered_model(self.client)
         return None if model is None or "champion" not in model.aliases else str(model.aliases["champion"])
 
 
@@ -116,8 +117,8 @@ def books(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setenv("AIRLOOP_STORE", url_of(tmp_path / "store"))
     monkeypatch.setenv("AIRLOOP_ONLINE_URL", "")
     environment.environment.cache_clear()
-    if registry.registered_model(registry.client()):
-        registry.client().delete_registered_model("flights")
+    if mlflow_registry.registered_model(mlflow_registry.client()):
+        mlflow_registry.client().delete_registered_model("flights")
     made = Books(tmp_path)
     assert [made.promote(0.5, "2013-01"), made.promote(0.8, "2013-02")] == [1, 2]
     assert made.champion() == "2"
@@ -148,7 +149,7 @@ def delete_experiment(client: MlflowClient) -> None:
 
 def delete_all(client: MlflowClient) -> None:
     """The registered model, and what its versions were made from."""
-    for found in registry.listed(client).values():
+    for found in mlflow_registry.listed(client).values():
         client.delete_logged_model(found.source.removeprefix("models:/"))
     client.delete_registered_model("flights")
 
@@ -217,7 +218,7 @@ def test_a_number_that_a_killed_registration_took_is_used_by_its_next_try(books:
 def test_a_step_that_a_killed_repair_left_is_taken_back(books: Books) -> None:
     first = books.client.get_model_version("flights", "1")
     wanted = {**first.tags, view.RESTORES: "2"}
-    registry.create(books.client, first.source, first.run_id, wanted)
+    mlflow_registry.create(books.client, first.source, first.run_id, wanted)
     deploy.deploy(books.book, books.store)
     assert books.shown().keys() == {1, 2}
     assert notices.sentences(books.store) == []
@@ -245,7 +246,7 @@ def test_an_mlflow_older_than_the_store_gets_what_it_lacks(books: Books, capfd) 
     client.create_registered_model("flights")
     one = versions.read(books.store, 1)
     uri, run_id = logged.find(client, one.run, one.model) or ("", "")
-    registry.create(client, uri, run_id, dict(one.tags))
+    mlflow_registry.create(client, uri, run_id, dict(one.tags))
     capfd.readouterr()
     deploy.deploy(books.book, books.store)
     assert books.shown().keys() == numbers
@@ -289,9 +290,9 @@ def test_a_server_that_refuses_is_not_called_away(books: Books, monkeypatch, sta
 def test_old_runs_go_but_for_those_of_registered_models(books: Books) -> None:
     """What `airloop gc` deletes in MLflow, and what it brings back before MLflow deletes for good."""
     client = books.client
-    experiment = registry.experiment(client, "flights/monitor")
+    experiment = mlflow_registry.experiment(client, "flights/monitor")
     old = client.create_run(experiment, run_name="an interval").info.run_id
-    known = {version.run_id for version in registry.listed(client).values()}
+    known = {version.run_id for version in mlflow_registry.listed(client).values()}
     found = tracked.find(books.store.shared, Marked(), time.time() + 86400)
     assert any(old in item.name for item in found)
     assert not any(run_id in item.name for run_id in known for item in found)

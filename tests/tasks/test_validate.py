@@ -25,9 +25,9 @@ from models.flights.reading.feed import TYPED
 from models.flights.rules import broken_rules
 from models.flights.schema import FEED, KEPT, ORDER, UNIQUE
 from tasks import ingest, manifest, validate
-from tasks.common.errors import DataError
-from tasks.common.files import parquet_bytes
-from tasks.common.urls import url_of
+from tasks.core.errors import DataError
+from tasks.core.urls import url_of
+from tasks.storage.files import parquet_bytes
 from tests.killing import digests
 from tests.makers import put_settings
 from tests.tasks.conftest import INTERVAL, Place, Tables

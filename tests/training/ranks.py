@@ -15,8 +15,8 @@ from typing import Any
 
 import torch.multiprocessing
 
-from tasks.common.artefacts import Store, sha256
-from tasks.common.params import DayRule, TrainParams
+from tasks.settings.params import DayRule, TrainParams
+from tasks.storage.artefacts import Store, sha256
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ended, Ending
 from tasks.training.family import Job

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pytest
 
 from tasks import train as stage
-from tasks.common.artefacts import Store, sha256
-from tasks.common.environment import CODE
-from tasks.common.model import load
-from tasks.common.params import TrainParams
-from tasks.common.results import EXIT_CODES, Status
-from tasks.common.stats import losses
-from tasks.common.urls import url_of
+from tasks.core.results import EXIT_CODES, Status
+from tasks.core.urls import url_of
+from tasks.modelling.model import load
+from tasks.modelling.stats import losses
+from tasks.settings.environment import CODE
+from tasks.settings.params import TrainParams
+from tasks.storage.artefacts import Store, sha256
 from tasks.training.ending import Ended
 from tasks.training.families import mlp, xgboost
 from tasks.training.source import Source
@@ -114,7 +114,7 @@ class NoTorch:
             raise ModuleNotFoundError("No module named 'torch'", name=name)
 sys.meta_path.insert(0, NoTorch())
 from tasks import train
-from tasks.common.errors import run_main
+from tasks.core.errors import run_main
 sys.argv = ["train"]
 run_main(train.main)
 """

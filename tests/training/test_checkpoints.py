@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.common.artefacts import Store, sha256
-from tasks.common.params import CheckpointParams
-from tasks.common.urls import path_of, url_of
+from tasks.core.urls import path_of, url_of
+from tasks.settings.params import CheckpointParams
+from tasks.storage.artefacts import Store, sha256
 from tasks.training import checkpoints as module
 from tasks.training.checkpoints import Checkpoints
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.common.artefacts import Store
-from tasks.common.environment import CODE
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.settings.environment import CODE
+from tasks.storage.artefacts import Store
 from tests import makers
 
 

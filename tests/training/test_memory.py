@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.common.environment import CODE
+from tasks.settings.environment import CODE
 from tests import makers
 
 CAP = 96 * 2**20
@@ -22,7 +22,7 @@ import json, resource, sys
 from pathlib import Path
 import psutil, torch
 from tasks import train as stage
-from tasks.common.params import DayRule, TrainParams
+from tasks.settings.params import DayRule, TrainParams
 from tasks.training.families import named
 from tasks.training.source import Source
 

@@ -15,14 +15,14 @@ import torch
 
 from models.flights.definitions import FEATURES
 from tasks import train as stage
-from tasks.common import model as models
-from tasks.common.artefacts import Store, sha256, to_json
-from tasks.common.environment import CODE
-from tasks.common.errors import AirloopError, ConfigError, Unavailable
-from tasks.common.params import DayRule, TrainParams
-from tasks.common.results import EXIT_CODES, Status
-from tasks.common.stats import metrics
-from tasks.common.urls import url_of
+from tasks.core.errors import AirloopError, ConfigError, Unavailable
+from tasks.core.results import EXIT_CODES, Status
+from tasks.core.urls import url_of
+from tasks.modelling import model as models
+from tasks.modelling.stats import metrics
+from tasks.settings.environment import CODE
+from tasks.settings.params import DayRule, TrainParams
+from tasks.storage.artefacts import Store, sha256, to_json
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ended, Ending
 from tasks.training.families import mlp as family
@@ -247,7 +247,7 @@ def test_a_checkpoint_of_other_steps_is_not_gone_on_from(table: pa.Table, source
 def test_without_pytorch_it_is_a_sentence_that_says_what_to_type() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from tasks.common.errors import run_main\nfrom tasks.training.families import named\nrun_main(lambda: named('mlp'))"
+        "from tasks.core.errors import run_main\nfrom tasks.training.families import named\nrun_main(lambda: named('mlp'))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=CODE, capture_output=True, text=True, check=False)
     assert done.returncode == EXIT_CODES[Status.REFUSED]

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from tasks import evaluate, gate, rebuild, train
-from tasks.common import params, settings_files, smoke
-from tasks.common.artefacts import Store, sha256, to_json
-from tasks.common.model import Matrix
-from tasks.common.params import ExportParams
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.modelling import smoke
+from tasks.modelling.model import Matrix
+from tasks.settings import params, settings_files
+from tasks.settings.params import ExportParams
+from tasks.storage.artefacts import Store, sha256, to_json
 from tasks.training import quantise
 from tests import makers
 

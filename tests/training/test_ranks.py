@@ -9,8 +9,8 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.common.environment import CODE
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.settings.environment import CODE
 from tests import makers
 
 TOLERANCE = 2e-5

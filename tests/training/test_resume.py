@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from tasks import train as stage
-from tasks.common.artefacts import Store
-from tasks.common.params import DayRule, TrainParams
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
+from tasks.settings.params import DayRule, TrainParams
+from tasks.storage.artefacts import Store
 from tasks.training.checkpoints import NAME, Checkpoints
 from tasks.training.ending import Ended, Ending
 from tasks.training.families import xgboost as family
@@ -156,7 +156,7 @@ def test_who_goes_on_from_whose_checkpoints(source: Source, monkeypatch: pytest.
 def test_an_identity_covers_the_code_that_dvc_yaml_names() -> None:
     import yaml
 
-    from tasks.common.environment import CODE
+    from tasks.settings.environment import CODE
 
     named = yaml.safe_load((CODE / "dvc.yaml").read_text())["stages"]["train"]
     deps = [dep for dep in named["deps"] if dep != "data/features"]

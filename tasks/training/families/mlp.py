@@ -6,9 +6,9 @@ challenger, and is here for what outgrows trees and one machine.
 
 from __future__ import annotations
 
-from tasks.common.errors import ConfigError
-from tasks.common.model import Contract, Matrix
-from tasks.common.params import TrainParams
+from tasks.core.errors import ConfigError
+from tasks.modelling.model import Contract, Matrix
+from tasks.settings.params import TrainParams
 from tasks.training.family import Fitted, Job
 from tasks.training.source import Source
 

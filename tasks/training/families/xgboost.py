@@ -19,9 +19,9 @@ import pyarrow as pa
 import xgboost as xgb
 
 from tasks import spec
-from tasks.common.errors import ConfigError
-from tasks.common.model import INPUT, OUTPUT, Contract, Matrix, verify
-from tasks.common.params import TrainParams
+from tasks.core.errors import ConfigError
+from tasks.modelling.model import INPUT, OUTPUT, Contract, Matrix, verify
+from tasks.settings.params import TrainParams
 from tasks.training.ending import Ended
 from tasks.training.family import Fitted, Job
 from tasks.training.source import Source

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tasks.common.model import INPUT, OUTPUT, verify
+from tasks.modelling.model import INPUT, OUTPUT, verify
 from tasks.training.neural.network import Network
 
 OPSET, IR = 17, 8

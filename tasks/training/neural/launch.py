@@ -25,10 +25,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import elastic_launch
 from torch.distributed.run import config_from_args, parse_args
 
-from tasks.common.errors import AirloopError, Unavailable
-from tasks.common.model import Contract
-from tasks.common.params import TrainParams
-from tasks.common.results import EXIT_CODES
+from tasks.core.errors import AirloopError, Unavailable
+from tasks.core.results import EXIT_CODES
+from tasks.modelling.model import Contract
+from tasks.settings.params import TrainParams
 from tasks.training.ending import Ended
 from tasks.training.family import Fitted, Job
 from tasks.training.source import Source

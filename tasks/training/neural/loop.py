@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from tasks.common.model import Contract
-from tasks.common.params import MlpParams
+from tasks.modelling.model import Contract
+from tasks.settings.params import MlpParams
 from tasks.training.ending import Ended
 from tasks.training.family import Job
 from tasks.training.neural.group import Group

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from tasks.common.model import Matrix
+from tasks.modelling.model import Matrix
 from tasks.training.neural.preparation import Preparation
 
 CONFIG = "airloop"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tasks.common.model import Contract, Matrix
+from tasks.modelling.model import Contract, Matrix
 from tasks.training.source import Source
 
 Double = npt.NDArray[np.float64]

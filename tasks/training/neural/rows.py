@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import spec
-from tasks.common.model import Contract, Matrix
+from tasks.modelling.model import Contract, Matrix
 from tasks.training.source import Source
 
 Order = npt.NDArray[np.int64]

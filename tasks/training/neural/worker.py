@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tasks.common.artefacts import to_json, write_atomic
-from tasks.common.errors import run_main
-from tasks.common.model import Contract
-from tasks.common.params import DayRule, TrainParams
+from tasks.core.errors import run_main
+from tasks.modelling.model import Contract
+from tasks.settings.params import DayRule, TrainParams
+from tasks.storage.artefacts import to_json, write_atomic
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ending
 from tasks.training.family import Job

@@ -18,10 +18,10 @@ from zoneinfo import ZoneInfo
 
 from models.castings.definitions import DAYS
 from models.castings.schema import TABLES
-from tasks.common.artefacts import Store, sha256, to_json
-from tasks.common.environment import landing
-from tasks.common.errors import run_main
-from tasks.common.landing_zone import MANIFEST
+from tasks.core.errors import run_main
+from tasks.landing.landing_zone import MANIFEST
+from tasks.settings.environment import landing
+from tasks.storage.artefacts import Store, sha256, to_json
 
 ROWS = 600
 MOULDS, ALLOYS = ("M1", "M2", "M3", "M4", "M5"), ("AlSi7", "AlSi12", "ZnAl4")

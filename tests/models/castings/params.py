@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tasks.common.frozen import Frozen
+from tasks.core.frozen import Frozen
 
 
 class FeatureParams(Frozen):

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from models.castings.definitions import DAYS, DEFECT_RATE, FIRST, LABEL
 from models.castings.params import FeatureParams
 from models.castings.request import CastingRequest
-from tasks.common.artefacts import Store
-from tasks.common.instants import iso
-from tasks.common.landed_index import StateFile
+from tasks.core.instants import iso
 from tasks.spec import Known
+from tasks.storage.artefacts import Store
+from tasks.storage.state_file import StateFile
 
 COLUMNS = ("mould", "inspected_at", LABEL)
 

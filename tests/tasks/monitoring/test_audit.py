@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.common import params
-from tasks.common.ledger import Entry, Evidence
 from tasks.monitoring.audit import audit, promotion
+from tasks.registry.ledger import Entry, Evidence
+from tasks.settings import params
 from tests import makers
 from tests.tasks.monitoring.made import scores
 

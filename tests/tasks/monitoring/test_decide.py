@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.common.artefacts import Store
-from tasks.common.params import MonitorParams
-from tasks.common.urls import url_of
+from tasks.core.urls import url_of
 from tasks.monitoring.decide import Decision, Facts, Past, asked_before, claim, decide, record, recorded
+from tasks.settings.params import MonitorParams
+from tasks.storage.artefacts import Store
 
 LIMITS = MonitorParams(
     window_intervals=1,

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from tasks.common import params
-from tasks.common.errors import DataError
+from tasks.core.errors import DataError
 from tasks.monitoring.measure import match, measure
+from tasks.settings import params
 from tests import makers
 from tests.tasks.monitoring.made import predictions, scores
 

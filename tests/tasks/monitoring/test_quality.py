@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from models.flights.definitions import FEATURES, SCHEDULE_FEATURES, WEATHER
-from tasks.common import params
-from tasks.common.environment import CODE
 from tasks.monitoring import quality
+from tasks.settings import params
+from tasks.settings.environment import CODE
 from tests import makers
 
 LIMITS = params.of_model(CODE, "flights").monitor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from tasks.common.frozen import Frozen
+from tasks.core.frozen import Frozen
 
 
 class ParcelFeatures(Frozen):

@@ -1,0 +1,1 @@
+"""Time as keys: how often data land, and what an interval looks back on."""

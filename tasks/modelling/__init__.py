@@ -1,0 +1,1 @@
+"""A model as it travels, and what it is measured by."""

@@ -1,0 +1,126 @@
+"""Waiting for a Deployment's rollout, and why its pods are not ready when it fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tasks.core.errors import AirloopError
+from tasks.online import REFUSED, NotServedError
+
+
+def version_mark(model: str) -> str:
+    """Annotation of the pods: which version of ``model`` they are for."""
+    return f"airloop.io/version-of-{model}"
+
+
+POLL_SECONDS = 1.0
+GRACE_SECONDS = 60
+"""Beyond the Deployment's own progress deadline, for a controller that is away."""
+
+
+class Rollout:
+    """One rollout, followed until every replica is new and ready.
+
+    Args:
+        model: name of the model.
+        version: of the model, of the new pods.
+        generation: of the Deployment, from which the rollout counts.
+        read: gives the Deployment as it is.
+        pods: gives its pods.
+    """
+
+    def __init__(
+        self, model: str, version: int, generation: int, read: Callable[[], Any], pods: Callable[[Any], list[Any]]
+    ) -> None:
+        self._mark, self._version, self._generation = version_mark(model), version, generation
+        self._read, self._pods = read, pods
+
+    def wait(self) -> int:
+        """Return the number of replicas once all are new and available.
+
+        NotServedError when a pod says that it can never serve, or the rollout makes no progress until its deadline;
+        AirloopError when the cluster does nothing at all.
+        """
+        shown, since, given_up = "", time.monotonic(), False
+        while True:
+            found = self._read()
+            done, state = progress(found, self._generation)
+            if done:
+                return int(found.spec.replicas)
+            if state != shown:
+                print(f"rolling out v{self._version}: {state}", flush=True)
+                shown, since = state, time.monotonic()
+            self._refuse_failed(found)
+            # Twice: the condition of the rollout before may be there for a moment beside the new generation.
+            if given_up and deadline_exceeded(found):
+                raise NotServedError(f"the rollout of v{self._version} is at {state!r}{self._reasons(found)}")
+            given_up = deadline_exceeded(found)
+            patience = (found.spec.progress_deadline_seconds or 600) + GRACE_SECONDS
+            if time.monotonic() - since > patience:
+                raise AirloopError(
+                    f"The rollout of v{self._version} has been at {state!r} for {patience} s and the cluster does not say "
+                    f"why{self._reasons(found)}. The ledger is written: clear this task when the cluster works again."
+                )
+            time.sleep(POLL_SECONDS)
+
+    def _refuse_failed(self, found: Any) -> None:
+        for pod in self._new_pods(found):
+            if (why := refusal(pod)) is not None:
+                raise NotServedError(f"{pod.metadata.name} ended: {why}")
+
+    def _new_pods(self, found: Any) -> list[Any]:
+        marked = (pod for pod in self._pods(found) if pod.metadata.deletion_timestamp is None)
+        return [pod for pod in marked if (pod.metadata.annotations or {}).get(self._mark) == str(self._version)]
+
+    def _reasons(self, found: Any) -> str:
+        refused = [c.message for c in found.status.conditions or [] if c.type == "ReplicaFailure"]
+        said = refused + [f"{pod.metadata.name}: {why}" for pod in self._new_pods(found) if (why := unready(pod))]
+        return f" ({'; '.join(said)})" if said else ""
+
+
+def progress(found: Any, generation: int) -> tuple[bool, str]:
+    """Whether the rollout is complete, and its state: what `kubectl rollout status` goes by."""
+    status, wanted = found.status, found.spec.replicas
+    if (status.observed_generation or 0) < generation:
+        return False, "the cluster has not seen it yet"
+    updated, available = status.updated_replicas or 0, status.available_replicas or 0
+    if updated < wanted:
+        return False, f"{updated} of {wanted} replicas are new"
+    if (old := (status.replicas or 0) - updated) > 0:
+        return False, f"{old} old replicas are still there"
+    if available < updated:
+        return False, f"{available} of {wanted} new replicas are ready"
+    return True, f"all {wanted} replicas are new and ready"
+
+
+def deadline_exceeded(found: Any) -> bool:
+    """Whether the Deployment's controller has given the rollout up."""
+    conditions = found.status.conditions or []
+    return any(c.type == "Progressing" and c.reason == "ProgressDeadlineExceeded" for c in conditions)
+
+
+def refusal(pod: Any) -> str | None:
+    """What a replica said that ended because it can never serve its version; None when it did not."""
+    for container in pod.status.container_statuses or []:
+        for state in (container.state, container.last_state):
+            ended = state.terminated if state else None
+            if ended is not None and ended.exit_code == REFUSED:
+                return ended.message or "it refused its model"
+    return None
+
+
+def unready(pod: Any) -> str | None:
+    """Why a pod is not ready, in its own words or the cluster's; None when it is."""
+    conditions = {c.type: c for c in pod.status.conditions or []}
+    if "Ready" in conditions and conditions["Ready"].status == "True":
+        return None
+    for container in pod.status.container_statuses or []:
+        if (waiting := container.state.waiting) is not None:
+            last = container.last_state.terminated if container.last_state else None
+            before = f", after exit code {last.exit_code}: {last.message or last.reason}" if last else ""
+            return f"{waiting.reason}{f' ({waiting.message})' if waiting.message else ''}{before}"
+    if "PodScheduled" in conditions and conditions["PodScheduled"].status != "True":
+        return f"{conditions['PodScheduled'].reason} ({conditions['PodScheduled'].message})"
+    return "it runs and does not become ready; its /readyz and its log say why"

@@ -1,0 +1,1 @@
+"""All use of DVC's Python API."""
