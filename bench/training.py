@@ -22,7 +22,8 @@ from bench.frame import Row, run
 from bench.home import INTERVALS, Home
 from tasks.settings import settings_files
 from tasks.settings.environment import CODE, environment
-from tasks.settings.params import DayRule, TrainParams
+from tasks.settings.training_params import TrainParams
+from tasks.settings.value_types import DayRule
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ending
 from tasks.training.families import named

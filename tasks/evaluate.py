@@ -28,7 +28,8 @@ from tasks.modelling.model_report import render
 from tasks.modelling.stats import metrics, reliability
 from tasks.modelling.tables import INTERVAL, held_out, labelled, read_features
 from tasks.settings import params
-from tasks.settings.params import Behaviour, Params
+from tasks.settings.gate_params import Behaviour
+from tasks.settings.params import Params
 from tasks.storage.artefacts import sha256, to_json, write_atomic
 from tasks.storage.files import parquet_bytes
 from tasks.training import quantise

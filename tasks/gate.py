@@ -23,7 +23,9 @@ from tasks.core.errors import ConfigError, run_main
 from tasks.core.results import emit
 from tasks.modelling.stats import Comparison, compare
 from tasks.settings import params
-from tasks.settings.params import Behaviour, ExportParams, GateParams, GoldenParams, PromotionParams
+from tasks.settings.data_params import GoldenParams
+from tasks.settings.gate_params import Behaviour, GateParams, PromotionParams
+from tasks.settings.training_params import ExportParams
 from tasks.storage.artefacts import sha256, to_json, write_atomic
 
 Report = Mapping[str, Any]

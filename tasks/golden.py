@@ -15,7 +15,8 @@ from tasks.core.errors import run_main
 from tasks.modelling.golden_rows import choose, columns, counts, digest, frozen
 from tasks.modelling.tables import held_out, labelled, read_features
 from tasks.settings import params
-from tasks.settings.params import DayRule, GoldenParams
+from tasks.settings.data_params import GoldenParams
+from tasks.settings.value_types import DayRule
 from tasks.storage.artefacts import to_json, write_atomic
 from tasks.storage.files import parquet_bytes
 

@@ -22,8 +22,9 @@ from tasks.searching.tracking import Tracking
 from tasks.searching.trial import drawn, judge
 from tasks.settings import params
 from tasks.settings.environment import environment, store
-from tasks.settings.params import SearchParams, TrainParams
+from tasks.settings.search_params import SearchParams
 from tasks.settings.settings_files import of_model, put
+from tasks.settings.training_params import TrainParams
 from tasks.storage.artefacts import Store, to_json
 from tasks.train import code_digest, families, source
 from tasks.training.ending import Ending

@@ -16,7 +16,8 @@ from tasks.core.errors import run_main
 from tasks.modelling.tables import FEATURES as FOLDER
 from tasks.settings import params
 from tasks.settings.environment import environment, store
-from tasks.settings.params import ExportParams, Params, TrainParams
+from tasks.settings.params import Params
+from tasks.settings.training_params import ExportParams, TrainParams
 from tasks.storage.artefacts import Store, sha256, to_json, write_atomic
 from tasks.training import best, quantise
 from tasks.training.checkpoints import Checkpoints

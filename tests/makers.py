@@ -29,7 +29,8 @@ from tasks.modelling.tables import read_features
 from tasks.registry.ledger import Evidence, Ledger
 from tasks.settings import params, settings_files
 from tasks.settings.environment import CODE
-from tasks.settings.params import DayRule, Params
+from tasks.settings.params import Params
+from tasks.settings.value_types import DayRule
 from tasks.storage.artefacts import Store, sha256, write_atomic
 from tasks.training.source import Source
 

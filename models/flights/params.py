@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from tasks.core.frozen import Frozen
-from tasks.settings.params import Positive
+from tasks.settings.value_types import Positive
 
 
 class FeatureParams(Frozen):

@@ -253,7 +253,7 @@ class StagePodOperator(RunOperator, KubernetesPodOperator):
 
 
 def budgets() -> dict[str, Any]:
-    """The section `pods` of params.yaml, which tasks/settings/params.py explains and checks."""
+    """The section `pods` of params.yaml, which tasks/settings/pod_params.py explains and checks."""
     return dict(yaml.safe_load((code() / "params.yaml").read_text())["pods"])
 
 

@@ -15,7 +15,7 @@ from tasks.intervals.cadence import seen_after
 from tasks.landing import landed_index
 from tasks.landing.landed_index import Item
 from tasks.settings.environment import trigger
-from tasks.settings.params import IntervalKey
+from tasks.settings.value_types import IntervalKey
 from tasks.storage import lists
 from tasks.storage.artefacts import Store, sha256, to_json
 from tasks.storage.state_file import StateFile

@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from tasks.core.errors import DataError
 from tasks.core.frozen import Frozen
-from tasks.settings.params import IntervalKey
+from tasks.settings.value_types import IntervalKey
 from tasks.storage.artefacts import Store, sha256, to_json
 from tasks.storage.state_file import StateFile
 

@@ -12,7 +12,7 @@ from tasks.core.errors import DataError, Unavailable
 from tasks.core.frozen import Frozen
 from tasks.core.results import Status
 from tasks.settings.environment import landing
-from tasks.settings.params import IntervalKey
+from tasks.settings.value_types import IntervalKey
 from tasks.storage.artefacts import to_json
 
 MANIFEST = "manifest.json"

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.core.errors import DataError
-from tasks.settings.params import DayRule
+from tasks.settings.value_types import DayRule
 
 FEATURES = Path("data/features")
 """Folder of ``<interval>.parquet`` in a workspace."""

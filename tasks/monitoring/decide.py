@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tasks.core.frozen import Frozen
-from tasks.settings.params import IntervalKey, MonitorParams
+from tasks.settings.monitor_params import MonitorParams
+from tasks.settings.value_types import IntervalKey
 from tasks.storage.artefacts import Store, to_json
 
 Outcome = Literal["retrain", "keep", "warming up", "cooling down", "superseded", "not measured"]

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks import spec
-from tasks.settings.params import MonitorParams
+from tasks.settings.monitor_params import MonitorParams
 
 FLOOR = 1e-4
 """Smallest share in the population stability index: a value never seen before counts, but not infinitely."""

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tasks.core.errors import AirloopError, DataError
 from tasks.core.frozen import Frozen
-from tasks.settings.params import IntervalKey
+from tasks.settings.value_types import IntervalKey
 from tasks.storage.artefacts import Store, sha256, to_json
 
 SCHEMA: Literal[2] = 2

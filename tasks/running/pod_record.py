@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.settings.params import Prices
+from tasks.settings.pod_params import Prices
 from tasks.storage.artefacts import Store, sha256, to_json
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.errors import DataError
-from tasks.settings.params import FoldParams
+from tasks.settings.search_params import FoldParams
 from tasks.storage.artefacts import sha256, to_json
 from tasks.training.source import Part, Source
 

@@ -21,7 +21,8 @@ from tasks.core.errors import AirloopError, ConfigError
 from tasks.core.urls import path_of
 from tasks.modelling.stats import ConfidenceInterval, mean_by_days
 from tasks.searching.trial import POINTS, Judgement, distributions, drawn, prune, with_settings
-from tasks.settings.params import SearchParams, TrainParams
+from tasks.settings.search_params import SearchParams
+from tasks.settings.training_params import TrainParams
 from tasks.storage.artefacts import sha256, to_json
 from tasks.training.ending import Ended
 from tasks.training.families import named

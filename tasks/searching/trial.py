@@ -13,7 +13,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from tasks import spec
 from tasks.modelling.stats import losses
 from tasks.searching.folds import Fold
-from tasks.settings.params import Choices, Range, Space, TrainParams
+from tasks.settings.search_params import Choices, Range, Space
+from tasks.settings.training_params import TrainParams
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ending
 from tasks.training.families import named

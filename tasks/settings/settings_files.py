@@ -241,9 +241,7 @@ def _require_places(shared: Mapping[str, Any], own: Mapping[str, Any], model: st
         if section in there:
             raise ConfigError(f"Section {section!r} is in {wrong}; move it to {right}.")
         if section not in here:
-            raise ConfigError(
-                f"Section {section!r} is missing in {right}; add it, as tasks/settings/params.py explains it."
-            )
+            raise ConfigError(f"Section {section!r} is missing in {right}; add it, as tasks/settings/ explains it.")
 
 
 def _require_text(files: Mapping[str, Any]) -> None:

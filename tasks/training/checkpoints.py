@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tasks.core.errors import warn
-from tasks.settings.params import CheckpointParams
+from tasks.settings.training_params import CheckpointParams
 from tasks.storage.artefacts import Store, sha256
 
 FOLDER = "checkpoints"

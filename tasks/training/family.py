@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tasks.modelling.model import Contract, Matrix
-from tasks.settings.params import TrainParams
+from tasks.settings.training_params import TrainParams
 from tasks.storage.artefacts import to_json
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ending

@@ -21,7 +21,7 @@ import pyarrow as pa
 from tasks import spec
 from tasks.modelling import model as models
 from tasks.modelling.model import Contract, Matrix, Model
-from tasks.settings.params import ExportParams
+from tasks.settings.training_params import ExportParams
 from tasks.storage.artefacts import sha256
 
 if TYPE_CHECKING:

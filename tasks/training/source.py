@@ -19,7 +19,7 @@ from tasks import spec
 from tasks.core.errors import DataError
 from tasks.modelling.model import Contract, Feature
 from tasks.modelling.tables import on_days, paths_of
-from tasks.settings.params import DayRule
+from tasks.settings.value_types import DayRule
 from tasks.storage.artefacts import sha256_file, to_json
 
 Part = Literal["train", "validation"]

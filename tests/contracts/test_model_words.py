@@ -98,7 +98,7 @@ def test_two_models_have_no_word_in_common(monkeypatch: pytest.MonkeyPatch) -> N
     ("file", "text"),
     [
         ("tasks/score.py", 'SCHEMA = "date date, carrier string"'),
-        ("tasks/settings/params.py", "    min_rows_per_carrier: int"),
+        ("tasks/settings/data_params.py", "    min_rows_per_carrier: int"),
         ("serving/body.py", 'content["flights"]'),
         ("serving/settings.py", "    max_flights: int = 1000"),
         ("serving/page.html", "<h1>What the airlines say</h1>"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from tasks.core.errors import ConfigError
 from tasks.settings import params, settings_files
@@ -52,14 +54,32 @@ def test_one_day_is_no_comparison(raw: dict[str, Any]) -> None:
         params.parse(raw)
 
 
-def test_every_knob_has_a_sentence() -> None:
+FILES = sorted({*(REPOSITORY / "tasks/settings").glob("*_params.py"), REPOSITORY / "tasks/settings/value_types.py"})
+
+
+def test_every_record_of_the_settings_is_in_a_file_that_is_looked_at() -> None:
+    """The next test reads lines: here pydantic says where each record below Params is."""
+    todo: list[Any] = [params.Params]
+    found: set[type[BaseModel]] = set()
+    while todo:
+        kind = todo.pop()
+        todo += get_args(kind)
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in found:
+            found.add(kind)
+            todo += [field.annotation for field in kind.model_fields.values()]
+    places = {Path(inspect.getfile(kind)) for kind in found - {params.Params}}
+    assert places == set(FILES)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_knob_has_a_sentence(file: Path) -> None:
     """House rule: who adds a setting says, below it, what it means."""
-    lines = (REPOSITORY / "tasks/settings/params.py").read_text().splitlines()
+    lines = file.read_text().splitlines()
     undocumented = []
     inside = False
     for number, line in enumerate(lines):
         if line.startswith("class "):
-            inside = line.startswith("class ") and "(Frozen)" in line and not line.startswith("class Params(")
+            inside = "(Frozen)" in line
         elif line.startswith("def "):
             inside = False
         is_field = (

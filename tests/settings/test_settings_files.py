@@ -33,7 +33,7 @@ def change(path: Path, **sections: object) -> None:
 @pytest.mark.parametrize(
     ("file", "sections", "said"),
     [
-        ("params.yaml", {"pods": None}, r"'pods' is missing in params.yaml; add it, as tasks/settings/params.py explains it"),
+        ("params.yaml", {"pods": None}, r"'pods' is missing in params.yaml; add it, as tasks/settings/ explains it"),
         (OWN, {"gate": None}, r"'gate' is missing in models/flights/params.yaml; add it"),
         (OWN, {"pods": {}}, r"'pods' is in params.yaml and in models/flights/params.yaml; delete it from models/flights/"),
         ("params.yaml", {"gate": {}}, r"'gate' is in params.yaml and in models/flights/.*; delete it from params.yaml"),

@@ -18,6 +18,7 @@ from tasks import gate as stage
 from tasks.core.urls import url_of
 from tasks.modelling import stats
 from tasks.settings import params
+from tasks.settings.gate_params import Behaviour
 from tasks.storage.artefacts import Store, sha256
 from tests import makers
 
@@ -345,7 +346,7 @@ def test_a_slice_without_rows_and_a_check_without_limits_are_refused() -> None:
     gate = SETTINGS.gate.model_copy(
         update={
             "slices": {"carrier": SETTINGS.gate.slices["origin"]},
-            "behaviour": {"heavy rain": params.Behaviour(set={"precip": 0.3})},
+            "behaviour": {"heavy rain": Behaviour(set={"precip": 0.3})},
         }
     )
     found = stage.judge(report(), days_of_luck(1, 0.1, 0.9), gate, SETTINGS.golden)

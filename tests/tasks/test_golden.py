@@ -21,7 +21,8 @@ from tasks.core.errors import ConfigError, DataError
 from tasks.golden import freeze, write
 from tasks.modelling import golden_rows as rule
 from tasks.modelling.tables import held_out, labelled
-from tasks.settings.params import DayRule, GoldenParams
+from tasks.settings.data_params import GoldenParams
+from tasks.settings.value_types import DayRule
 from tasks.spec import Golden
 from tests import makers
 

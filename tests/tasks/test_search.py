@@ -29,7 +29,7 @@ from tasks.searching.folds import folds
 from tasks.searching.study import FINISHED, Search, storage
 from tasks.searching.trial import Judgement
 from tasks.settings.environment import CODE, environment
-from tasks.settings.params import FoldParams
+from tasks.settings.search_params import FoldParams
 from tasks.storage.artefacts import Store
 from tasks.train import source
 from tasks.training.ending import Ended

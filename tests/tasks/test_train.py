@@ -14,7 +14,8 @@ from models.flights.definitions import FEATURES
 from tasks import train as stage
 from tasks.core.errors import ConfigError, DataError
 from tasks.modelling import model as models
-from tasks.settings.params import DayRule, TrainParams
+from tasks.settings.training_params import TrainParams
+from tasks.settings.value_types import DayRule
 from tasks.storage.artefacts import sha256
 from tasks.training.families import xgboost as family
 from tasks.training.source import Source

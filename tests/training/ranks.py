@@ -15,7 +15,8 @@ from typing import Any
 
 import torch.multiprocessing
 
-from tasks.settings.params import DayRule, TrainParams
+from tasks.settings.training_params import TrainParams
+from tasks.settings.value_types import DayRule
 from tasks.storage.artefacts import Store, sha256
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ended, Ending

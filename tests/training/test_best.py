@@ -17,7 +17,7 @@ from tasks.core.urls import url_of
 from tasks.modelling.model import load
 from tasks.modelling.stats import losses
 from tasks.settings.environment import CODE
-from tasks.settings.params import TrainParams
+from tasks.settings.training_params import TrainParams
 from tasks.storage.artefacts import Store, sha256
 from tasks.training.ending import Ended
 from tasks.training.families import mlp, xgboost

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.urls import path_of, url_of
-from tasks.settings.params import CheckpointParams
+from tasks.settings.training_params import CheckpointParams
 from tasks.storage.artefacts import Store, sha256
 from tasks.training import checkpoints as module
 from tasks.training.checkpoints import Checkpoints

@@ -22,7 +22,8 @@ import json, resource, sys
 from pathlib import Path
 import psutil, torch
 from tasks import train as stage
-from tasks.settings.params import DayRule, TrainParams
+from tasks.settings.training_params import TrainParams
+from tasks.settings.value_types import DayRule
 from tasks.training.families import named
 from tasks.training.source import Source
 

@@ -21,7 +21,8 @@ from tasks.core.urls import url_of
 from tasks.modelling import model as models
 from tasks.modelling.stats import metrics
 from tasks.settings.environment import CODE
-from tasks.settings.params import DayRule, TrainParams
+from tasks.settings.training_params import TrainParams
+from tasks.settings.value_types import DayRule
 from tasks.storage.artefacts import Store, sha256, to_json
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ended, Ending

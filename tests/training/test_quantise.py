@@ -14,7 +14,7 @@ from tasks.core.urls import url_of
 from tasks.modelling import smoke
 from tasks.modelling.model import Matrix
 from tasks.settings import params, settings_files
-from tasks.settings.params import ExportParams
+from tasks.settings.training_params import ExportParams
 from tasks.storage.artefacts import Store, sha256, to_json
 from tasks.training import quantise
 from tests import makers

@@ -10,7 +10,8 @@ import pytest
 
 from tasks import train as stage
 from tasks.core.urls import url_of
-from tasks.settings.params import DayRule, TrainParams
+from tasks.settings.training_params import TrainParams
+from tasks.settings.value_types import DayRule
 from tasks.storage.artefacts import Store
 from tasks.training.checkpoints import NAME, Checkpoints
 from tasks.training.ending import Ended, Ending

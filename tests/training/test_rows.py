@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.settings.params import DayRule
+from tasks.settings.value_types import DayRule
 from tasks.training.neural.rows import Rows
 from tasks.training.source import Source
 from tests import makers

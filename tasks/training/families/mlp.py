@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tasks.core.errors import ConfigError
 from tasks.modelling.model import Contract, Matrix
-from tasks.settings.params import TrainParams
+from tasks.settings.training_params import TrainParams
 from tasks.training.family import Fitted, Job
 from tasks.training.source import Source
 

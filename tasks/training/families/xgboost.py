@@ -21,7 +21,7 @@ import xgboost as xgb
 from tasks import spec
 from tasks.core.errors import ConfigError
 from tasks.modelling.model import INPUT, OUTPUT, Contract, Matrix, verify
-from tasks.settings.params import TrainParams
+from tasks.settings.training_params import TrainParams
 from tasks.training.ending import Ended
 from tasks.training.family import Fitted, Job
 from tasks.training.source import Source

@@ -28,7 +28,7 @@ from torch.distributed.run import config_from_args, parse_args
 from tasks.core.errors import AirloopError, Unavailable
 from tasks.core.results import EXIT_CODES
 from tasks.modelling.model import Contract
-from tasks.settings.params import TrainParams
+from tasks.settings.training_params import TrainParams
 from tasks.training.ending import Ended
 from tasks.training.family import Fitted, Job
 from tasks.training.source import Source

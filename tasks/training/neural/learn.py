@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tasks.modelling.model import Contract
-from tasks.settings.params import TrainParams
+from tasks.settings.training_params import TrainParams
 from tasks.training.family import Fitted, Job
 from tasks.training.neural.graph import to_onnx
 from tasks.training.neural.group import Group

@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tasks.modelling.model import Contract
-from tasks.settings.params import MlpParams
+from tasks.settings.training_params import MlpParams
 from tasks.training.ending import Ended
 from tasks.training.family import Job
 from tasks.training.neural.group import Group

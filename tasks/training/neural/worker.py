@@ -10,7 +10,8 @@ from typing import Any
 
 from tasks.core.errors import run_main
 from tasks.modelling.model import Contract
-from tasks.settings.params import DayRule, TrainParams
+from tasks.settings.training_params import TrainParams
+from tasks.settings.value_types import DayRule
 from tasks.storage.artefacts import to_json, write_atomic
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.ending import Ending

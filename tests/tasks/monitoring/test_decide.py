@@ -8,7 +8,7 @@ import pytest
 
 from tasks.core.urls import url_of
 from tasks.monitoring.decide import Decision, Facts, Past, asked_before, claim, decide, record, recorded
-from tasks.settings.params import MonitorParams
+from tasks.settings.monitor_params import MonitorParams
 from tasks.storage.artefacts import Store
 
 LIMITS = MonitorParams(
