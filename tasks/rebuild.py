@@ -24,7 +24,8 @@ from tasks.settings import code, settings_files
 from tasks.settings.environment import environment, store
 from tasks.settings.settings_files import put
 from tasks.storage.artefacts import Store, sha256_file, write_atomic
-from tasks.versioning.dvc_repo import Project, initialise
+from tasks.versioning.new_project import initialise
+from tasks.versioning.project import Project
 
 TOLERANCE = 1e-6
 """Largest difference of a probability on another machine."""

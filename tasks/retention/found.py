@@ -14,7 +14,7 @@ from tasks.retention.settings import Retention
 from tasks.settings.environment import Environment
 from tasks.storage import old_store
 from tasks.storage.artefacts import Facts, Store
-from tasks.versioning.dvc_repo import read_lock
+from tasks.versioning.lock_file import read_lock
 
 OBJECT = re.compile(r"files/md5/([0-9a-f]{2})/([0-9a-f]{30}(?:\.dir)?)$")
 FOLDERS = ("models", "runs", "state", "online", "checkpoints", "searches", landed_index.CHUNKS)

@@ -17,7 +17,7 @@ from tasks.landing import landed, landed_index
 from tasks.registry import versions
 from tasks.settings import code
 from tasks.storage.artefacts import Store
-from tasks.versioning.dvc_repo import LOCK, read_lock
+from tasks.versioning.lock_file import LOCK, read_lock
 
 
 @dataclass

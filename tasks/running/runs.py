@@ -17,7 +17,8 @@ from tasks.core.frozen import Frozen
 from tasks.settings import code, settings_files
 from tasks.settings.environment import environment
 from tasks.storage.artefacts import Store, to_json, write_atomic
-from tasks.versioning.dvc_repo import DVC_RUNNING, LOCK, initialise, lock_bytes, read_lock, write_lock
+from tasks.versioning.lock_file import LOCK, lock_bytes, read_lock, write_lock
+from tasks.versioning.new_project import DVC_RUNNING, initialise
 
 RECORD = "run.json"
 SCHEMA: Literal[2] = 2

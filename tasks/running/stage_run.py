@@ -16,7 +16,9 @@ from tasks.core.errors import Unavailable
 from tasks.running.lease import Attempt
 from tasks.running.runs import save_record
 from tasks.storage.artefacts import Store, to_json, write_atomic
-from tasks.versioning.dvc_repo import Project, StageError, read_lock
+from tasks.versioning.failures import StageError
+from tasks.versioning.lock_file import read_lock
+from tasks.versioning.project import Project
 
 Execute = Callable[[Sequence[str]], object]
 """Runs a command line to its end; raises unless it ends well."""

@@ -13,7 +13,8 @@ from tasks.running.catalogue import Work
 from tasks.running.runs import Request, Span, open_run, workspace
 from tasks.running.stage_run import StageRun
 from tasks.storage.artefacts import Store
-from tasks.versioning.dvc_repo import Project, read_lock
+from tasks.versioning.lock_file import read_lock
+from tasks.versioning.project import Project
 
 
 class Workspace:

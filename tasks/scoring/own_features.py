@@ -19,7 +19,7 @@ from tasks.settings import params, settings_files
 from tasks.spec import Settings
 from tasks.storage.artefacts import Store
 from tasks.storage.files import parquet_bytes, write_folder
-from tasks.versioning.dvc_repo import Project
+from tasks.versioning.project import Project
 
 FOLDER = f"{stage_run.NOTES}/own"
 """Folder of the workspace in which versions' own features are made; each try makes them again."""

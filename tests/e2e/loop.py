@@ -25,7 +25,7 @@ from tasks.registry import mlflow_registry
 from tasks.registry.ledger import Entry, Ledger
 from tasks.settings.environment import environment, landing
 from tasks.storage.artefacts import Store, sha256, to_json
-from tasks.versioning.dvc_repo import read_lock
+from tasks.versioning.lock_file import read_lock
 
 INGEST = ("manifest", "ingest", "validate", "features")
 """Stages of the DAG `ingest`."""

@@ -18,7 +18,8 @@ from tasks.settings.code import tree_digest
 from tasks.settings.environment import CODE, environment
 from tasks.settings.settings_files import of_model, put
 from tasks.storage.artefacts import Store
-from tasks.versioning.dvc_repo import DVC_RUNNING, LOCK, read_lock, write_lock
+from tasks.versioning.lock_file import LOCK, read_lock, write_lock
+from tasks.versioning.new_project import DVC_RUNNING
 
 KEY, INTERVAL = "ingest-2013-01-12345678", "2013-01"
 SPAN = Span("flights", INTERVAL, INTERVAL)

@@ -18,7 +18,7 @@ from local import cli, paths
 from local.verbs import models
 from tasks.settings import settings_files
 from tasks.settings.environment import CODE
-from tasks.versioning.dvc_repo import initialise
+from tasks.versioning.new_project import initialise
 
 ALWAYS = {"manifest", "resolve"}
 """Stages that always run."""

@@ -19,7 +19,8 @@ from tasks.core.urls import url_of
 from tasks.running.runs import Request, Span, open_run
 from tasks.settings.environment import CODE, environment
 from tasks.storage.artefacts import Store
-from tasks.versioning.dvc_repo import Project, initialise
+from tasks.versioning.new_project import initialise
+from tasks.versioning.project import Project
 from tests.killing import digests
 from tests.makers import Workspace, put_settings
 from tests.tasks.conftest import INTERVAL, Place, Tables

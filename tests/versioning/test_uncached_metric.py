@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.versioning.dvc_repo import Project, initialise
+from tasks.versioning.new_project import initialise
+from tasks.versioning.project import Project
 
 PIPELINE = """
 stages:

@@ -1,4 +1,4 @@
-"""The one module that uses DVC's Python API, on a real project: if a new DVC changes the API, this fails first."""
+"""The one folder that uses DVC's Python API, on a real project: if a new DVC changes the API, this fails first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ import pytest
 from tasks.core.errors import ConfigError, DataError, Unavailable
 from tasks.core.urls import url_of
 from tasks.storage import lists
-from tasks.versioning.dvc_repo import Project, StageError, initialise, read_lock, write_lock
+from tasks.versioning.failures import StageError
+from tasks.versioning.lock_file import read_lock, write_lock
+from tasks.versioning.new_project import initialise
+from tasks.versioning.project import Project
 from tests.names import NAMES
 
 PIPELINE = """
@@ -168,7 +171,7 @@ def test_a_half_written_index_of_a_killed_process_is_not_believed(root: Path, tm
     (index,) = (tmp_path / "site/repo").glob("*/index/data/db.db")
     with contextlib.closing(sqlite3.connect(index)) as database:
         lost = database.execute("UPDATE nodes SET has_value = NULL, value = NULL WHERE name = 'parts'")
-        assert lost.rowcount, "DVC keeps its index elsewhere now: read dvc_repo.py's remark on it again"
+        assert lost.rowcount, "DVC keeps its index elsewhere now: read fetching.py's remark on it again"
         database.commit()
     shutil.rmtree(root / "parts")
     project = Project(root)
