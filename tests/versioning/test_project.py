@@ -5,61 +5,16 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import shutil
-import sqlite3
 import sys
 from pathlib import Path
 
 import pytest
 
-from tasks.core.errors import ConfigError, DataError, Unavailable
-from tasks.core.urls import url_of
-from tasks.storage import lists
 from tasks.versioning.failures import StageError
 from tasks.versioning.lock_file import read_lock, write_lock
 from tasks.versioning.new_project import initialise
 from tasks.versioning.project import Project
-from tests.names import NAMES
-
-PIPELINE = """
-stages:
-  part:
-    foreach: [a, b]
-    do:
-      cmd: python make.py ${item}
-      deps: [make.py, "in/${item}"]
-      outs: ["parts/${item}"]
-  whole:
-    cmd: python whole.py
-    deps: [parts, whole.py]
-    outs: [whole]
-"""
-MAKE = """
-import pathlib, sys
-with open('ran', 'a') as log: log.write(sys.argv[1])
-pathlib.Path('parts').mkdir(exist_ok=True)
-pathlib.Path('parts', sys.argv[1]).write_text(pathlib.Path('in', sys.argv[1]).read_text() * 2)
-"""
-WHOLE = "import pathlib; pathlib.Path('whole').write_text(''.join(p.read_text() for p in sorted(pathlib.Path('parts').iterdir())))"
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    root = tmp_path / "one"
-    lay(root, tmp_path)
-    monkeypatch.chdir(root)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    return root
-
-
-def lay(root: Path, shared: Path) -> None:
-    (root / "in").mkdir(parents=True)
-    (root / "dvc.yaml").write_text(PIPELINE)
-    (root / "make.py").write_text(MAKE)
-    (root / "whole.py").write_text(WHOLE)
-    for name in "ab":
-        (root / "in" / name).write_text(name)
-    initialise(root, cache=shared / "cache", remote=str(shared / "remote"), site_cache=shared / "site")
+from tests.versioning.conftest import WHOLE, lay
 
 
 def test_reproduce_push_and_bring_back_elsewhere(root: Path, tmp_path: Path) -> None:
@@ -137,68 +92,6 @@ def test_commit_records_what_somebody_else_made(root: Path) -> None:
     project.close()
 
 
-@pytest.mark.parametrize("remote_survives", [True, False])
-def test_a_damaged_cache_is_noticed(root: Path, tmp_path: Path, remote_survives: bool) -> None:
-    project = Project(root)
-    project.reproduce(["part@a"])
-    project.push(["part@a"])
-    project.close()
-    md5 = read_lock(root)["part@a"]["outs"][0]["md5"]
-    cached, pushed = (tmp_path / place / "files/md5" / md5[:2] / md5[2:] for place in ("cache", "remote"))
-    if not remote_survives:
-        pushed.unlink()
-    (root / "parts/a").unlink()
-    stat = cached.stat()
-    cached.chmod(0o644)
-    cached.write_text("xx")  # same size and, below, the same time: DVC's database sees no change
-    os.utime(cached, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    project = Project(root)
-    if remote_survives:
-        project.materialise(["part@a"])
-        assert (root / "parts/a").read_text() == "aa"
-    else:
-        with pytest.raises(DataError, match="ingest"):
-            project.materialise(["part@a"])
-    project.close()
-
-
-def test_a_half_written_index_of_a_killed_process_is_not_believed(root: Path, tmp_path: Path) -> None:
-    project = Project(root)
-    project.reproduce(["part@a", "part@b"])
-    project.push(["part@a", "part@b"])
-    project.materialise(["part@a", "part@b"])
-    project.close()
-    (index,) = (tmp_path / "site/repo").glob("*/index/data/db.db")
-    with contextlib.closing(sqlite3.connect(index)) as database:
-        lost = database.execute("UPDATE nodes SET has_value = NULL, value = NULL WHERE name = 'parts'")
-        assert lost.rowcount, "DVC keeps its index elsewhere now: read fetching.py's remark on it again"
-        database.commit()
-    shutil.rmtree(root / "parts")
-    project = Project(root)
-    project.materialise(["part@a", "part@b"])
-    project.close()
-    assert (root / "parts/b").read_text() == "bb"
-
-
-@pytest.mark.parametrize("fault", ["remote is away", "cache cannot be written"])
-def test_a_fetch_that_fails_is_no_lost_file(root: Path, tmp_path: Path, fault: str) -> None:
-    """The error says to try again: a sentence about lost data would end the run for good."""
-    project = Project(root)
-    project.reproduce(["part@a"])
-    project.push(["part@a"])
-    project.close()
-    (root / "parts/a").unlink()
-    shutil.rmtree(tmp_path / "cache/files/md5")
-    if fault == "remote is away":
-        (tmp_path / "remote").rename(tmp_path / "gone")
-    else:
-        (tmp_path / "cache/files/md5").write_text("not a folder")
-    project = Project(root)
-    with pytest.raises(Unavailable, match="try again"):
-        project.materialise(["part@a"])
-    project.close()
-
-
 def test_what_is_pushed_is_young_though_the_remote_had_it(root: Path, tmp_path: Path) -> None:
     """A clean-up that is at work spares it, before any record names it."""
     project = Project(root)
@@ -259,38 +152,6 @@ def test_a_result_is_adopted_without_a_byte_of_data(root: Path, tmp_path: Path) 
     project.close()
 
 
-@pytest.mark.parametrize("name", ["all", "percent", "escape", "glob", "backslash", "nfd", "dollar"])
-def test_a_project_cache_and_remote_in_folders_of_any_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    shared = tmp_path / NAMES[name]
-    first, second = shared / "one", shared / "two"
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    lay(first, shared)
-    monkeypatch.chdir(first)
-    project = Project(first)
-    project.reproduce(["part@a"])
-    project.push(["part@a"])
-    project.close()
-
-    lay(second, shared)
-    initialise(second, cache=shared / "cache2", remote=url_of(shared / "remote"), site_cache=shared / "site2")
-    (second / "dvc.lock").write_bytes((first / "dvc.lock").read_bytes())
-    monkeypatch.chdir(second)
-    project = Project(second)
-    project.materialise(["part@a"])
-    project.close()
-    assert (second / "parts/a").read_text() == "aa" and not (second / "ran").exists()
-    assert {path.name for path in shared.iterdir()} == {"one", "two", "cache", "cache2", "remote", "site", "site2"}
-    assert [path.name for path in tmp_path.iterdir()] == [shared.name]
-
-
-@pytest.mark.parametrize("name", ["%(home)s", "a{b}", "a$PATH", "'''and\"\"\""])
-def test_a_name_that_dvc_cannot_work_in_is_one_sentence(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="AIRLOOP_HOME"):
-        lay(tmp_path / "one", tmp_path / name)
-
-
 def _work(shared: str, number: int) -> None:
     root = Path(shared, f"run {number}")
     lay(root, Path(shared))
@@ -316,68 +177,6 @@ def test_runs_side_by_side_wait_for_what_they_share(tmp_path: Path, monkeypatch:
     assert [(tmp_path / f"run {number}/whole").read_text() for number in range(3)] == [
         f"{n} 2{n} 2bb" for n in range(3)
     ]
-
-
-def listed(root: Path, *names: str) -> dict[str, str]:
-    """Path to digest of files of the workspace."""
-    return {name: lists.digest((root / name).read_bytes()) for name in names}
-
-
-@pytest.fixture
-def elsewhere(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, dict[str, str]]:
-    """Another machine, which has seen nothing, and what the first one has made and pushed."""
-    project = Project(root)
-    project.reproduce(["part@a", "part@b"])
-    project.push(["part@a", "part@b"])
-    project.close()
-    other = tmp_path / "two"
-    lay(other, tmp_path / "elsewhere")
-    initialise(
-        other, cache=tmp_path / "elsewhere/cache", remote=str(tmp_path / "remote"), site_cache=tmp_path / "site2"
-    )
-    monkeypatch.chdir(other)
-    return other, listed(root, "parts/a", "parts/b")
-
-
-def test_files_are_brought_by_their_digests_alone(elsewhere: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
-    """Without a stage in dvc.yaml or dvc.lock that made them, from the remote and then from the cache."""
-    other, files = elsewhere
-    project = Project(other)
-    project.bring(files)
-    assert listed(other, *files) == files
-    (other / "parts/a").unlink()
-    (other / "parts/b").unlink()
-    (other / "parts/b").write_text("of a try that was killed")
-    shutil.rmtree(tmp_path / "remote")
-    project.bring(files)
-    project.close()
-    assert listed(other, *files) == files
-
-
-def test_a_damaged_file_of_the_cache_is_brought_anew(elsewhere: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
-    other, files = elsewhere
-    project = Project(other)
-    project.bring(files)
-    shutil.rmtree(other / "parts")
-    damaged = tmp_path / "elsewhere/cache/files/md5" / files["parts/a"][:2] / files["parts/a"][2:]
-    damaged.chmod(0o644)
-    damaged.write_bytes(b"damaged")
-    project.bring(files)
-    project.close()
-    assert listed(other, *files) == files
-
-
-def test_a_file_that_is_nowhere_is_named_and_a_remote_that_is_away_is_waited_for(
-    elsewhere: tuple[Path, dict[str, str]], tmp_path: Path
-) -> None:
-    other, files = elsewhere
-    project = Project(other)
-    with pytest.raises(DataError, match=r"parts/c: no file with the digest"):
-        project.bring({"parts/c": "0" * 32})
-    (tmp_path / "remote").rename(tmp_path / "away")
-    with pytest.raises(Unavailable, match=r"does not answer"):
-        project.bring(files)
-    project.close()
 
 
 def test_another_process_s_unfinished_entry_of_the_run_cache_is_neither_read_nor_deleted(
