@@ -33,7 +33,14 @@ def train_dag(model: Model) -> None:
                 type="object",
                 propertyNames={"pattern": r"^[a-z_]+(\.[A-Za-z0-9_]+)+$"},
                 title="Settings for this run only",
-                description='Dotted names of settings, for example {"train.xgboost.max_depth": 8}.',
+                description='Dotted names of settings below train, or export.quantize: {"train.xgboost.max_depth": 8}. '
+                "All others are policy, which a commit changes.",
+            ),
+            "exploratory": Param(
+                False,
+                type="boolean",
+                title="Exploratory",
+                description="Any setting may be changed; nothing is registered.",
             ),
             "reason": by_hand({"maxLength": 500}, title="Reason", description="Why by hand; kept with the run."),
         },

@@ -22,7 +22,7 @@ from tasks import spec
 from tasks.core.errors import ConfigError, run_main
 from tasks.core.results import emit
 from tasks.modelling.stats import Comparison, compare
-from tasks.settings import params
+from tasks.settings import params, policy
 from tasks.settings.data_params import GoldenParams
 from tasks.settings.gate_params import Behaviour, GateParams, PromotionParams
 from tasks.settings.training_params import ExportParams
@@ -265,7 +265,7 @@ def decide(root: Path = Path()) -> dict[str, Any]:
         content = (root / "evaluation/evaluation.json").read_bytes()
         rows = (root / "evaluation/decision.parquet").read_bytes()
         report = json.loads(content)
-        evidence = _evidence(report, content)
+        evidence = _evidence(report, content, policy.digest(root, settings.model))
         if sha256(rows) != report["decision"]["sha256"]:
             return refuse(
                 "decision rows: decision.parquet is not the one evaluation.json was made with; evaluate again", evidence
@@ -281,14 +281,15 @@ def decide(root: Path = Path()) -> dict[str, Any]:
         )
 
 
-def _evidence(report: Report, content: bytes) -> dict[str, Any]:
-    """Digests and versions of what was judged."""
+def _evidence(report: Report, content: bytes, policy_digest: str) -> dict[str, Any]:
+    """Digests and versions of what was judged, and of the policy that it was judged by."""
     candidate, champion = report["candidate"], report["champion"]
     return {
         "model": candidate["model"],
         "contract": candidate["contract"],
         "data_through": candidate["data_through"],
         "evaluation": sha256(content),
+        "policy": policy_digest,
         "decision": report["decision"]["sha256"],
         "golden": report["golden"]["digest"],
         "champion": {key: champion.get(key) for key in ("version", "seq", "model", "data_through")},

@@ -14,12 +14,20 @@ from tasks.registry.mlflow_registry import registered_name
 from tasks.registry.mlflow_server import PROGRESS, TRAINING, experiment_name
 from tasks.running import pod_record
 from tasks.running.runs import Run, read_run
-from tasks.settings import params, settings_files
-from tasks.settings.environment import store
+from tasks.settings import params, policy, settings_files
+from tasks.settings.environment import environment, store
 from tasks.storage.artefacts import Store, sha256_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+
+def require_may_register(run: Run) -> None:
+    """Skip where the run may have had another policy than the checkout."""
+    if run.exploratory:
+        raise Skip(
+            f"run {run.key} was exploratory, with {run.overrides}: its verdict is in its record, and nothing is registered"
+        )
 
 
 def require_passed(verdict: dict[str, Any]) -> None:
@@ -59,7 +67,7 @@ def tags(run: Run, root: Path) -> dict[str, str]:
         "airloop.run": run.key,
         "airloop.data_through": run.last,
         "airloop.labelled_through": run.last,  # labels land with their interval
-        "airloop.policy": settings_files.policy(root, run.model),
+        "airloop.policy": json.loads((root / "gate/gate.json").read_bytes())["evidence"]["policy"],
         "airloop.code": run.code.revision,
         "airloop.code_dirty": str(run.code.dirty).lower(),
         "airloop.tree": run.code.tree,
@@ -115,7 +123,9 @@ def main() -> None:
     report = (root / "gate/gate.json").read_bytes()
     store().write(f"runs/{run.key}/gate.json", report)  # a refusal is kept as well as a promotion
     verdict = json.loads(report)
+    require_may_register(run)
     require_passed(verdict)
+    policy.require(verdict.get("evidence", {}).get("policy"), environment().code, run.model)
     require_same_model(verdict, root)
     digest = put_model(root, store())
     version = register(root, run, store())

@@ -150,7 +150,13 @@ def put_settings(root: Path, intervals: Sequence[str] = WINDOW, **sections: dict
     raw = settings_files.read(CODE, MODEL.name) | {"model": MODEL.name, "intervals": MODEL.cadence.window(intervals)}
     for name, content in sections.items():
         raw[name] |= content
+    _write_settings(root, raw)
+
+
+def _write_settings(root: Path, raw: dict[str, Any]) -> None:
     settings_files.write(root, raw)
+    declared = settings_files.spec_of(MODEL.name)
+    write_atomic(root / declared, (CODE / declared).read_bytes())
 
 
 class Workspace:
@@ -176,8 +182,8 @@ class Workspace:
         return params.load(self.root)
 
     def save(self) -> None:
-        """Write ``raw`` to the files of settings."""
-        settings_files.write(self.root, self.raw)
+        """Write ``raw`` to the files of settings, beside the model's declaration."""
+        _write_settings(self.root, self.raw)
 
     def put_interval(self, interval: str, table: pa.Table) -> None:
         """Replace an interval's features."""

@@ -65,6 +65,8 @@ def running_argv(
         argv.append("--begins")
     if params.get("reason"):
         argv.append(f"--reason={params['reason']}")  # it may begin like an option
+    if params.get("exploratory"):
+        argv.append("--exploratory")
     for name, value in (params.get("overrides") or {}).items():
         argv += ["--set", f"{name}={json.dumps(value)}"]
     return [*argv, *rest]

@@ -155,14 +155,14 @@ def _request(arguments: argparse.Namespace, work: Work) -> Request:
     if not arguments.first:
         raise ConfigError(f"{work.name} works on intervals; say which: --first 2013-04, and --last for more than one.")
     span = Span(arguments.model, arguments.first, arguments.last or arguments.first)
-    return Request(arguments.run, span, work.window, dict(arguments.set), arguments.reason)
+    return Request(arguments.run, span, work.window, dict(arguments.set), arguments.reason, arguments.exploratory)
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    """``gate.floors.auc=0.7`` as a name and a YAML value."""
+    """``train.xgboost.eta=0.2`` as a name and a YAML value."""
     name, separator, value = text.partition("=")
     if not separator:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for example gate.floors.auc=0.7")
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, for example train.xgboost.eta=0.2")
     found = yaml.safe_load(value)
     return name, value if isinstance(
         found, dt.date
@@ -196,8 +196,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--reason", default="", help="why, for the run's record")
         command.add_argument(
             "--set", action="append", type=_setting, default=[], metavar="NAME=VALUE",
-            help="a setting for this run only",
+            help="a setting for this run only: of train, or export.quantize",
         )  # fmt: skip
+        command.add_argument(
+            "--exploratory", action="store_true", help="begin a run that may set anything, and registers nothing"
+        )
         command.add_argument(
             "--rest", nargs=argparse.REMAINDER, default=[], help="further arguments for a job's command"
         )

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from tasks.core import fast_yaml
 from tasks.core.errors import ConfigError
 from tasks.core.frozen import Frozen
-from tasks.settings import code, settings_files
+from tasks.settings import code, policy, settings_files
 from tasks.settings.environment import environment
 from tasks.storage.artefacts import Store, to_json, write_atomic
 from tasks.versioning.lock_file import LOCK, lock_bytes, read_lock, write_lock
@@ -47,6 +47,8 @@ class Request:
     """Settings that differ from the checkout's, by dotted name."""
     reason: str = ""
     """Why, where a person said so."""
+    exploratory: bool = False
+    """Whether it may have another policy; such a run registers nothing."""
 
 
 class Run(Frozen, serialize_by_alias=True):
@@ -68,6 +70,8 @@ class Run(Frozen, serialize_by_alias=True):
     """Settings that differ from the checkout's, by dotted name."""
     reason: str = ""
     """Why it was asked for, where a person said so."""
+    exploratory: bool = False
+    """Whether its policy may differ from the checkout's, so that nothing of it may be registered."""
     code: code.Code
 
     @model_validator(mode="before")
@@ -121,6 +125,8 @@ def _create(root: Path, request: Request, store: Store) -> None:
 
     source = environment().code
     span = request.span
+    if not request.exploratory:
+        policy.require_proposals(request.overrides)
     raw = settings_files.read(source, span.model)
     for setting, value in request.overrides.items():
         _override(raw, setting, value)
@@ -156,6 +162,7 @@ def _create(root: Path, request: Request, store: Store) -> None:
         window=request.window,
         overrides=dict(request.overrides),
         reason=request.reason,
+        exploratory=request.exploratory,
         code=identity,
     )
     write_atomic(root / RECORD, to_json(run.model_dump()))

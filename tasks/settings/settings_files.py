@@ -11,7 +11,6 @@ People edit the first two; `airloop render` writes the others. A run's workspace
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tasks.core.errors import ConfigError
 from tasks.core.model_names import check
 from tasks.intervals import cadence
 from tasks.settings.environment import default_model, environment
-from tasks.storage.artefacts import sha256, to_json, write_atomic
+from tasks.storage.artefacts import write_atomic
 
 SHARED = "params.yaml"
 RUN = "run.yaml"
@@ -33,9 +32,6 @@ RUN_SECTIONS = ("model", "intervals")
 MODEL_SECTIONS = (
     "span", "validate", "features", "holdout", "golden", "train", "export", "gate", "monitor",
 )  # fmt: skip
-POLICY_SECTIONS = ("evaluate", "features", "holdout", "golden", "gate", "monitor")
-POLICY_DIGESTS = ("entity", "features", "golden", "target")
-"""Sections of the settings and of the declaration that are policy: a commit changes them, not whoever triggers a run."""
 ARGUMENTS = "arguments"
 """What a person asked `airloop render` for, null where nothing was said; a run's workspace has no such section."""
 HEADER = "# Written by `airloop render` and `airloop repro`: the model and the intervals that dvc.yaml works on. Do not edit it.\n"
@@ -180,18 +176,6 @@ def as_they_are(root: Path) -> dict[str, Any]:
         found |= _load(root / RUN)
         found |= _load(root / of_model(found["model"]))
     return found
-
-
-def policy(root: Path, model: str) -> str:
-    """The digest of what decides which model may go live, in a workspace: settings and declarations that no trigger can change.
-
-    Raises:
-        ConfigError: a file of settings is missing.
-    """
-    sections = read(root, model)
-    declared = json.loads((root / spec_of(model)).read_bytes())["digests"]
-    chosen = {name: sections[name] for name in POLICY_SECTIONS}
-    return sha256(to_json({"settings": chosen, "spec": {name: declared[name] for name in POLICY_DIGESTS}}))
 
 
 def path_of(section: str, root: Path) -> Path:

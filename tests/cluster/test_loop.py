@@ -18,18 +18,21 @@ from tests.e2e.loop import Loop
 
 from . import settings, table
 from .kube import Cluster
-from .story import INGEST, INTERVAL, MARKS, ONE_INTERVAL, TRAIN, nothing_left, runs
+from .story import INGEST, INTERVAL, MARKS, TRAIN, WARMUP, nothing_left, runs
 
 pytestmark = MARKS
 
 
 def test_an_interval_goes_through_the_whole_loop_in_pods(loop: Loop, cluster: Cluster) -> None:
     with table.fault("none: ingest, score, monitor, train", "every stage in a pod, and none left behind") as row:
-        loop.land(INTERVAL)
-        loop.run("flights.ingest", {"interval": INTERVAL})
-        loop.follow("flights.score", loop.started("flights.score", INTERVAL))
-        loop.follow("flights.monitor", loop.started("flights.monitor", INTERVAL))
-        tasks = loop.run("flights.train", {"interval": INTERVAL, "overrides": ONE_INTERVAL})
+        for interval in WARMUP:
+            loop.land(interval)
+            loop.run("flights.ingest", {"interval": interval})
+            loop.follow("flights.score", loop.started("flights.score", interval))
+            loop.follow("flights.monitor", loop.started("flights.monitor", interval))
+        tasks = loop.follow(
+            "flights.train", loop.started("flights.train", WARMUP[-1])
+        )  # which the end of the warm-up asks for
         assert tasks["register"]["state"] == "success"
 
         used = [use for key in runs(loop) for use in pod_record.usage(key, loop.store)]

@@ -13,21 +13,22 @@ from tests.e2e.loop import Loop
 
 from . import table
 from .kube import Cluster
-from .story import INTERVAL, MARKS, ONE_INTERVAL, nothing_left
+from .story import MARKS, WARMUP, nothing_left
 
 pytestmark = MARKS
 
-LONG = {**ONE_INTERVAL, "train.xgboost.rounds": 6001, "train.xgboost.early_stopping_rounds": 6001}
+LONG = {"train.xgboost.rounds": 6001, "train.xgboost.early_stopping_rounds": 6001}
 """A training that no cache knows, and that is long enough to be caught in the middle."""
 
 
 @pytest.fixture(scope="module")
 def training(loop: Loop) -> str:
     """Run id of a training that goes on while the tests strike."""
-    if landed.read(loop.store, INTERVAL) is None:  # these tests were asked for alone
-        loop.land(INTERVAL)
-        loop.run("flights.ingest", {"interval": INTERVAL})
-    return loop.airflow.trigger("flights.train", {"interval": INTERVAL, "overrides": LONG})
+    for interval in WARMUP:
+        if landed.read(loop.store, interval) is None:  # these tests were asked for alone
+            loop.land(interval)
+            loop.run("flights.ingest", {"interval": interval})
+    return loop.airflow.trigger("flights.train", {"interval": WARMUP[-1], "overrides": LONG})
 
 
 def test_its_pod_is_deleted(training: str, cluster: Cluster) -> None:

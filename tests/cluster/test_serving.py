@@ -14,7 +14,7 @@ from tests.e2e.loop import Loop
 from . import settings, table
 from .kube import Cluster
 from .online import NAME, Load
-from .story import INTERVAL, MARKS
+from .story import MARKS, WARMUP
 
 pytestmark = MARKS
 
@@ -30,7 +30,7 @@ def load(loop: Loop, cluster: Cluster, told: settings.Settings) -> Iterator[Load
 
 def test_the_approved_model_is_rolled_out(loop: Loop, cluster: Cluster) -> None:
     with table.fault("none: deploy", "v1 in the ledger and on every replica") as row:
-        loop.follow("flights.deploy", loop.started("flights.deploy", INTERVAL))
+        loop.follow("flights.deploy", loop.started("flights.deploy", WARMUP[-1]))
         (entry,) = loop.ledger()
         assert (entry.action, entry.to_version) == ("promote", 1)
         online = loop.online()

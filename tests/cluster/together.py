@@ -17,12 +17,11 @@ from airloop.pod import StagePodOperator  # noqa: E402
 from airloop.settings import code  # noqa: E402
 
 from tasks.running.catalogue import Catalogue  # noqa: E402
-from tests.cluster.story import INTERVAL, ONE_INTERVAL  # noqa: E402
+from tests.cluster.story import WARMUP  # noqa: E402
 from tests.plugins.conftest import make_context  # noqa: E402
 
 os.environ |= kept
 SMALL = {
-    **ONE_INTERVAL,
     "train.family": "mlp",
     "train.threads": 1,
     "train.mlp.epochs": 60,
@@ -34,7 +33,7 @@ operator = StagePodOperator(model="flights", task_id="train", work=work)
 # The labels of a real task come from the database, which this script has none of.
 operator._get_ti_pod_labels = lambda *_, **__: {"dag_id": "flights.train", "task_id": "train", "run_id": "together"}  # type: ignore[method-assign]
 operator.log_events_on_startup = False
-context = make_context("flights.train", partition_key=INTERVAL, params={"overrides": SMALL}, run_id="together")
+context = make_context("flights.train", partition_key=WARMUP[-1], params={"overrides": SMALL}, run_id="together")
 context["ti"] = SimpleNamespace(dag_id="flights.train", task_id="train", run_id="together", map_index=-1, try_number=1)
 operator.execute(context)
 print("run", run_key(context), flush=True)

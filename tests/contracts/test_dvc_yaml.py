@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tasks import spec, spec_file
-from tasks.settings import settings_files
+from tasks.settings import policy, settings_files
 
 ROOT = Path(__file__).parents[2]
 PLUMBING = {
@@ -172,8 +172,9 @@ def test_a_stage_depends_on_the_code_it_runs(name: str) -> None:
 
 def read_sections(path: Path) -> set[str]:
     """Sections of the declaration that the code of ``path`` uses, at any depth."""
-    files = (file for file in imports(path) if file.relative_to(ROOT).parts[0] == "tasks")
-    return {DATA[field] for file in files for field in asked(ast.parse(file.read_text())) if field in DATA}
+    files = [file for file in imports(path) if file.relative_to(ROOT).parts[0] == "tasks"]
+    judging = policy.DECLARED if ROOT / "tasks/settings/policy.py" in files else ()
+    return {*judging} | {DATA[field] for file in files for field in asked(ast.parse(file.read_text())) if field in DATA}
 
 
 @pytest.mark.parametrize("name", stages())

@@ -158,7 +158,7 @@ def test_the_form_refuses_nonsense(name: str, conf: dict[str, object]) -> None:
         ("ingest", {"interval": "2013-04"}),
         (
             "train",
-            {"interval": "2013-12", "overrides": {"gate.floors.auc": 0.9, "golden.digest": None}, "reason": "to try"},
+            {"interval": "2013-12", "overrides": {"gate.floors.auc": 0.9}, "exploratory": True, "reason": "to try"},
         ),
         ("deploy", {"version": 3, "reason": "worse in May"}),
         ("score", {}),

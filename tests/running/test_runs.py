@@ -38,10 +38,12 @@ class Machines:
         self.store = Store(url_of(folder / "store"))
         self._folder, self._patch = folder, monkeypatch
 
-    def open(self, machine: str, *, begins: bool = False, reason: str = "", **overrides: object) -> Path:
+    def open(
+        self, machine: str, *, begins: bool = False, reason: str = "", exploratory: bool = False, **overrides: object
+    ) -> Path:
         """The run's workspace on ``machine``."""
         self.use(machine)
-        return open_run(Request(KEY, SPAN, "lookback", overrides, reason), self.store, begins=begins)
+        return open_run(Request(KEY, SPAN, "lookback", overrides, reason, exploratory), self.store, begins=begins)
 
     def use(self, machine: str) -> None:
         """Let this process be on ``machine``."""
@@ -59,13 +61,13 @@ def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machines:
 
 
 def test_a_run_goes_on_elsewhere_with_its_own_code_and_settings(machines: Machines) -> None:
-    first = machines.open("a", begins=True, **{"features.trailing_days": 5})
+    first = machines.open("a", begins=True, **{"train.seed": 5})
     machines.change_code()
     second = machines.open("b")
     assert first != second
     for name in settings_files.recorded("flights"):
         assert (second / name).read_bytes() == (first / name).read_bytes()
-    assert b"trailing_days: 5" in (second / OWN).read_bytes()
+    assert b"seed: 5" in (second / OWN).read_bytes()
     assert tree_digest(second, "flights") == tree_digest(first, "flights") == read_run(second).code.tree
     assert not (second / "tasks/new.py").exists()
 
@@ -110,16 +112,18 @@ def test_a_run_that_watches_has_the_intervals_that_are_judged_with_its_own(
     machines.use("a")
     settings = {"golden.intervals": ["2013-01"], "monitor.window_intervals": together}
     root = open_run(
-        Request(KEY, Span("flights", "2013-03", "2013-03"), "reference", settings), machines.store, begins=True
+        Request(KEY, Span("flights", "2013-03", "2013-03"), "reference", settings, exploratory=True),
+        machines.store,
+        begins=True,
     )
     assert sorted(settings_files.read_run(root)["intervals"]) == found
 
 
 def test_what_was_asked_for_and_why_is_kept(machines: Machines) -> None:
-    machines.open("a", begins=True, reason="new data", **{"features.trailing_days": 5})
+    machines.open("a", begins=True, reason="new data", **{"train.seed": 5})
     kept = read_run(machines.open("b"))
     assert (kept.model, kept.first, kept.last, kept.window) == ("flights", INTERVAL, INTERVAL, "lookback")
-    assert (kept.reason, kept.overrides) == ("new data", {"features.trailing_days": 5})
+    assert (kept.reason, kept.overrides) == ("new data", {"train.seed": 5})
 
 
 def test_a_record_of_an_older_version_is_read(machines: Machines) -> None:

@@ -180,30 +180,3 @@ def test_settings_of_an_older_version_are_one_file(tmp_path: Path) -> None:
     assert settings_files.as_they_are(tmp_path)["gate"] == {"floors": {}}
     assert settings_files.present(tmp_path) == ["params.yaml"]
     assert settings_files.path_of("gate", tmp_path) == tmp_path / "params.yaml"
-
-
-@pytest.mark.parametrize(
-    ("file", "sections", "changes"),
-    [
-        (OWN, {"gate": {"floors": {"auc": 0.5}}}, True),
-        (OWN, {"golden": {"rows": 1}}, True),
-        (OWN, {"monitor": {"max_ece": 0.9}}, True),
-        ("params.yaml", {"evaluate": {"smoke_rows": 1}}, True),
-        (OWN, {"train": {"seed": 8}}, False),
-        (OWN, {"export": {"quantize": "dynamic"}}, False),
-        ("params.yaml", {"pods": {"errors": 2}}, False),
-    ],
-)
-def test_the_policy_s_digest_follows_what_decides_and_no_proposal(
-    root: Path, file: str, sections: dict[str, object], changes: bool
-) -> None:
-    before = settings_files.policy(root, "flights")
-    change(root / file, **sections)
-    assert (settings_files.policy(root, "flights") != before) == changes
-
-
-def test_the_policy_s_digest_follows_the_declared_target(root: Path) -> None:
-    before = settings_files.policy(root, "flights")
-    path = root / settings_files.spec_of("flights")
-    path.write_text(path.read_text().replace('"target": "', '"target": "0'))
-    assert settings_files.policy(root, "flights") != before

@@ -15,7 +15,8 @@ from tasks.core.errors import DataError, run_main
 from tasks.core.results import EXIT_CODES, Status
 from tasks.core.urls import url_of
 from tasks.running.runs import RECORD, Run
-from tasks.settings import code, environment
+from tasks.settings import code, environment, policy
+from tasks.settings.environment import CODE
 from tasks.storage.artefacts import Store, sha256_file, to_json, write_atomic
 from tests.serving.world import make_model
 
@@ -48,6 +49,7 @@ class Candidate:
     def judged(self, verdict: dict[str, Any]) -> None:
         """What the gate said of this very model."""
         evidence = {name: sha256_file(self.root / "model" / file) for name, file in FILES.items()}
+        evidence["policy"] = policy.digest(CODE, "flights")
         write_atomic(self.root / "gate/gate.json", json.dumps(verdict | {"evidence": evidence}).encode())
 
 

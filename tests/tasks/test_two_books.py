@@ -25,7 +25,6 @@ from tasks.retention import tracked
 from tasks.retention.roots import Marked
 from tasks.running.runs import RECORD, Run
 from tasks.settings import code, environment
-from tasks.settings.environment import CODE
 from tasks.storage.artefacts import Store, to_json, write_atomic
 from tests.makers import put_settings
 from tests.serving.world import make_model
@@ -50,7 +49,7 @@ class Books:
         onnx, contract = make_model(score)
         identity = code.Code(revision="r", dirty=False, tree="t")
         run = Run(key=f"train-{score}", model="flights", first=interval, last=interval, overrides={}, code=identity)
-        passed = {"passed": True, "verdict": "promote", "summary": "better"}
+        passed = {"passed": True, "verdict": "promote", "summary": "better", "evidence": {"policy": "p"}}
         for name, content in {
             "model/model.onnx": onnx,
             "model/contract.json": contract,
@@ -58,7 +57,6 @@ class Books:
             "evaluation/smoke.json": b"[]\n",
             "evaluation/evaluation.json": to_json({"candidate": {"golden": {"auc": 0.7}}}),
             "gate/gate.json": to_json(passed),
-            "models/flights/spec.json": (CODE / "models/flights/spec.json").read_bytes(),
             "dvc.lock": b"stages: {}\n",
             "dvc.yaml": b"stages: {}\n",
             RECORD: to_json(run.model_dump()),
