@@ -22,14 +22,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-def require_may_register(run: Run) -> None:
-    """Skip where the run may have had another policy than the checkout."""
-    if run.exploratory:
-        raise Skip(
-            f"run {run.key} was exploratory, with {run.overrides}: its verdict is in its record, and nothing is registered"
-        )
-
-
 def require_passed(verdict: dict[str, Any]) -> None:
     """Skip, with every reason, unless the gate let the candidate through."""
     if verdict.get("passed") is not True:
@@ -123,7 +115,6 @@ def main() -> None:
     report = (root / "gate/gate.json").read_bytes()
     store().write(f"runs/{run.key}/gate.json", report)  # a refusal is kept as well as a promotion
     verdict = json.loads(report)
-    require_may_register(run)
     require_passed(verdict)
     policy.require(verdict.get("evidence", {}).get("policy"), environment().code, run.model)
     require_same_model(verdict, root)

@@ -36,6 +36,7 @@ def stages(workspace: Workspace, works: Sequence[Work]) -> Result:
 
 def job(workspace: Workspace, work: Work, arguments: Sequence[str]) -> Result:
     """Run a job for each interval of the span, or once if it works on all at once; its report is the payload."""
+    workspace.require_effects()
     span = intervals(workspace) if work.keyed else [workspace.span.last]
 
     def run(key: str) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tasks.core.errors import Skip
 from tasks.running import lease, stage_run
 from tasks.running.catalogue import Work
-from tasks.running.runs import Request, Span, open_run, workspace
+from tasks.running.runs import Request, Span, open_run, read_run, workspace
 from tasks.running.stage_run import StageRun
 from tasks.storage.artefacts import Store
 from tasks.versioning.lock_file import read_lock
@@ -43,9 +44,17 @@ class Workspace:
         with stage_run.opened(self.root, work.item(key or self.span.last), self.store, self._attempt) as stage:
             yield stage
 
+    def require_effects(self) -> None:
+        """Raise Skip in an exploratory run: its policy may be another than the checkout's, so nothing leaves it."""
+        if read_run(self.root).exploratory:
+            raise Skip(
+                f"run {self.run} is exploratory: what it made is in its workspace, and nothing is published or registered."
+            )
+
     def begin(self, work: Work) -> bool:
         """Prepare a stage or a job for something else to run; returns whether a stage's result is known."""
         if not work.stage:
+            self.require_effects()
             self.fetch_reads(work, self.span.last)
             return False
         with self.stage(work) as stage:

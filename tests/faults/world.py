@@ -22,6 +22,8 @@ CLOCK = ("latency.json", "export.json")
 INTERVALS = ("2013-01", "2013-02")
 DAYS = {"2013-01": 12, "2013-02": 6}
 """Days of each interval that land: enough rows for every stage, few enough for hundreds of tries."""
+TRAINING = "train"
+"""Key of the run that trains and judges, by settings of its own and so without registering."""
 SETTINGS = (
     "train.xgboost.rounds=40", "train.xgboost.segment_rounds=10", "train.checkpoint.steps=10", "golden.rows=300", "golden.intervals=[2013-01, 2013-02]",
     "golden.min_rows_per_value=1", "evaluate.latency_rows=64",
@@ -48,7 +50,9 @@ class Step:
         argv = [sys.executable, "-m", "tasks.running", self.action, *self.names, "--run", self.run]
         argv += ["--first", self.interval, "--last", self.interval]
         argv += ["--begins"] if self.begins else []
-        return argv + [part for setting in SETTINGS for part in ("--set", setting)]
+        if self.run != TRAINING:
+            return argv
+        return [*argv, "--exploratory", *(part for setting in SETTINGS for part in ("--set", setting))]
 
 
 def steps() -> list[Step]:
@@ -60,7 +64,7 @@ def steps() -> list[Step]:
         found += [Step("stage", (name,), run, interval) for name in ("validate", "features")]
         found += [Step("job", ("publish",), run, interval)]
     stages = ("golden", "train", "resolve", "evaluate", "gate")
-    return found + [Step("stage", (name,), "train", INTERVALS[-1], begins=name == "golden") for name in stages]
+    return found + [Step("stage", (name,), TRAINING, INTERVALS[-1], begins=name == "golden") for name in stages]
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -23,22 +24,22 @@ INTERVALS = ("2013-01", "2013-02", "2013-03")
 LAST = INTERVALS[-1]
 DAYS = {1: range(25, 32), 2: range(1, 4), 3: range(1, 3)}
 """Days of each month that land."""
-SETTING = ("--set", "features.trailing_days=40")
 
 pytestmark = pytest.mark.slow
 
 
 def test_what_the_look_back_sees_is_all_that_lies_in_it_wherever_it_was_made(tmp_path: Path) -> None:
     _land(tmp_path / "landing")
+    checkout = _checkout(tmp_path / "checkout")
     for key in INTERVALS:
         place = Place(tmp_path, tmp_path / "landing")
         place.home = tmp_path / f"home-{key}"  # its own cache: all that it looks back on comes from the remote
         for names in (("manifest", "ingest"), ("validate",)):
-            _do(place, Step("stage", names, f"ingest-{key}", key, begins="manifest" in names))
+            _do(checkout, place, Step("stage", names, f"ingest-{key}", key, begins="manifest" in names))
         tails = place.home / f"runs/ingest-{key}/data/tail"
         assert key != LAST or not (tails / INTERVALS[0]).exists(), "validate reads no tail, so none is fetched for it"
-        _do(place, Step("stage", ("features",), f"ingest-{key}", key))
-        _do(place, Step("job", ("publish",), f"ingest-{key}", key))
+        _do(checkout, place, Step("stage", ("features",), f"ingest-{key}", key))
+        _do(checkout, place, Step("job", ("publish",), f"ingest-{key}", key))
     runs = {key: tmp_path / f"home-{key}/runs/ingest-{key}/data" for key in INTERVALS}
     made = (runs[LAST] / f"features/{LAST}.parquet").read_bytes()
     assert made == _expected(runs, INTERVALS[:-1])
@@ -46,9 +47,19 @@ def test_what_the_look_back_sees_is_all_that_lies_in_it_wherever_it_was_made(tmp
     assert not (runs[LAST] / "kept/2013-01").exists(), "of which only the tail is fetched"
 
 
-def _do(place: Place, step: Step) -> None:
-    argv = [*step.argv(), *SETTING]
-    done = subprocess.run(argv, cwd=CODE, env=place.environment(), capture_output=True, text=True, check=False)
+def _checkout(root: Path) -> Path:
+    """One whose features look back forty days."""
+    for name in ("models", "tasks"):
+        shutil.copytree(CODE / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", "jobs.yaml", "params.yaml"):
+        shutil.copy(CODE / name, root)
+    settings_files.put(root / settings_files.of_model("flights"), {"features.trailing_days": 40})
+    return root
+
+
+def _do(checkout: Path, place: Place, step: Step) -> None:
+    env = place.environment(AIRLOOP_CODE=str(checkout), PYTHONPATH=str(checkout))
+    done = subprocess.run(step.argv(), cwd=checkout, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

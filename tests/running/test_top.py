@@ -99,10 +99,10 @@ def test_every_stage_is_resolved_for_the_rendered_run(top: Path) -> None:
     [
         ("models/flights/params.yaml", "auc: 0.70,", "auc: 0.71,", {"gate"}),
         ("models/flights/params.yaml", "min_auc: 0.64", "min_auc: 0.65", {"gate", "evaluate"}),
-        ("models/flights/params.yaml", "trailing_days: 7", "trailing_days: 8", {"validate", "features"}),
+        ("models/flights/params.yaml", "trailing_days: 7", "trailing_days: 8", {"validate", "features", "gate"}),
         ("models/flights/params.yaml", "max_depth: 4", "max_depth: 5", {"train"}),
-        ("models/flights/params.yaml", "max_psi: 0.25", "max_psi: 0.26", set()),
-        ("params.yaml", "calibration_bins: 10", "calibration_bins: 20", {"evaluate"}),
+        ("models/flights/params.yaml", "max_psi: 0.25", "max_psi: 0.26", {"gate"}),
+        ("params.yaml", "calibration_bins: 10", "calibration_bins: 20", {"evaluate", "gate"}),
         ("params.yaml", "evictions: 6", "evictions: 7", set()),
         ("models/second/params.yaml", "auc: 0.61,", "auc: 0.62,", set()),
     ],
@@ -122,8 +122,13 @@ def test_a_changed_setting_changes_the_stages_that_use_it(
         ("model.py", 'owner="airloop"', 'owner="team-two"', set()),
         ("model.py", "planned=SCHEDULE_FEATURES", "planned=SCHEDULE_FEATURES[1:]", set()),
         ("words.py", 'positive="late"', 'positive="tardy"', {"evaluate"}),
-        ("golden.py", 'STRATA = ("origin", LABEL)', 'STRATA = ("dest", LABEL)', {"golden", "evaluate"}),
-        ("model.py", "numbers=NUMBERS", "numbers=(*NUMBERS[1:], NUMBERS[0])", {"features", "train", "evaluate"}),
+        ("golden.py", 'STRATA = ("origin", LABEL)', 'STRATA = ("dest", LABEL)', {"golden", "evaluate", "gate"}),
+        (
+            "model.py",
+            "numbers=NUMBERS",
+            "numbers=(*NUMBERS[1:], NUMBERS[0])",
+            {"features", "train", "evaluate", "gate"},
+        ),
     ],
 )
 def test_a_changed_declaration_changes_the_stages_that_read_it(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks import register
-from tasks.core.errors import ConfigError, DataError, Skip
+from tasks.core.errors import ConfigError, DataError
+from tasks.core.results import EXIT_CODES, Status
 from tasks.core.urls import url_of
 from tasks.running.runs import RECORD, Request, Run, Span, open_run
-from tasks.settings import code, policy, settings_files
+from tasks.settings import policy, settings_files
 from tasks.settings.environment import CODE, environment
 from tasks.storage.artefacts import Store, to_json, write_atomic
 
@@ -87,21 +89,19 @@ def test_an_exploratory_run_may_have_another_policy_and_its_record_says_so(store
     assert made.exploratory and made.overrides == {"gate.floors.auc": 0.1}
 
 
-def test_an_exploratory_run_registers_nothing(store: Store, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(root)
-    monkeypatch.setenv("AIRLOOP_STORE", store.shared.url)
-    monkeypatch.setattr(sys, "argv", ["register.py"])
-    environment.cache_clear()
-    identity = code.Code(revision="r", dirty=False, tree="t")
-    run = Run(key="k", model="flights", first="2013-01", last="2013-01", overrides={"gate.floors.auc": 0.1}, exploratory=True, code=identity)  # fmt: skip
-    write_atomic(root / RECORD, to_json(run.model_dump()))
-    write_atomic(
-        root / "gate/gate.json",
-        to_json({"passed": True, "verdict": "promote", "evidence": {"policy": policy.digest(CODE, "flights")}}),
-    )
-    with pytest.raises(Skip, match=r"run k was exploratory.*'gate.floors.auc': 0.1.*nothing is registered"):
-        register.main()
-    assert store.names("models") == [] and store.names("runs") == ["runs/k/gate.json"], "its verdict is kept"
+@pytest.mark.parametrize("job", ["register", "publish"])
+def test_nothing_leaves_an_exploratory_run(tmp_path: Path, store: Store, job: str) -> None:
+    """By the command line that Airflow runs, with a verdict that passed by the policy in force."""
+    request = Request("k", SPAN, "lookback", {"gate.floors.auc": 0.1}, exploratory=True)
+    root = open_run(request, store, begins=True)
+    verdict = {"passed": True, "verdict": "promote", "evidence": {"policy": policy.digest(CODE, "flights")}}
+    write_atomic(root / "gate/gate.json", to_json(verdict))
+    argv = [sys.executable, "-m", "tasks.running", "job", job, "--run", "k", "--model", "flights", "--first", "2013-01"]
+    places = {"AIRLOOP_HOME": str(tmp_path / "home"), "AIRLOOP_STORE": store.shared.url, "PYTHONPATH": str(CODE)}
+    done = subprocess.run(argv, cwd=CODE, env={**os.environ, **places}, capture_output=True, text=True, check=False)
+    assert done.returncode == EXIT_CODES[Status.SKIPPED], done.stderr
+    assert "run k is exploratory: what it made is in its workspace" in done.stdout
+    assert not [name for folder in ("landed", "models", "index") for name in store.names(folder)]
 
 
 @pytest.mark.parametrize(
