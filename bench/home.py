@@ -32,7 +32,7 @@ LEARNT = INTERVALS[-2]
 """The model is trained on everything through this interval, and live from the next on."""
 LAST = INTERVALS[-1]
 """The interval that is ingested, scored and monitored where one interval is measured."""
-INGEST = (("stage", "manifest", "ingest"), ("stage", "validate"), ("stage", "features"), ("job", "publish"))
+INGEST = (("stage", "manifest", "ingest"), ("stage", "validate"), ("stage", "labels", "features"), ("job", "publish"))
 TRAIN = (
     ("stage", "golden"),
     ("stage", "train"),

@@ -2,7 +2,7 @@
 
 The feed puts an interval of raw data into the landing zone. This DAG takes it from there:
 **ingest** (typed, sorted) → **validate** (bad rows are set aside, each with its reason; nothing is lost) →
-**features** (only what was known at each prediction's cutoff) → **publish** (training, scoring and the online
+**features** (only what was known at each prediction's cutoff; in the same task, as files of their own, the **labels** that became known) → **publish** (training, scoring and the online
 service see the interval from now on).
 
 *Runs* at the end of each interval of the model's cadence; for one by hand with the form's `interval`; for many with
@@ -53,7 +53,7 @@ def ingest_dag(model: Model) -> None:
         chain(
             stage(model, "manifest", "ingest", resumable=True),
             stage(model, "validate"),
-            stage(model, "features"),
+            stage(model, "labels", "features"),
             job(model, "publish", outlets=[Assets(model.name).landed]),
             ResumeOperator(task_id="resume", model=model.name, published="publish"),
         )

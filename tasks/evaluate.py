@@ -181,6 +181,7 @@ def evaluate(settings: Params, root: Path = Path()) -> dict[str, bytes]:
         intervals,
         list(dict.fromkeys((*about.key, "day", about.label, *about.features))),
         root / "data/features",
+        labels_through=intervals[-1],
         keyed=True,
     )
     golden, golden_facts = golden_rows(features, pq.read_table(root / "golden/golden.parquet"))

@@ -46,7 +46,9 @@ def main() -> None:
     """Freeze the golden set of params.golden.intervals."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     settings = params.load()
-    features = read_features(settings.golden.intervals, list(dict.fromkeys(("day", *columns(spec.current())))))
+    chosen = settings.golden.intervals
+    through = max(*settings.intervals, *chosen)
+    features = read_features(chosen, list(dict.fromkeys(("day", *columns(spec.current())))), labels_through=through)
     golden = freeze(features, settings.golden, settings.holdout)
     found = write(golden)
     pinned = "as pinned" if found == settings.golden.digest else f"NOT the pinned {settings.golden.digest}"

@@ -20,12 +20,14 @@ from tasks import spec
 from tasks.core.errors import DataError, run_main
 from tasks.core.results import emit
 from tasks.landing import landed, landed_index
+from tasks.modelling import label_view
 from tasks.modelling.tables import FEATURES, read_features
 from tasks.monitoring import audit, decide, drift, measure, page, quality, track
 from tasks.registry import ledger
 from tasks.settings import params
 from tasks.settings.environment import environment, store, trigger
 from tasks.settings.params import Params
+from tasks.storage import lists
 from tasks.storage.artefacts import Store, sha256, to_json
 
 
@@ -37,6 +39,8 @@ class Before:
     features: pa.Table
     digest: str
     """md5 of the features file."""
+    labels: str
+    """Digest of its labels as of the interval at hand."""
     predictions: tuple[str, pa.Table]
     """Digest and table of the champion's predictions."""
 
@@ -49,6 +53,8 @@ class Inputs:
     features: pa.Table
     digest: str
     """md5 of the features file, as in dvc.lock."""
+    labels: str
+    """Digest of the labels as of the interval (``labels_digest``)."""
     reference: dict[str, str]
     """Earlier reference intervals to the digests of their features."""
     champion: int | None
@@ -61,8 +67,9 @@ class Inputs:
     def summary(self) -> dict[str, Any]:
         """Digests of all of it."""
         names = {f"v{version}": digest for version, (digest, _) in sorted(self.predictions.items())}
-        judged = {one.interval: [one.digest, one.predictions[0]] for one in self.before}
-        return {"features": self.digest, "reference": self.reference, "predictions": names, "judged_with": judged}
+        judged = {one.interval: [one.digest, one.labels, one.predictions[0]] for one in self.before}
+        own = {"features": self.digest, "labels": self.labels}
+        return own | {"reference": self.reference, "predictions": names, "judged_with": judged}
 
 
 def read(interval: str, settings: Params, where: Store) -> Inputs:
@@ -73,8 +80,9 @@ def read(interval: str, settings: Params, where: Store) -> Inputs:
         raise DataError(
             f"{interval} has not been scored. Run the score DAG for it: {trigger('score', interval)}."
         ) from None
-    features = read_features([interval])
-    digest = landed.features_digest(FEATURES / f"{interval}.parquet")
+    file = FEATURES / f"{interval}.parquet"
+    features = read_features([interval], labels_through=interval)
+    digest, labels = landed.features_digest(file), labels_digest(file, interval)
     if scored["features"] != digest:
         raise DataError(
             f"{interval} was scored on features {scored['features'][:12]}..., and {digest[:12]}... are here: the interval has landed "
@@ -91,11 +99,18 @@ def read(interval: str, settings: Params, where: Store) -> Inputs:
         v: _predictions(where, interval, v, digests.get(f"v{v}")) for v in (champion, shadow) if v is not None
     }
     before = tuple(_before(interval, champion, settings, where))
-    return Inputs(interval, features, digest, reference, champion, shadow, predictions, before)
+    return Inputs(interval, features, digest, labels, reference, champion, shadow, predictions, before)
+
+
+def labels_digest(features: Path, through: str) -> str:
+    """md5 over the label files that count for a features file as of ``through``: their intervals and their own digests."""
+    read = {path.stem: lists.digest(path.read_bytes()) for path in label_view.files(features, through)}
+    return lists.digest(to_json(read))
 
 
 def _before(interval: str, champion: int | None, settings: Params, where: Store) -> Iterator[Before]:
     """The intervals before that are judged with ``interval``: unbroken, as they are now, and scored by its champion."""
+    through = interval
     for _ in range(1, settings.monitor.window_intervals):
         interval = spec.current().cadence.shift(interval, -1)
         path = FEATURES / f"{interval}.parquet"
@@ -107,7 +122,8 @@ def _before(interval: str, champion: int | None, settings: Params, where: Store)
         if scored["features"] != digest:
             return
         found = _predictions(where, interval, champion, scored["predictions"][f"v{champion}"])
-        yield Before(interval, read_features([interval]), digest, found)
+        features, labels = read_features([interval], labels_through=through), labels_digest(path, through)
+        yield Before(interval, features, digest, labels, found)
 
 
 def examine(inputs: Inputs, settings: Params, entries: list[ledger.Entry]) -> dict[str, Any]:
@@ -176,7 +192,7 @@ def settle(report: dict[str, Any], settings: Params, where: Store, entries: list
     """The decision about what was measured, recorded; the one recorded before, if the same was decided already."""
     champion = report["champion"] or {}
     facts = decide.Facts(
-        interval=report["interval"], features=report["inputs"]["features"], champion=champion.get("version"),
+        interval=report["interval"], features=report["inputs"]["features"], labels=report["inputs"]["labels"], champion=champion.get("version"),
         auc=(champion.get("auc") or {}).get("value"), ece=(champion.get("ece") or {}).get("value"), why_not=champion.get("why_not"),
         judged_with=sha256(to_json(judged)) if (judged := report["inputs"]["judged_with"]) else "",
     )  # fmt: skip
@@ -283,7 +299,13 @@ def _no_picture(inputs: Inputs) -> str:
 
 def _mark(inputs: Inputs, settings: Params) -> bytes:
     """Ends Evidently's page and says what it was drawn from."""
-    source = [inputs.digest, inputs.reference, settings.monitor.report_rows, settings.gate.promotion.seed]
+    source = [
+        inputs.digest,
+        inputs.labels,
+        inputs.reference,
+        settings.monitor.report_rows,
+        settings.gate.promotion.seed,
+    ]
     return f"\n<!-- drawn from {sha256(to_json(source))} -->\n".encode()
 
 

@@ -42,7 +42,7 @@ def publish(interval: str, root: Path, target: Store) -> landed.Landed:
         Skip: other data have landed since this run read the interval, and some are published.
     """
     lock = landed_lock(root, interval)
-    missing = [stage for stage in ("ingest", "validate", "features") if f"{stage}@{interval}" not in lock]
+    missing = [stage for stage in ("ingest", "validate", "labels", "features") if f"{stage}@{interval}" not in lock]
     if missing:
         raise DataError(f"{interval}: {', '.join(missing)} has not run in {root}; run the ingest DAG for the interval.")
     kept = root / "data/kept" / interval
@@ -76,16 +76,14 @@ def _landed_now(record: landed.Landed) -> str:
 
 
 def stale(interval: str, source: Store) -> list[str]:
-    """Of ``interval`` and the one after it, those that were built on another previous interval than has landed now.
+    """Of ``interval`` and the one after it, those to take in again.
 
-    The interval itself can be: the one before may have landed again while this run worked.
+    They were built on another previous interval than has landed now, as the interval itself can be: the one before may have landed
+    again while this run worked. The one after it may also be of an older version, which landed no labels.
     """
-    records = landed_index.read(source)
-    return [
-        each
-        for each in (interval, spec.current().cadence.shift(interval, 1))
-        if each in records and landed.is_stale(records, each)
-    ]
+    records, after = landed_index.read(source), spec.current().cadence.shift(interval, 1)
+    found = [each for each in (interval, after) if each in records and landed.is_stale(records, each)]
+    return found or [after for each in (after,) if each in records and records[each].labels is None]
 
 
 def main() -> None:
@@ -101,7 +99,8 @@ def main() -> None:
     again = stale(interval, store())
     if again:
         print(
-            f"note: {', '.join(again)} looked back on data that have landed again since; Airflow takes it up again by itself"
+            f"note: {', '.join(again)} looked back on data that have landed again since, or came without labels; Airflow takes it up "
+            "again by itself"
         )
     emit({"interval": interval, "run": record.run, "features": record.features, "counts": counts, "again": again})
 

@@ -58,7 +58,7 @@ def tags(run: Run, root: Path) -> dict[str, str]:
     return {
         "airloop.run": run.key,
         "airloop.data_through": run.last,
-        "airloop.labelled_through": run.last,  # labels land with their interval
+        "airloop.labelled_through": settings_files.calendar_of(root, run.model).labelled_through(run.last),
         "airloop.policy": json.loads((root / "gate/gate.json").read_bytes())["evidence"]["policy"],
         "airloop.code": run.code.revision,
         "airloop.code_dirty": str(run.code.dirty).lower(),

@@ -6,6 +6,7 @@ a run begins with the settings' types alone (`sections`).
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from tasks.core.errors import ConfigError
 from tasks.core.model_names import check
-from tasks.intervals.cadence import Cadence, Daily, Hourly, Monthly
+from tasks.intervals.cadence import Cadence, Calendar, Daily, Hourly, Monthly
 from tasks.settings.environment import CODE, environment
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ class ModelSpec:
     key: Mapping[str, str]
     """Columns that identify a row of features, and order its file, to their types in Spark."""
     label: str
-    """Column of the outcome: 1, 0, or null while it is unknown."""
+    """The outcome: 1, 0, or null while it is unknown. A column of the label files, never of features."""
     categories: tuple[str, ...]
     """Text features, which come first among the model's inputs."""
     numbers: tuple[str, ...]
@@ -255,6 +256,8 @@ class ModelSpec:
     """For each row of a raw table, by its name and interval, the rules that it breaks, "; "-joined; "" for a good row."""
     tail: Callable[[pa.Table, str, str, Settings], pa.Table]
     """The rows of a kept table, by its name and interval, that the look-back of later intervals can still see."""
+    labels: Callable[[Mapping[str, pa.Table], Settings], pa.Table]
+    """The outcomes in an interval's kept tables: the key's columns and the label (int8, no null), a row each."""
     views: Mapping[str, View]
     """What the features' SQL reads."""
     features_sql: Callable[[Settings, str], str]
@@ -276,6 +279,8 @@ class ModelSpec:
     words: Words
     online: Online
     example: Example | None = None
+    maturity: dt.timedelta = dt.timedelta(0)
+    """How long after the end of a row's interval its outcome can land; zero: with the interval itself."""
     own_words: frozenset[str] = frozenset()
     """Further words that belong to the model alone: tests/contracts looks for them elsewhere."""
 
@@ -283,6 +288,11 @@ class ModelSpec:
     def features(self) -> tuple[str, ...]:
         """Model inputs, in the order of the feature contract."""
         return (*self.categories, *self.numbers)
+
+    @property
+    def calendar(self) -> Calendar:
+        """Its intervals, and when their labels are known."""
+        return Calendar(self.cadence, self.first, self.last, self.maturity)
 
     @property
     def quarantine(self) -> pa.Schema:

@@ -41,6 +41,8 @@ def _problems(model: ModelSpec) -> Iterator[str]:
         yield f"features={', '.join(twice)!r} are declared twice; give each feature a name of its own."
     if model.label in features:
         yield f"label={model.label!r} is a feature too; a model must not see its outcome: take it out of the features."
+    if model.maturity.total_seconds() < 0 or model.maturity.microseconds:
+        yield f"maturity={model.maturity!r} is no time in whole seconds; write 0 for labels that land with their interval, or more."
     if not model.online.examples:
         yield "online.examples is empty; give a request, which is asked before a model goes live."
 

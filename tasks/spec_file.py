@@ -26,7 +26,7 @@ SCHEMA = 1
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "sources": ("tables",),
     "entity": ("rows", "key", "date"),
-    "target": ("label",),
+    "target": ("label", "maturity"),
     "features": ("categories", "numbers", "views"),
     "golden": ("golden_set",),
     "monitor": ("planned", "outage", "shown_categories", "shown_numbers"),
@@ -128,7 +128,11 @@ def _data(model: ModelSpec) -> dict[str, Any]:
             "key": [{"name": name, "type": kind} for name, kind in model.key.items()],
             "date": model.date,
         },
-        "target": {"kind": "binary", "column": model.label},
+        "target": {
+            "kind": "binary",
+            "column": model.label,
+            "maturity_seconds": int(model.maturity.total_seconds()),
+        },
         "features": {
             "columns": [
                 *({"name": name, "kind": "category", "null": "unknown"} for name in model.categories),

@@ -33,12 +33,13 @@ HERE = Path(__file__).parent
 SHAPING_CODE = (
     HERE / "train.py",
     HERE / "training",
+    HERE / "modelling/label_view.py",
     HERE / "modelling/model.py",
     HERE / "modelling/stats.py",
     HERE / "modelling/tables.py",
 )
 """Files and folders that a training's bytes depend on; also the deps of the stage in dvc.yaml."""
-SHAPING_SECTIONS = ("features", "target")
+SHAPING_SECTIONS = ("entity", "features", "target")
 """Sections of the model's declaration that they depend on; dvc.yaml names them too."""
 
 PLAIN = "plain.onnx"

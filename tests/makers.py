@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from models.flights.definitions import KEY, LATE_DEPARTURES, LATE_RATES, NUMBERS
+from models.flights.definitions import KEY, LABEL, LATE_DEPARTURES, LATE_RATES, NUMBERS
 from models.flights.model import MODEL
 from tasks import evaluate, golden, resolve, spec, train
 from tasks.modelling.model import Contract
@@ -55,7 +56,7 @@ SCHEMA = pa.schema(
 
 
 def features(interval: str, rows_a_day: int = 60, *, seed: int = 0, day_luck: float = 0.4) -> pa.Table:
-    """An interval of feature rows in the layout of data/features/, sorted by the key; equal arguments, equal rows."""
+    """An interval of feature rows with their labels, sorted by the key; equal arguments, equal rows."""
     first, last = (MODEL.cadence.local(key).date() for key in (interval, MODEL.cadence.shift(interval, 1)))
     days = (last - first).days
     n = days * rows_a_day
@@ -112,12 +113,26 @@ def features(interval: str, rows_a_day: int = 60, *, seed: int = 0, day_luck: fl
     )
 
 
+def put(table: pa.Table, data: Path, interval: str, **options: Any) -> None:
+    """Write ``table``, of features with their labels, where stages read it; ``options`` of the Parquet files."""
+    files = {"features": table.drop_columns([LABEL]), "labels": lines(table)}
+    for name, content in files.items():
+        sink = io.BytesIO()
+        pq.write_table(content, sink, **options)
+        write_atomic(data / name / f"{interval}.parquet", sink.getvalue())
+
+
+def lines(table: pa.Table) -> pa.Table:
+    """What the label file of the rows of ``table`` has."""
+    return table.select([*KEY, LABEL]).filter(pc.is_valid(table[LABEL]))
+
+
 def source(table: pa.Table, folder: Path, **options: Any) -> Source:
-    """``table``, as February, where a training reads it; ``options`` of the Parquet file."""
-    pq.write_table(table, folder / "2013-02.parquet", **options)
+    """``table``, as February, where a training reads it; ``options`` of the Parquet files."""
+    put(table, folder, "2013-02", **options)
     rules = settings()
     days = DayRule.model_validate(rules["holdout"]), DayRule.model_validate(rules["train"]["validation"])
-    return Source(folder, ("2013-02",), *days)
+    return Source(folder / "features", ("2013-02",), *days)
 
 
 def settings(intervals: Sequence[str] = WINDOW) -> dict[str, Any]:
@@ -186,19 +201,18 @@ class Workspace:
         _write_settings(self.root, self.raw)
 
     def put_interval(self, interval: str, table: pa.Table) -> None:
-        """Replace an interval's features."""
-        sink = io.BytesIO()
-        pq.write_table(table, sink)
-        write_atomic(self.root / f"data/features/{interval}.parquet", sink.getvalue())
+        """Replace an interval's features and labels."""
+        put(table, self.root / "data", interval)
 
     def interval(self, interval: str) -> pa.Table:
-        """An interval's features."""
-        return read_features([interval], folder=self.root / "data/features")
+        """An interval's features, with the labels that landed with it."""
+        return read_features([interval], folder=self.root / "data/features", labels_through=interval)
 
     def golden(self, *, pin: bool = True) -> str:
         """Freeze the golden set, and pin it; returns its digest."""
         use = self.params
-        table = read_features(use.golden.intervals, folder=self.root / "data/features")
+        through = max(use.golden.intervals)
+        table = read_features(use.golden.intervals, folder=self.root / "data/features", labels_through=through)
         found = golden.write(golden.freeze(table, use.golden, use.holdout), self.root / "golden")
         if pin:
             self.raw["golden"]["digest"] = found

@@ -5,6 +5,7 @@ landing       generates the example feed: drops the months into the landing zone
 schema        columns and types of what lands
 reading       text cells to typed columns, local wall clocks to UTC
 rules, tail   value rules; what the next month's look-back can still see
+labels        which flights were late
 definitions   key, label, features: read by Spark and by the online service
 params        types the section of params.yaml that is its own
 features_sql  the features as one SQL text, for Spark and for DuckDB

@@ -17,7 +17,7 @@ KEY = tuple(KEY_TYPES)
 """Identifies a scheduled flight, and orders every file of flights."""
 
 LABEL = "late"
-"""1 when the flight arrived ``late_minutes`` or more late, 0 when not, null when it never arrived as scheduled."""
+"""1 when the flight arrived ``late_minutes`` or more late, 0 when not; unknown when it never arrived as scheduled."""
 
 CATEGORIES = ("carrier", "origin", "dest")
 """Text features."""

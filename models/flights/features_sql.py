@@ -20,7 +20,7 @@ from models.flights.params import FeatureParams
 DUCKDB_MACROS = "CREATE OR REPLACE MACRO unix_date(d) AS (d - DATE '1970-01-01')"
 """What DuckDB has to be given before it can run ``features_sql``."""
 
-COLUMNS = (*KEY, "as_of", "day", "late", *(f for f in FEATURES if f not in KEY))
+COLUMNS = (*KEY, "as_of", "day", *(f for f in FEATURES if f not in KEY))
 """Columns of the result, in order."""
 
 FLIGHTS = ("date", "scheduled_at", "carrier", "flight", "origin", "dest", "hour", "minute", "block_minutes", "distance",
@@ -33,7 +33,7 @@ OBSERVATIONS = ("origin", "observed_at", *WEATHER)
 _IDENTITY = ("carrier", "flight", "origin", "dest", "hour")
 """Columns that groupings are made of; an event carries no others."""
 
-_CARRIED = ("date", "scheduled_at", "block_minutes", "distance", "arr_delay")
+_CARRIED = ("date", "scheduled_at", "block_minutes", "distance")
 """Columns of a flight that travel along its timelines to the result."""
 
 _ARRIVALS, _DEPARTURES = ("arrivals", "late_arrivals"), ("departures", "late_departures")
@@ -82,7 +82,6 @@ counted AS (
 )
 SELECT {_list((*(f"counted.{k}" for k in KEY), "instant AS as_of"))},
   CAST(unix_date(date) - {_unix_date(params.day_zero)} AS INT) AS day,
-  CAST(CASE WHEN arr_delay >= {params.late_minutes} THEN 1 WHEN arr_delay IS NOT NULL THEN 0 END AS TINYINT) AS late,
   {_list(c for c in CATEGORIES if c not in KEY)},
   CAST(hour AS DOUBLE) AS hour,
   CAST((unix_date(date) + 3) % 7 AS DOUBLE) AS dow,

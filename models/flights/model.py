@@ -27,6 +27,7 @@ MODEL = ModelSpec(
     typed=Deferred("models.flights.reading.feed:typed"),
     broken_rules=Deferred("models.flights.rules:broken_rules"),
     tail=Deferred("models.flights.tail:tail"),
+    labels=Deferred("models.flights.labels:labels"),
     views={
         "flights": View("flights", "interval"),
         "lookback": View("flights", "before"),

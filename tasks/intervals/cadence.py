@@ -91,6 +91,19 @@ class Cadence(ABC):
         """The interval in which a look-back of this length from the start of ``key`` begins."""
         return self.key_at(self.start(key) - reach)
 
+    def ahead(self, key: str, reach: dt.timedelta) -> str:
+        """The last interval that has a moment of the time from the start of ``key`` to ``reach`` after its end."""
+        return self.shift(self._first_from(self.start(self.shift(key, 1)) + reach), -1)
+
+    def ended(self, key: str, reach: dt.timedelta) -> str:
+        """The last interval that ends ``reach`` before the end of ``key``, or earlier."""
+        return self.shift(self.key_at(self.start(self.shift(key, 1)) - reach), -1)
+
+    def _first_from(self, instant: dt.datetime) -> str:
+        """The first interval that begins at ``instant`` or later."""
+        key = self.key_at(instant)
+        return key if self.start(key) == instant else self.shift(key, 1)
+
     def span(self, first: str, last: str) -> list[str]:
         """All intervals from ``first`` to ``last``, both included; empty when ``last`` is before ``first``."""
         self.check(first), self.check(last)
@@ -184,6 +197,16 @@ class Calendar:
     """Key of the first interval, whose features look back on nothing."""
     last: str | None
     """Key of the last interval; None for a feed that goes on."""
+    maturity: dt.timedelta = dt.timedelta(0)
+    """How long after the end of an interval the outcomes of its rows can land; zero: with the interval itself."""
+
+    def labels_through(self, interval: str) -> str:
+        """Last interval in which an outcome of a row of ``interval`` can land."""
+        return self.cadence.ahead(interval, self.maturity)
+
+    def labelled_through(self, last: str) -> str:
+        """Last interval whose rows have all their outcomes when ``last`` has landed."""
+        return self.cadence.ended(last, self.maturity)
 
 
 def parse(spec: Any) -> Calendar:
@@ -201,7 +224,11 @@ def parse(spec: Any) -> Calendar:
     last = None if spec.get("last") is None else cadence.check(spec["last"], "last")
     if last is not None and last < first:
         raise ConfigError(f"last={last!r} comes before first={first!r}; exchange them, or leave last out.")
-    return Calendar(cadence, first, last)
+    target = spec.get("target")
+    maturity = target.get("maturity_seconds", 0) if isinstance(target, dict) else 0
+    if type(maturity) is not int or maturity < 0:
+        raise ConfigError(f"target.maturity_seconds={maturity!r} is no number of seconds; write 0 or more.")
+    return Calendar(cadence, first, last, dt.timedelta(seconds=maturity))
 
 
 def read(path: Path) -> Calendar:

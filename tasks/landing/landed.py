@@ -68,6 +68,12 @@ class Landed(Frozen, serialize_by_alias=True):
         return made.get(seen_after(self.interval)) or self.output("validate", f"data/tail/{self.interval}")
 
     @property
+    def labels(self) -> str | None:
+        """md5 of the file of labels that landed with it; None where an older version landed it, with them among its features."""
+        made = {out["path"]: str(out["md5"]) for out in self.lock.get(f"labels@{self.interval}", {}).get("outs", [])}
+        return made.get(f"data/labels/{self.interval}.parquet")
+
+    @property
     def used(self) -> str | None:
         """md5 of the list (or tail) of the interval before that the features were given."""
         used = {dep["path"]: dep.get("md5") for dep in self.lock[f"features@{self.interval}"]["deps"]}
@@ -88,6 +94,10 @@ class Built(Protocol):
     @property
     def used(self) -> str | None:
         """md5 of what this one was given."""
+
+    @property
+    def labels(self) -> str | None:
+        """md5 of its file of labels; None where an older version landed it."""
 
 
 class Intervals(Protocol):
@@ -162,7 +172,7 @@ def _contents(store: Store) -> Iterator[tuple[str, bytes]]:
 def _item(record: Landed, number: int, data: bytes) -> Item:
     """What the index knows of an interval, from its record, the number of its publication, and the record's bytes."""
     return Item(
-        interval=record.interval, previous=record.previous, number=number, record=sha256(data), features=record.features,
+        interval=record.interval, previous=record.previous, number=number, record=sha256(data), features=record.features, labels=record.labels,
         tail=_recorded(lambda: record.tail), used=_recorded(lambda: record.used), state=record.state,
     )  # fmt: skip
 
@@ -243,6 +253,16 @@ def require_fresh(records: Intervals, intervals: Iterable[str]) -> None:
     for interval in intervals:
         if is_stale(records, interval):
             raise DataError(stale_sentence(records, interval))
+
+
+def require_labels(records: Intervals, intervals: Iterable[str], first: str) -> None:
+    """DataError where an older version landed one of ``intervals``, with its labels among its features; ``first`` is the feed's first."""
+    for interval in intervals:
+        if records[interval].labels is None:
+            raise DataError(
+                f"An older version landed {interval}, without a file of labels. Take in the feed's first interval again, "
+                f"{trigger('ingest', first)}; those after it follow by themselves."
+            )
 
 
 def is_stale(records: Intervals, interval: str) -> bool:

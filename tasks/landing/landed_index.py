@@ -51,6 +51,8 @@ class Item(Frozen):
     """and of the list that its own features were given; null where the record has none."""
     state: dict[str, StateFile]
     """Table of the online service's state to its file."""
+    labels: str | None = None
+    """md5 of the file of labels; null where an older version landed the interval, with them among its features."""
 
     def replaces(self, other: Item | None) -> bool:
         """Whether this is to take the place of ``other``."""

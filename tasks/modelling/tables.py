@@ -1,4 +1,4 @@
-"""Feature tables of several intervals, and the days that are kept out of training."""
+"""Feature tables of several intervals, with their labels, and the days that are kept out of training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks import spec
 from tasks.core.errors import DataError
+from tasks.modelling import label_view
 from tasks.settings.value_types import DayRule
 
 FEATURES = Path("data/features")
@@ -30,14 +32,20 @@ def paths_of(intervals: Iterable[str], folder: Path = FEATURES) -> list[Path]:
 
 
 def read_features(
-    intervals: Iterable[str], columns: Sequence[str] | None = None, folder: Path = FEATURES, *, keyed: bool = False
+    intervals: Iterable[str],
+    columns: Sequence[str] | None = None,
+    folder: Path = FEATURES,
+    *,
+    labels_through: str | None = None,
+    keyed: bool = False,
 ) -> pa.Table:
     """Feature rows of some intervals, oldest first.
 
     Args:
         intervals: their keys.
-        columns: those to read, all by default.
+        columns: those to read, all by default; the label may be one.
         folder: of the files.
+        labels_through: last interval whose labels count, which are the last column; None reads no labels.
         keyed: whether each row gets its interval, as the column INTERVAL.
 
     Raises:
@@ -45,7 +53,7 @@ def read_features(
     """
     paths = paths_of(intervals, folder)
     try:
-        tables = [pq.read_table(path, columns=columns) for path in paths]
+        tables = [_read(path, columns, labels_through) for path in paths]
         if keyed:
             tables = [
                 t.append_column(INTERVAL, pa.array([p.stem] * len(t), pa.string()))
@@ -56,6 +64,14 @@ def read_features(
         raise DataError(
             f"{folder} holds intervals that do not fit together: {error}. Build their features again."
         ) from None
+
+
+def _read(path: Path, columns: Sequence[str] | None, labels_through: str | None) -> pa.Table:
+    if labels_through is None:
+        return pq.read_table(path, columns=columns)
+    label = spec.current().label
+    features = pq.read_table(path, columns=columns and [name for name in columns if name != label])
+    return features.append_column(label, label_view.aligned(path, labels_through))
 
 
 def labelled(table: pa.Table, label: str) -> pa.Table:

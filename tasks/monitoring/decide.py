@@ -31,13 +31,15 @@ class Facts:
     ece: float | None = None
     why_not: str | None = None
     """Why there is no AUC and ECE."""
+    labels: str = ""
+    """Digest of its labels, which are files of their own."""
     judged_with: str = ""
     """Digest of what was judged with the interval, where there was anything."""
 
     @property
     def key(self) -> str:
         """Names what was judged, within its interval."""
-        return _key(self.features, self.champion, self.judged_with)
+        return _key(self.features, self.labels, self.champion, self.judged_with)
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,19 @@ class Decision(Frozen):
     ece: float | None
     limits: dict[str, float | int | str]
     """The settings it was decided by."""
+    labels: str = ""
+    """As in the facts; an older version's decision has none, whose labels were a column of the features."""
     judged_with: str = ""
     """As in the facts."""
 
     @property
     def key(self) -> str:
-        """Names it within its interval: data, champion, and what was judged with it."""
-        return _key(self.features, self.champion, self.judged_with)
+        """Names it within its interval: data, labels, champion, and what was judged with it."""
+        return _key(self.features, self.labels, self.champion, self.judged_with)
 
 
-def _key(features: str, champion: int | None, judged_with: str) -> str:
-    parts = (features[:12], "none" if champion is None else f"v{champion}", judged_with[:8])
+def _key(features: str, labels: str, champion: int | None, judged_with: str) -> str:
+    parts = (features[:12], labels[:8], "none" if champion is None else f"v{champion}", judged_with[:8])
     return "-".join(part for part in parts if part)
 
 
@@ -97,7 +101,7 @@ def decide(facts: Facts, past: Past, limits: MonitorParams) -> Decision:
     found = breaches(facts, limits)
     outcome, reason = _judge(facts, past, limits, found)
     return Decision(
-        interval=facts.interval, features=facts.features, champion=facts.champion, retrain=outcome == "retrain",
+        interval=facts.interval, features=facts.features, labels=facts.labels, champion=facts.champion, retrain=outcome == "retrain",
         outcome=outcome, reason=reason, auc=facts.auc, ece=facts.ece, judged_with=facts.judged_with,
         limits=limits.model_dump(include={"warmup_through", "max_ece", "min_auc", "cooldown_intervals"}),
     )  # fmt: skip

@@ -109,8 +109,10 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="HTML file to write")
     asked = parser.parse_args()
     columns = [*spec.current().shown_categories, *spec.current().shown_numbers]
-    current = sample(read_features([asked.interval], columns), asked.rows, asked.seed)
-    reference = sample(read_features(asked.reference, columns), asked.rows, asked.seed)
+    current, reference = (
+        sample(read_features(keys, columns, labels_through=asked.interval), asked.rows, asked.seed)
+        for keys in ([asked.interval], asked.reference)
+    )
     write_atomic(asked.out, draw(current, reference).encode())
 
 

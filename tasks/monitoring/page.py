@@ -200,13 +200,13 @@ def _drift(report: Mapping[str, Any], drift: str) -> str:
 
 def _inputs(report: Mapping[str, Any]) -> str:
     inputs = report["inputs"]
-    rows = [("features", inputs["features"])]
+    rows = [(name, inputs[name]) for name in ("features", "labels")]
     rows += [(f"reference {interval}", digest) for interval, digest in inputs["reference"].items()]
     rows += [(f"predictions {name}", digest) for name, digest in inputs["predictions"].items()]
     rows += [
         (f"{what} {interval}", digest)
         for interval, digests in inputs["judged_with"].items()
-        for what, digest in zip(("features", "predictions"), digests, strict=True)
+        for what, digest in zip(("features", "labels", "predictions"), digests, strict=True)
     ]
     table = _table(("input", "digest"), [(escape(name), f"<code>{escape(digest)}</code>") for name, digest in rows])
     return _section("", f"<details><summary>What these numbers were computed from</summary>{table}</details>")

@@ -111,7 +111,7 @@ def _mark_landed(store: Store, marked: Marked) -> None:
     index = landed_index.read(store)
     marked.chunks |= {chunk.name for chunk in index.head.chunks}
     for item in index:  # which is ahead of the record of an interval that lands at this moment
-        marked.data.add(item.features)
+        marked.data |= {item.features, *([item.labels] if item.labels else [])}
         marked.state |= {file.name for file in item.state.values()}
     for record in landed.read_all(store).values():
         marked.runs.add(record.run)

@@ -81,16 +81,23 @@ def _has_list(record: landed.Landed) -> bool:
 
 def _history(_: str, last: str, records: Intervals, calendar: Calendar, _reference: Sequence[str]) -> list[str]:
     """Everything from the feed's first interval to the span's last, landed."""
-    return _landed(calendar.cadence.span(calendar.first, last), records)
+    return _labelled(_landed(calendar.cadence.span(calendar.first, last), records), records, calendar)
 
 
 def _with_reference(
     first: str, last: str, records: Intervals, calendar: Calendar, reference: Sequence[str]
 ) -> list[str]:
-    """The span, landed, and those of ``reference`` that have landed."""
-    return _landed(
-        sorted({*(key for key in reference if key in records), *calendar.cadence.span(first, last)}), records
-    )
+    """The span, landed, and those of ``reference`` that have landed, each with the intervals that its labels land in."""
+    span = calendar.cadence.span(first, last)
+    about = [*(key for key in reference if key in records), *span]
+    labels = (calendar.cadence.span(key, min(last, calendar.labels_through(key))) for key in about)
+    wanted = {key for keys in labels for key in keys}
+    return _labelled(_landed(sorted({*about, *wanted}), records), records, calendar)
+
+
+def _labelled(intervals: list[str], records: Intervals, calendar: Calendar) -> list[str]:
+    landed.require_labels(records, intervals, calendar.first)
+    return intervals
 
 
 def _landed(intervals: list[str], records: Intervals) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from tasks import spec
 from tasks.core.errors import DataError
+from tasks.modelling import label_view
 from tasks.modelling.model import Contract, Feature
 from tasks.modelling.tables import on_days, paths_of
 from tasks.settings.value_types import DayRule
@@ -31,10 +32,10 @@ UNKNOWN = "0" * 64
 
 @dataclass(frozen=True)
 class Source:
-    """Feature rows of the window's intervals; nothing is read before it is asked for."""
+    """Feature rows of the window's intervals, with the labels as of its last; nothing is read before it is asked for."""
 
     folder: Path
-    """Folder of ``<interval>.parquet``."""
+    """Folder of ``<interval>.parquet``; that of the labels is beside it."""
     intervals: tuple[str, ...]
     holdout: DayRule
     """Days that no model trains or stops on."""
@@ -42,11 +43,24 @@ class Source:
     """Days to stop on, of those that are left."""
     span: tuple[int, int] | None = None
     """First day and the one after the last, where other days are not to be seen: a search asks what earlier days know of later."""
+    _labels: dict[Path, pa.Array] = field(default_factory=dict, repr=False, compare=False)
+    """Labels of the files that were read: a byte a row, which is less than to join them again in each pass."""
 
     @cached_property
     def paths(self) -> list[Path]:
         """The intervals' files, oldest first; DataError names the intervals that are not there."""
         return paths_of(self.intervals, self.folder)
+
+    @property
+    def through(self) -> str:
+        """The last interval, as of which the labels are."""
+        return max(self.intervals)
+
+    def labelled(self, rows: pa.Table | pa.RecordBatch, path: Path, start: int) -> pa.Table | pa.RecordBatch:
+        """``rows``, which begin at row ``start`` of the file at ``path``, with their label as the last column."""
+        if path not in self._labels:
+            self._labels[path] = label_view.aligned(path, self.through)
+        return rows.append_column(spec.current().label, self._labels[path].slice(start, rows.num_rows))
 
     def keep(self, rows: pa.Table | pa.RecordBatch, part: Part) -> pa.Table | pa.RecordBatch:
         """Those of ``rows``, which have the columns ``day`` and the label, that belong to ``part``."""
@@ -61,17 +75,20 @@ class Source:
 
         Memory holds some batches at a time, however many intervals there are.
         """
-        wanted = _wanted(columns)
+        wanted = wanted_of(columns)
         for path in self.paths:
+            start = 0
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=rows, columns=wanted):
-                    kept = self.keep(batch, part)
+                    kept = self.keep(self.labelled(batch, path, start), part)
+                    start += batch.num_rows
                     if kept.num_rows:
                         yield kept
 
     def table(self, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of ``part`` in memory."""
-        schema = pa.schema([ds.dataset(self.paths).schema.field(name) for name in _wanted(columns)])
+        found = ds.dataset(self.paths).schema
+        schema = pa.schema([*(found.field(name) for name in wanted_of(columns)), (spec.current().label, pa.int8())])
         return pa.Table.from_batches(self.batches(part, columns), schema)
 
     @cached_property
@@ -79,7 +96,8 @@ class Source:
         """SHA-256 of what is read and how it is divided."""
         rules = to_json([self.intervals, self.holdout.model_dump(), self.validation.model_dump(), self.span])
         found = hashlib.sha256(rules)
-        for path in self.paths:
+        labels = (label for path in self.paths for label in label_view.files(path, self.through))
+        for path in (*self.paths, *dict.fromkeys(labels)):
             found.update(bytes.fromhex(sha256_file(path)))
         return found.hexdigest()
 
@@ -127,6 +145,6 @@ class Source:
         return Contract(features=features, label=model.label, onnx_sha256=UNKNOWN)
 
 
-def _wanted(columns: Sequence[str] | None) -> list[str]:
-    model = spec.current()
-    return list(dict.fromkeys(("day", model.label, *(model.features if columns is None else columns))))
+def wanted_of(columns: Sequence[str] | None) -> list[str]:
+    """What is read of a features file: the day, and ``columns`` (by default all inputs of a model)."""
+    return list(dict.fromkeys(("day", *(spec.current().features if columns is None else columns))))

@@ -76,7 +76,7 @@ def test_what_a_job_reads_is_a_stage_s(name: str) -> None:
 @pytest.mark.parametrize("dag_id", DAG_IDS)
 def test_what_a_job_reads_was_made_before_it(dag_id: str) -> None:
     """By its own DAG; else it is of an interval that has landed."""
-    landed = {"manifest", "ingest", "validate", "features"}
+    landed = {"manifest", "ingest", "validate", "labels", "features"}
     for task, (work, *_) in works(dag_id).items():
         upstream = dag(dag_id).get_task(task).get_flat_relative_ids(upstream=True)
         made = {stage.name for before in upstream for stage in works(dag_id).get(before, [])}

@@ -58,13 +58,13 @@ PLUMBING = {
     "tasks/spec_file.py",
 }
 """Carries data or messages but shapes no output; a change here need not run every stage again."""
-PROPERTIES = {"features": ("features",), "sources": ("quarantine",)}
+PROPERTIES = {"features": ("features",), "sources": ("quarantine",), "target": ("calendar",)}
 """What is made of a section's fields."""
 DATA = {
     field: section for section, fields in spec_file.FIELDS.items() for field in (*fields, *PROPERTIES.get(section, ()))
 }
 """Field of the declaration that is data to its section in spec.json."""
-FIELDS = {field.name for field in dataclasses.fields(spec.ModelSpec)} | {"features", "quarantine"}
+FIELDS = {field.name for field in dataclasses.fields(spec.ModelSpec)} | {"calendar", "features", "quarantine"}
 
 
 def stages() -> dict[str, dict[str, Any]]:

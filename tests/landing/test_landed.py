@@ -22,6 +22,7 @@ def record(interval: str, *, tail: str, previous: str | None = None, used: str =
     lock: dict[str, Any] = {
         f"validate@{interval}": {"outs": [{"path": f"data/lists/lookback/{interval}.json", "md5": tail}]},
         f"features@{interval}": {"deps": [{"path": f"data/lists/lookback/{previous}.json", "md5": used}], "outs": []},
+        f"labels@{interval}": {"outs": [{"path": f"data/labels/{interval}.parquet", "md5": "labels"}]},
     }
     return landed.Landed(
         interval=interval, previous=previous, run="r", manifest="m", features="f", counts={}, lock=lock, state={}
@@ -56,6 +57,15 @@ def test_a_correction_makes_the_interval_after_it_stale(
     for one in intervals:
         landed.write(store, one)
     assert publish.stale("2013-01", store) == again
+
+
+def test_an_interval_of_an_older_version_follows_the_one_before_it(tmp_path: Path) -> None:
+    """Its labels were a column of its features, so that nothing that it looked back on has changed."""
+    store = Store(url_of(tmp_path))
+    lock = {stage: entry for stage, entry in FEBRUARY.lock.items() if not stage.startswith("labels@")}
+    for one in (JANUARY, FEBRUARY.model_copy(update={"lock": lock})):
+        landed.write(store, one)
+    assert publish.stale("2013-01", store) == ["2013-02"]
 
 
 def test_an_interval_that_landed_while_the_one_before_was_corrected_is_stale_itself(tmp_path: Path) -> None:

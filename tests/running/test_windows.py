@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ def record(interval: str, *, used: str = "tail") -> landed.Landed:
     lock: dict[str, Any] = {
         f"validate@{interval}": {"outs": [{"path": f"data/lists/lookback/{interval}.json", "md5": "tail"}]},
         f"features@{interval}": {"deps": [{"path": f"data/lists/lookback/{previous}.json", "md5": used}], "outs": []},
+        f"labels@{interval}": {"outs": [{"path": f"data/labels/{interval}.parquet", "md5": "labels"}]},
     }
     return landed.Landed(
         interval=interval, previous=previous, run="r", manifest="m", features="f", counts={}, lock=lock, state={}
@@ -102,3 +105,21 @@ def test_an_interval_of_an_older_version_has_no_list_and_has_to_be_ingested_agai
         DataError, match=rf"An older version landed {FOUR[0]}.* flights.ingest .*{FIRST}.*follow by themselves"
     ):
         window("lookback", FOUR[1], FOUR[1], {FOUR[0]: landed.Landed.model_validate(old)}, CALENDAR, GOLDEN)
+
+
+@pytest.mark.parametrize("name", ["history", "reference"])
+def test_an_interval_of_an_older_version_has_no_labels_and_has_to_be_ingested_again(name: str) -> None:
+    there = records(*FOUR)
+    lock = {stage: entry for stage, entry in there[FOUR[1]].lock.items() if not stage.startswith("labels@")}
+    there[FOUR[1]] = there[FOUR[1]].model_copy(update={"lock": lock})
+    with pytest.raises(
+        DataError, match=rf"An older version landed {FOUR[1]}.*labels.* flights.ingest .*{FIRST}.*follow by themselves"
+    ):
+        window(name, FOUR[1], FOUR[1], there, CALENDAR, GOLDEN)
+    assert window("interval", FOUR[1], FOUR[1], there, CALENDAR, GOLDEN) == [FOUR[1]], "scoring reads no labels"
+
+
+def test_a_reference_brings_the_intervals_that_its_labels_land_in() -> None:
+    late = replace(CALENDAR, maturity=dt.timedelta(days=28))
+    golden = (FOUR[0],)
+    assert window("reference", FOUR[3], FOUR[3], records(*FOUR), late, golden) == [FOUR[0], FOUR[1], FOUR[3]]

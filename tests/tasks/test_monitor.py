@@ -39,9 +39,7 @@ class World:
         return self.put(interval, table)
 
     def put(self, interval: str, table: pa.Table) -> pa.Table:
-        path = self._place.workspace / f"data/features/{interval}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(parquet_bytes(table))
+        makers.put(table, self._place.workspace / "data", interval)
         return table
 
     def score(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -47,13 +50,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small interval, and one that is three times as large in memory as the cap, in row groups of 20,000."""
     made = tmp_path_factory.mktemp("large")
     part = makers.features("2013-01", 20_000 // 31)
-    columns = [name for name in part.column_names if name not in {"date", "scheduled_at", "as_of", "flight"}]
-    part = part.select(columns)
-    pq.write_table(part, made / "2013-02.parquet")
-    with pq.ParquetWriter(made / "2013-01.parquet", part.schema, compression="zstd") as writer:
-        for _ in range(1 + 3 * CAP // part.nbytes):
-            writer.write_table(part)
-    return made
+    makers.put(part, made, "2013-02")
+    features, labels = part.drop_columns(["as_of", "late"]), makers.lines(part)
+    (made / "labels").mkdir(exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        feature_rows, lines = (
+            stack.enter_context(pq.ParquetWriter(made / f"{name}/2013-01.parquet", table.schema, compression="zstd"))
+            for name, table in (("features", features), ("labels", labels))
+        )
+        for number in range(1 + 3 * CAP // features.nbytes):
+            later = dt.timedelta(days=31 * number)  # so that keys are unique, and sorted
+            feature_rows.write_table(_later(features, later))
+            lines.write_table(_later(labels, later))
+    return made / "features"
+
+
+def _later(table: pa.Table, by: dt.timedelta) -> pa.Table:
+    dates = pc.add(table["date"].cast(pa.timestamp("s")), pa.scalar(by)).cast(pa.date32())
+    return table.set_column(table.schema.get_field_index("date"), "date", dates)
 
 
 def run(folder: Path, **mlp) -> subprocess.CompletedProcess[str]:

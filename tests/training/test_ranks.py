@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 
-import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.urls import url_of
@@ -24,13 +23,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict]]:
     """What each process of each training says; one program runs them all, for PyTorch takes seconds to import."""
     folder = tmp_path_factory.mktemp("ranks")
     # 32 rows a step do not divide the rows, so that the last step of an epoch leaves some processes without any.
-    pq.write_table(makers.features("2013-02", 30), folder / "2013-02.parquet", row_group_size=150)
+    makers.put(makers.features("2013-02", 30), folder, "2013-02", row_group_size=150)
 
     def task(world: int, accumulation: int, parallel: str, **more) -> dict:
         raw = makers.settings()["train"] | {"family": "mlp"}
         raw["mlp"] |= {"processes": world, "accumulation": accumulation, "parallel": parallel, "epochs": 2,
                        "device_batch": 32 // (world * accumulation), "window": 300}  # fmt: skip
-        return {"world": world, "settings": raw, "features": str(folder), "intervals": ["2013-02"],
+        return {"world": world, "settings": raw, "features": str(folder / "features"), "intervals": ["2013-02"],
                 "holdout": {"every": 4, "remainder": 2}} | more  # fmt: skip
 
     tasks = {name: task(*shape) for name, shape in SHAPES.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tasks.settings.value_types import DayRule
@@ -18,15 +17,15 @@ INTERVALS = ("2013-01", "2013-02")
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     """Rows that can be told apart by their distance, in row groups of 100."""
-    folder = tmp_path_factory.mktemp("features")
+    folder = tmp_path_factory.mktemp("data")
     first = 0
     for interval in INTERVALS:
         table = makers.features(interval, 40)
         numbers = pa.array(np.arange(first, first + len(table), dtype=np.float64))
         table = table.set_column(table.schema.get_field_index("distance"), "distance", numbers)
-        pq.write_table(table, folder / f"{interval}.parquet", row_group_size=100)
+        makers.put(table, folder, interval, row_group_size=100)
         first += len(table)
-    return Source(folder, INTERVALS, DayRule(every=4, remainder=2), DayRule(every=8, remainder=4))
+    return Source(folder / "features", INTERVALS, DayRule(every=4, remainder=2), DayRule(every=8, remainder=4))
 
 
 def rows_of(source: Source, seed: int = 1, window: int = 300) -> Rows:

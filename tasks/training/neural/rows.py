@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from tasks import spec
 from tasks.modelling.model import Contract, Matrix
-from tasks.training.source import Source
+from tasks.training.source import Source, wanted_of
 
 Order = npt.NDArray[np.int64]
 
@@ -33,6 +33,8 @@ class Group:
 
     path: Path
     number: int
+    start: int
+    """First row in the file."""
     rows: int
     """Of the training part."""
 
@@ -67,13 +69,14 @@ class Rows:
         """Every row group that holds training rows; one pass over days and labels."""
         found = []
         for path in self._source.paths:
+            start = 0
             with pq.ParquetFile(path) as file:
                 for number in range(file.num_row_groups):
-                    rows = self._source.keep(
-                        file.read_row_group(number, ["day", spec.current().label]), "train"
-                    ).num_rows
+                    days = file.read_row_group(number, ["day"])
+                    rows = self._source.keep(self._source.labelled(days, path, start), "train").num_rows
                     if rows:
-                        found.append(Group(path, number, rows))
+                        found.append(Group(path, number, start, rows))
+                    start += days.num_rows
         return found
 
     def __len__(self) -> int:
@@ -117,9 +120,8 @@ class Rows:
         for index in window:
             group = self.groups[index]
             with pq.ParquetFile(group.path) as file:
-                table = self._source.keep(
-                    file.read_row_group(group.number, ["day", model.label, *model.features]), "train"
-                )
+                read = file.read_row_group(group.number, wanted_of(None))
+            table = self._source.keep(self._source.labelled(read, group.path, group.start), "train")
             end = at + table.num_rows
             x[at:end], y[at:end] = encoded(table, self._contract)
             at = end

@@ -45,9 +45,9 @@ def main() -> None:
 
 def source_of(given: dict[str, Any]) -> Source:
     """The source that launch.task describes."""
-    rules = {part: DayRule.model_validate(given[part]) for part in ("holdout", "validation")}
+    holdout, validation = (DayRule.model_validate(given[part]) for part in ("holdout", "validation"))
     span = tuple(given["span"]) if given["span"] else None
-    return Source(Path(given["folder"]), tuple(given["intervals"]), **rules, span=span)
+    return Source(Path(given["folder"]), tuple(given["intervals"]), holdout, validation, span)
 
 
 if __name__ == "__main__":

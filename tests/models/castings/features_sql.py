@@ -15,7 +15,7 @@ def features_sql(params: FeatureParams, hint: str = "") -> str:
 
     Pours and inspections of a mould are on one line of time, on which a pour looks back; ``hint`` says how to spread it.
     """
-    row = ", ".join(("date", "poured_at", "casting", "alloy", *MEASURED, LABEL))
+    row = ", ".join(("date", "poured_at", "casting", "alloy", *MEASURED))
     nulls = ", ".join("NULL" for _ in row.split(", "))
     zero = (params.days_from - dt.date(1970, 1, 1)).days
     # Everything put into the text is a name or a number of the code.
@@ -32,7 +32,7 @@ counted AS (
   WINDOW trailing AS (PARTITION BY mould ORDER BY instant RANGE BETWEEN {params.trailing_hours * 3600} PRECEDING AND 1 PRECEDING)
 )
 SELECT date, poured_at, casting, poured_at AS as_of, CAST(unix_date(date) - {zero} AS INT) AS day,
-  CAST({LABEL} AS TINYINT) AS {LABEL}, {", ".join((*CATEGORIES, *MEASURED))},
+  {", ".join((*CATEGORIES, *MEASURED))},
   CASE WHEN inspected > 0 THEN CAST(defects AS DOUBLE) / CAST(inspected AS DOUBLE) END AS {DEFECT_RATE}
 FROM counted WHERE casting IS NOT NULL
 """

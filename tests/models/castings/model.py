@@ -25,6 +25,7 @@ MODEL = ModelSpec(
     typed=Deferred("models.castings.reading:typed"),
     broken_rules=Deferred("models.castings.rules:broken_rules"),
     tail=Deferred("models.castings.tail:tail"),
+    labels=Deferred("models.castings.labels:labels"),
     views={"castings": View("castings", "interval"), "earlier_castings": View("castings", "before")},
     features_sql=Deferred("models.castings.features_sql:features_sql"),
     duckdb_macros=DUCKDB_MACROS,
