@@ -66,10 +66,10 @@ class Past:
 
 def look_back(folder: Path, settings: Params, family: str) -> Past:
     """Train what is not trained yet, and score the year with each."""
-    everything = read_features(current().cadence.span(FIRST, LAST), folder=folder, keyed=True)
+    everything = read_features(current().cadence.span(FIRST, LAST), folder=folder, labels_through=LAST, keyed=True)
     table = labelled(everything, spec.current().label)
     interval = np.asarray(table[INTERVAL])
-    early = read_features(settings.golden.intervals, folder=folder)
+    early = read_features(settings.golden.intervals, folder=folder, labels_through=LAST)
     golden, _ = golden_rows(early, freeze(early, settings.golden, settings.holdout))
     decision = Rows.of(held_out(table.slice(0, 20_000), settings.holdout))  # judge wants some; ours are compared below
     scores, measured = {}, {}

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ PRECISIONS: dict[str, dict[str, Any]] = {
     "bf16, compiled": {"precision": "bf16", "compile": True},
 }
 LARGEST = 2**24
+EPOCH_DAY = 15_706
+"""The first of January 2013, in days since the epoch."""
 
 
 def reason() -> str:
@@ -66,8 +69,9 @@ def main() -> int:
     console, machine = Console(), Machine()
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     with tempfile.TemporaryDirectory() as name:
-        write(Path(name), arguments.rows)
-        rows, left_out = measure(Path(name), len(gpus))
+        folder = Path(name) / "features"
+        write(folder, arguments.rows)
+        rows, left_out = measure(folder, len(gpus))
     console.print(table(f"{', '.join(gpus)}: {arguments.rows:,} rows", rows))
     for line in left_out:
         console.print(f"left out: {line}", highlight=False)
@@ -150,16 +154,24 @@ def watched(work: Callable[[], dict[str, float]]) -> tuple[dict[str, float], flo
 
 
 def write(folder: Path, rows: int) -> None:
-    """An interval of rows that look like the example's, as many as asked for."""
+    """An interval of rows that look like the example's, as many as asked for, and their labels beside ``folder``."""
     import numpy as np
 
     model, rng = current(), np.random.default_rng(7)
-    schema = pa.schema(
-        [("day", pa.int32()), (model.label, pa.int8())]
-        + [(name, pa.string() if name in model.categories else pa.float64()) for name in model.features]
-    )
+    types = {"date": pa.date32(), "bigint": pa.int64(), "int": pa.int32(), "string": pa.string()}
+    key = {name: types[kind] for name, kind in model.key.items()}
+    inputs = {name: pa.string() if name in model.categories else pa.float64() for name in model.features}
+    features = pa.schema({**key, "day": pa.int32(), **inputs})
+    labels = pa.schema({**key, model.label: pa.int8()})
     names = np.array([f"V{i:02d}" for i in range(40)])
-    with pq.ParquetWriter(folder / "2013-01.parquet", schema) as writer:
+    folders = folder, folder.with_name("labels")
+    for each in folders:
+        each.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(pq.ParquetWriter(each / "2013-01.parquet", schema))
+            for each, schema in zip(folders, (features, labels), strict=True)
+        ]
         for start in range(0, rows, GROUP):
             n = min(GROUP, rows - start)
             columns = {
@@ -168,7 +180,17 @@ def write(folder: Path, rows: int) -> None:
             }
             positive = (columns[model.features[-1]] + rng.normal(size=n) > 1).astype(np.int8)
             columns |= {"day": rng.integers(0, 31, n).astype(np.int32), model.label: positive}
-            writer.write_table(pa.table(columns, schema=schema))
+            columns |= {
+                name: np.full(n, EPOCH_DAY + start // GROUP, np.int32)
+                if kind == pa.date32()
+                else np.arange(start, start + n)
+                for name, kind in key.items()
+                if name not in columns
+            }
+            for writer in writers:
+                writer.write_table(
+                    pa.table({name: columns[name] for name in writer.schema.names}, schema=writer.schema)
+                )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 
 from bench.frame import Row, run
 from bench.home import INTERVALS, Home
+from bench.training import link
 from tasks.core.urls import url_of
 from tasks.settings import settings_files
 from tasks.settings.environment import CODE, environment
@@ -51,11 +52,8 @@ def _workspace(home: Home, root: Path, family: str) -> Path:
     (root / "data").mkdir(parents=True)
     (root / "tasks").symlink_to(CODE / "tasks")
     shutil.copytree(CODE / "models", root / "models", ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "data/features").mkdir()
     for interval in INTERVALS:
-        (root / f"data/features/{interval}.parquet").symlink_to(
-            home.ingested(interval) / f"data/features/{interval}.parquet"
-        )
+        link(home.ingested(interval) / "data", root / "data", interval)
     model = environment().model
     raw = settings_files.read(CODE, model) | settings_files.rendered(CODE, model)
     raw["train"] |= {"family": family, "threads": 1}

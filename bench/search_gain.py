@@ -40,7 +40,7 @@ def main() -> None:
         for sentence in search.sentences(found):
             print(sentence)
         chosen = with_settings(settings.train, given.family, found["chosen"])
-        rows = labelled(read_features([interval], folder=folder), spec.current().label)
+        rows = labelled(read_features([interval], folder=folder, labels_through=interval), spec.current().label)
         scores = []
         for each in (chosen, settings.train):
             learnt = Learnt(f"{WARMUP}", folder, settings.model_copy(update={"train": each}))

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.frame import Row, timed
 from bench.home import LAST, LEARNT, Home
 
-INGEST = ("manifest", "ingest", "validate", "features", "publish")
+INGEST = ("manifest", "ingest", "validate", "labels", "features", "publish")
 TRAIN = ("golden", "train", "resolve", "evaluate", "gate")
 NOTES = {
     **dict.fromkeys(("features", "score"), "with the start of its JVM"),

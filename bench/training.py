@@ -60,15 +60,21 @@ def measure(home: Home, repeats: int) -> list[Row]:
     """All rows of the table."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        real = folder / "real"
-        real.mkdir()
+        real = folder / "real/features"
         for interval in INTERVALS:
-            (real / f"{interval}.parquet").symlink_to(home.ingested(interval) / f"data/features/{interval}.parquet")
+            link(home.ingested(interval) / "data", folder / "real", interval)
         return [
             *(_family(real, family, repeats) for family in ("xgboost", "mlp")),
             *_scaling(real, repeats),
             *(_memory(real, folder, rows) for rows in SIZES),
         ]
+
+
+def link(data: Path, target: Path, interval: str) -> None:
+    """Put an interval's features and labels into a folder of a workspace's kind, as links."""
+    for name in ("features", "labels"):
+        (target / name).mkdir(parents=True, exist_ok=True)
+        (target / name / f"{interval}.parquet").symlink_to(data / name / f"{interval}.parquet")
 
 
 def settings(family: str, **mlp: Any) -> dict[str, Any]:
@@ -115,9 +121,12 @@ def _scaling(folder: Path, repeats: int) -> list[Row]:
 
 def _memory(real: Path, scratch: Path, rows: int) -> Row:
     """The real rows over and over in one file."""
-    folder = scratch / str(rows)
-    folder.mkdir()
-    table = pq.read_table(next(real.iterdir()))
+    folder, labels = scratch / str(rows) / "features", scratch / str(rows) / "labels"
+    folder.mkdir(parents=True)
+    labels.mkdir()
+    first = next(real.iterdir())
+    table = pq.read_table(first)
+    (labels / "2013-01.parquet").symlink_to(real.with_name("labels") / first.name)
     with pq.ParquetWriter(folder / "2013-01.parquet", table.schema) as writer:
         written = 0
         while written < rows:

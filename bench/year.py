@@ -53,7 +53,8 @@ def features(intervals: Sequence[str]) -> Iterator[Path]:
     """The folder of ``<interval>.parquet``; makes those that are not there yet, about 25 CPU-seconds each."""
     with bare_home(FOLDER) as home:
         made = FOLDER / "features"
-        if absent := [interval for interval in intervals if not (made / f"{interval}.parquet").exists()]:
+        there = made, made.with_name("labels")
+        if absent := [key for key in intervals if not all((folder / f"{key}.parquet").exists() for folder in there)]:
             feed = spec.example()
             tables = feed.read(feed.source(), absent)
             for interval in absent:
@@ -66,8 +67,9 @@ def features(intervals: Sequence[str]) -> Iterator[Path]:
 def _make(home: Home, interval: str, made: Path) -> None:
     for action, *names in INGEST:
         home.call(action, names, f"ingest-{interval}", interval)
-    content = (home.ingested(interval) / f"data/features/{interval}.parquet").read_bytes()
-    write_atomic(made / f"{interval}.parquet", content)
+    for folder in (made.with_name("labels"), made):  # the features last: where they are, the labels are
+        content = (home.ingested(interval) / f"data/{folder.name}/{interval}.parquet").read_bytes()
+        write_atomic(folder / f"{interval}.parquet", content)
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def measure(interval: str, folder: Path, settings: Params) -> dict[str, Any]:
     path = FOLDER / "measured" / f"{interval}.json"
     if not path.exists():
         frozen, fresh = (Learnt(m, folder, settings) for m in (WARMUP, current().cadence.shift(interval, -1)))
-        rows = labelled(read_features([interval], folder=folder), spec.current().label)
+        rows = labelled(read_features([interval], folder=folder, labels_through=interval), spec.current().label)
         scores = {family: fresh.model(family).score(rows) for family in best.FAMILIES}
         scores |= {f"frozen {family}": frozen.model(family).score(rows) for family in best.FAMILIES}
         scores["best"] = scores[fresh.chosen[0]]

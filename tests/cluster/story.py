@@ -12,7 +12,7 @@ from .kube import Cluster
 INTERVAL = "2013-01"
 WARMUP = (INTERVAL, "2013-02", "2013-03")
 """What the golden set is drawn from, so that the first training has to wait for it."""
-INGEST = ("manifest", "ingest", "validate", "features")
+INGEST = ("manifest", "ingest", "validate", "labels", "features")
 TRAIN = ("golden", "train", "resolve", "evaluate", "gate")
 
 WHY_NOT = settings.missing(settings.read())

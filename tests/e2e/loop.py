@@ -27,7 +27,7 @@ from tasks.settings.environment import environment, landing
 from tasks.storage.artefacts import Store, sha256, to_json
 from tasks.versioning.lock_file import read_lock
 
-INGEST = ("manifest", "ingest", "validate", "features")
+INGEST = ("manifest", "ingest", "validate", "labels", "features")
 """Stages of the DAG `ingest`."""
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 

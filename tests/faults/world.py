@@ -61,7 +61,7 @@ def steps() -> list[Step]:
     for interval in INTERVALS:
         run = f"ingest-{interval}"
         found += [Step("stage", ("manifest", "ingest"), run, interval, begins=True)]
-        found += [Step("stage", (name,), run, interval) for name in ("validate", "features")]
+        found += [Step("stage", names, run, interval) for names in (("validate",), ("labels", "features"))]
         found += [Step("job", ("publish",), run, interval)]
     stages = ("golden", "train", "resolve", "evaluate", "gate")
     return found + [Step("stage", (name,), TRAINING, INTERVALS[-1], begins=name == "golden") for name in stages]

@@ -30,7 +30,7 @@ def test_argv_is_what_dvc_runs() -> None:
 def test_a_job_has_the_interval_and_what_it_reads() -> None:
     score, monitor = Catalogue(CODE).job("score"), Catalogue(CODE).job("monitor")
     assert score.argv("2013-04") == ["python", "tasks/score.py", "--interval", "2013-04"]
-    assert (score.reads, monitor.reads) == (("features@${key}",), ("features",))
+    assert (score.reads, monitor.reads) == (("features@${key}",), ("features", "labels"))
     assert score.item("2013-04") == "score", "a job is in no dvc.lock"
 
 

@@ -38,7 +38,7 @@ def test_what_the_look_back_sees_is_all_that_lies_in_it_wherever_it_was_made(tmp
             _do(checkout, place, Step("stage", names, f"ingest-{key}", key, begins="manifest" in names))
         tails = place.home / f"runs/ingest-{key}/data/tail"
         assert key != LAST or not (tails / INTERVALS[0]).exists(), "validate reads no tail, so none is fetched for it"
-        _do(checkout, place, Step("stage", ("features",), f"ingest-{key}", key))
+        _do(checkout, place, Step("stage", ("labels", "features"), f"ingest-{key}", key))
         _do(checkout, place, Step("job", ("publish",), f"ingest-{key}", key))
     runs = {key: tmp_path / f"home-{key}/runs/ingest-{key}/data" for key in INTERVALS}
     made = (runs[LAST] / f"features/{LAST}.parquet").read_bytes()

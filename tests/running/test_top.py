@@ -91,7 +91,7 @@ def test_every_stage_is_resolved_for_the_rendered_run(top: Path) -> None:
     intervals = settings_files.rendered(top)["intervals"]
     assert {f"features@{interval}" for interval in intervals} <= names
     assert {"golden", "train", "resolve", "evaluate", "gate"} <= names
-    assert len(names) == 4 * len(intervals) + 5
+    assert len(names) == 5 * len(intervals) + 5
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_every_stage_is_resolved_for_the_rendered_run(top: Path) -> None:
     [
         ("models/flights/params.yaml", "auc: 0.70,", "auc: 0.71,", {"gate"}),
         ("models/flights/params.yaml", "min_auc: 0.64", "min_auc: 0.65", {"gate", "evaluate"}),
-        ("models/flights/params.yaml", "trailing_days: 7", "trailing_days: 8", {"validate", "features", "gate"}),
+        ("models/flights/params.yaml", "trailing_days: 7", "trailing_days: 8", {"validate", "labels", "features", "gate"}),
         ("models/flights/params.yaml", "max_depth: 4", "max_depth: 5", {"train"}),
         ("models/flights/params.yaml", "max_psi: 0.25", "max_psi: 0.26", {"gate"}),
         ("params.yaml", "calibration_bins: 10", "calibration_bins: 20", {"evaluate", "gate"}),
@@ -128,6 +128,12 @@ def test_a_changed_setting_changes_the_stages_that_use_it(
             "numbers=NUMBERS",
             "numbers=(*NUMBERS[1:], NUMBERS[0])",
             {"features", "train", "evaluate", "gate"},
+        ),
+        (
+            "model.py",
+            "label=LABEL,",
+            "label=LABEL, maturity=__import__('datetime').timedelta(3),",
+            {"labels", "golden", "train", "evaluate", "gate"},
         ),
     ],
 )

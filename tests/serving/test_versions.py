@@ -36,7 +36,7 @@ from tests.serving.world import CODE, World
 from tests.waiting import until
 
 INTERVAL = "2013-03"
-STAGES = ("manifest", "ingest", "validate", "features")
+STAGES = ("manifest", "ingest", "validate", "labels", "features")
 LANDED = ("--first", "2013-01", "--last", INTERVAL)
 WARMUP = ("--first", "2013-01", "--last", "2013-02")
 DAYS = {"1": (20, 31), "3": (1, 9)}

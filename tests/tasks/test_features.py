@@ -128,13 +128,13 @@ def test_departures_counted_by_hand(spark: SparkSession):
 def test_what_is_known_ahead_and_the_weather_at_t(spark: SparkSession):
     t = MIDNIGHT + 9 * HOUR
     weather = [observation(t, temp=40.5, wind_gust=None), observation(t + HOUR), observation(t, "EWR", temp=-9.0)]
-    rows = [flight(12, minute=59), flight(13, arr=None, day=4), flight(23, arr=15, day=4)]
-    first, no_label, late = build(spark, rows, weather=weather).to_pylist()
+    rows = [flight(12, minute=59), flight(13, day=4)]
+    first, other = build(spark, rows, weather=weather).to_pylist()
     assert (first["as_of"], first["day"], first["hour"], first["dow"]) == (t, 99, 12.0, 2.0)
     assert (first["block_minutes"], first["distance"]) == (60.0, 187.0)
     assert (first["temp"], first["wind_gust"], first["visib"]) == (40.5, None, 1.0)
-    assert [no_label[name] for name in WEATHER] == [None] * 9, "no observation for that hour"
-    assert (no_label["dow"], [r["late"] for r in (first, no_label, late)]) == (6.0, [0, None, 1])
+    assert [other[name] for name in WEATHER] == [None] * 9, "no observation for that hour"
+    assert other["dow"] == 6.0
 
 
 def test_a_flight_is_seen_by_later_flights_of_its_own_interval(spark: SparkSession):
@@ -146,7 +146,7 @@ def test_layout(spark: SparkSession):
     made = build(spark, [flight()])
     assert tuple(made.schema.names) == COLUMNS
     kinds = {"date": pa.date32(), "scheduled_at": pa.int64(), "carrier": pa.string(), "flight": pa.int32(),
-             "origin": pa.string(), "as_of": pa.int64(), "day": pa.int32(), "late": pa.int8(), "dest": pa.string()}  # fmt: skip
+             "origin": pa.string(), "as_of": pa.int64(), "day": pa.int32(), "dest": pa.string()}  # fmt: skip
     assert {f.name: f.type for f in made.schema} == {name: kinds.get(name, pa.float64()) for name in COLUMNS}
 
 
@@ -245,7 +245,7 @@ def test_what_was_known_at_t_does_change_something(spark: SparkSession):
         a["arrived_at"] for a in interval if a["arrived_at"] is not None and a["arr_delay"] is not None and a["arrived_at"] < t)]  # fmt: skip
     for row in arrived:
         row["arr_delay"] = 0 if row["arr_delay"] >= 15 else 100
-    assert not build(spark, interval, before, weather).drop_columns(["late"]).equals(first.drop_columns(["late"]))
+    assert not build(spark, interval, before, weather).equals(first)
 
 
 # --- engines, order, partitions, bytes
