@@ -119,3 +119,23 @@ def test_a_calendar_is_read_from_the_rendered_spec(tmp_path: Path) -> None:
 def test_a_calendar_that_cannot_be_names_field_value_and_way_out(fields: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parse({**SPEC, **fields})
+
+
+@pytest.mark.parametrize(
+    ("cadence", "key", "days", "ahead", "ended"),
+    [
+        (Monthly(), "2013-04", 0, "2013-04", "2013-04"),
+        (Monthly(), "2013-04", 1, "2013-05", "2013-03"),
+        (Monthly(), "2013-04", 31, "2013-05", "2013-02"),  # March has 31 days: it ends 30 before April does
+        (Daily("UTC"), "2013-04-05", 30, "2013-05-05", "2013-03-06"),
+        (Daily("Europe/Berlin"), "2013-03-30", 1, "2013-04-01", "2013-03-29"),  # the day after has 23 hours
+        (Hourly(), "2013-04-05T06", 1, "2013-04-06T06", "2013-04-04T06"),
+    ],
+)
+def test_what_lands_late_reaches_ahead_and_what_is_whole_has_ended_before(
+    cadence: Cadence, key: str, days: int, ahead: str, ended: str
+) -> None:
+    """An interval is whole in ``key`` when its own reach ends there."""
+    reach = dt.timedelta(days=days)
+    assert (cadence.ahead(key, reach), cadence.ended(key, reach)) == (ahead, ended)
+    assert cadence.ahead(ended, reach) <= key < cadence.ahead(cadence.shift(ended, 1), reach)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ CHANGES: dict[str, Any] = {
     "key": dict(reversed(MODEL.key.items())),
     "golden_set": spec.Golden(("origin",), "origin"),
     "outage": spec.Group("sensors", ("temp",)),
+    "maturity": dt.timedelta(days=30),
     "views": {},
     "tables": dict(list(MODEL.tables.items())[:1]),
     "words": dataclasses.replace(MODEL.words, rows="orders"),
