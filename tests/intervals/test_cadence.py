@@ -94,6 +94,8 @@ def test_a_calendar_is_read_from_the_rendered_spec(tmp_path: Path) -> None:
     path = tmp_path / "spec.json"
     path.write_text(json.dumps(SPEC))
     assert read(path) == Calendar(Daily("Europe/Berlin"), "2024-02-28", None)
+    target = {"kind": "binary", "column": "x", "maturity_seconds": 86_400}
+    assert parse({**SPEC, "target": target}).maturity == dt.timedelta(days=1)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,7 @@ def test_a_calendar_is_read_from_the_rendered_spec(tmp_path: Path) -> None:
         ({"first": "2024-02"}, "first='2024-02' is no interval of a daily cadence"),
         ({"last": "2024-02-30"}, "last='2024-02-30' is no interval"),
         ({"last": "2024-02-27"}, "comes before first"),
+        ({"target": {"maturity_seconds": -1}}, "target.maturity_seconds=-1 is no number of seconds"),
     ],
 )
 def test_a_calendar_that_cannot_be_names_field_value_and_way_out(fields: dict[str, object], said: str) -> None:

@@ -18,7 +18,7 @@ from tasks.core.errors import DataError
 from tasks.modelling import label_view
 from tasks.modelling.label_view import aligned
 from tasks.modelling.tables import read_features
-from tasks.settings.params import DayRule
+from tasks.settings.value_types import DayRule
 from tasks.training.source import Source
 from tests import makers
 

@@ -162,6 +162,19 @@ def test_the_same_interval_with_other_data_is_decided_anew(world: World) -> None
     assert len(world.store.names("decisions")) == 2
 
 
+def test_the_same_rows_with_other_labels_are_decided_again(world: World) -> None:
+    """A correction of outcomes alone changes no digest of features."""
+    table = world.land()
+    world.score(champion=scores(table))
+    first = world.monitor()
+    assert first["retrain"] is False
+    flipped = pa.compute.subtract(pa.scalar(1, pa.int8()), table["late"])
+    world.put(MAY, table.set_column(table.schema.get_field_index("late"), "late", flipped))
+    again = world.monitor()
+    assert again["retrain"] is True and again["features"] == first["features"]
+    assert len(world.store.names("decisions")) == 2
+
+
 @pytest.mark.parametrize(
     ("together", "version", "landed_again", "status"),
     [
