@@ -147,6 +147,7 @@ def _record(key: str, previous: str, state: Any) -> Landed:
             ["data/raw/{0}"],
             ["data/counts/{0}.json", "data/kept/{0}", "data/quarantine/{0}", "data/tail/{0}", seen_after("{0}")],
         ),
+        "labels": (["data/kept/{0}"], ["data/labels/{0}.parquet"]),
         "features": (["data/kept/{0}", seen_after(previous)], ["data/features/{0}.parquet"]),
     }
     lock = {

@@ -100,6 +100,7 @@ def test_a_run_that_watches_has_the_intervals_that_are_judged_with_its_own(
         previous = three[max(number - 1, 0)]
         lock = {
             f"validate@{interval}": {"outs": [{"path": f"data/tail/{interval}", "md5": "tail"}]},
+            f"labels@{interval}": {"outs": [{"path": f"data/labels/{interval}.parquet", "md5": "labels"}]},
             f"features@{interval}": {
                 "deps": [{"path": f"data/tail/{previous}", "md5": "old" if interval == stale else "tail"}],
                 "outs": [],
