@@ -35,7 +35,7 @@ def deploy_dag(model: Model) -> None:
         tag="model",
         description="Promote an approved model, or roll back to any version",
         schedule=by_interval(assets.approved),
-        max_active_runs=1,  # the ledger is written by one run at a time
+        max_active_runs=4,  # a rollback passes a deploy that waits; the ledger takes one decision at a time, and the other stops
         params={
             "version": by_hand({"type": "integer", "minimum": 1}, title="Roll back to", description="A model version."),
             "reason": by_hand({"maxLength": 500}, title="Reason", description="Kept in the ledger."),

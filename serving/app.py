@@ -186,6 +186,7 @@ def _status(live: Live) -> dict[str, Any]:
         },
         "state": state_of(live),
         "problems": live.problems,
+        "refused": live.refused,
     }  # fmt: skip
 
 

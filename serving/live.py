@@ -55,8 +55,8 @@ class Live:
     """Why nothing can be predicted; meaningless when something can."""
     problems: dict[str, str] = field(default_factory=dict)
     """What could not be loaded, by "model", "state" or "store": the service goes on with what it had."""
-    refused: bool = False
-    """Whether the model itself is at fault, so that reading it again would not help."""
+    refused: int | None = None
+    """Version that is itself at fault, so that reading it again would not help; None where there is none, or the store may be."""
 
     @property
     def ready(self) -> bool:
@@ -120,12 +120,12 @@ class Loader:
         if entry is None or entry.to_version is None:
             return Live(None, current.state, _nothing_live(entries, self._version))
         wanted: LiveModel | None
-        refused = False
+        refused = None
         try:
             wanted = self._model(entry, current.model)
         except Exception as error:  # noqa: BLE001 - see above
             problems["model"] = f"v{entry.to_version} is refused: {_say(error)}"
-            wanted, refused = current.model, isinstance(error, DataError)
+            wanted, refused = current.model, entry.to_version if isinstance(error, DataError) else None
         if wanted is None:
             return Live(None, current.state, problems["model"], problems, refused)
         kept: dict[str, Item] = {}
@@ -135,9 +135,9 @@ class Loader:
         except Exception as error:  # noqa: BLE001 - see above
             problems["state"] = f"the landed intervals {', '.join(kept)} are refused: {_say(error)}"
             if current.state is None or current.state.state.params != wanted.features:
-                return Live(current.model, current.state, problems["state"], problems)
+                return Live(current.model, current.state, problems["state"], problems, refused)
             state = current.state
-        return self._warm(Live(wanted, state, "", problems), current)
+        return self._warm(Live(wanted, state, "", problems, refused), current)
 
     def _warm(self, new: Live, current: Live) -> Live:
         """``new`` once it has answered, else ``current`` with the reason."""
@@ -149,7 +149,7 @@ class Loader:
         except Exception as error:  # noqa: BLE001 - see above
             assert new.model is not None
             problem = f"v{new.model.version} is refused: {_say(error)}"
-            refused = isinstance(error, DataError)
+            refused = new.model.version if isinstance(error, DataError) else None
             return Live(current.model, current.state, problem, new.problems | {"model": problem}, refused)
         return new
 

@@ -110,7 +110,7 @@ class Service:
             try:
                 live = await self.sync()
                 if self.spec.name in self.settings.version and live.refused and not live.model:
-                    end_process(live.reason)
+                    end_process(f"{self.spec.name}: {live.reason}")
             except Exception:  # a bug must not end the task that would load its fix
                 log.exception("%s: looking for a new model or interval failed", self.spec.name)
             self.looked.set()

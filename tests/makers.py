@@ -241,7 +241,9 @@ def make_champion(store: Store, made: train.Trained, *, data_through: str, versi
     digest = sha256(made.onnx)
     store.write(f"models/{digest}/model.onnx", made.onnx)
     store.write(f"models/{digest}/contract.json", made.contract)
-    Ledger(store).append(
+    book = Ledger(store)
+    book.append(
+        expect=len(book.entries()),
         action="promote",
         to_version=version,
         effective_from=MODEL.cadence.shift(data_through, 1),

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from tasks.core.errors import AirloopError, ConfigError
+from tasks.core.errors import AirloopError, ConfigError, Unavailable
 from tasks.registry.ledger import Entry
 from tasks.settings.environment import environment
 
 REFUSED = 65
 """Exit code of a replica that can never serve the version it is for (sysexits' EX_DATAERR)."""
+Check = Callable[[], None]
+"""Raises SupersededError when the entry that is waited for is not the newest any more: each wait calls it again and again."""
 
 
 class NotServedError(AirloopError):
-    """The service was reached and does not serve what the ledger says is live: a reason to take it back.
+    """Evidence about this version: another one answers in its place. A reason to take it back, and none against it."""
 
-    Where nothing can be said of the service, because it does not answer, the error is a plain AirloopError.
-    """
+    itself = False
+    """Whether the version itself is wrong, so that it is not promoted again."""
+
+
+class FaultyError(NotServedError):
+    """Evidence against this version: a golden row was answered otherwise, or a replica refuses the version by name."""
+
+    itself = True
+
+
+class AwayError(Unavailable):
+    """Nothing is known of the version: nobody answers, or an answer says something else. Never a reason to take it back."""
 
 
 class Online(Protocol):
@@ -29,13 +41,21 @@ class Online(Protocol):
 
     @property
     def patience(self) -> float:
-        """Seconds in which an address may still answer with what was live before, or with nothing."""
+        """Seconds in which an address may still answer with what was live before."""
 
-    def put_live(self, entry: Entry) -> list[str]:
+    def put_live(self, entry: Entry, check: Check) -> list[str]:
         """Return once every replica serves ``entry``: what had to be done, in words.
 
-        An entry that takes everything out of service is not waited for: replicas see it in the ledger. NotServedError when
-        they do not come to serve it; AirloopError when they, or the cluster, cannot be reached.
+        An entry that takes everything out of service is not waited for: replicas see it in the ledger.
+
+        Args:
+            entry: the ledger's newest.
+            check: whether it still is.
+
+        Raises:
+            NotServedError: they do not come to serve it, and say so.
+            AwayError: they, or the cluster, were away for too long.
+            SupersededError: what ``check`` raises.
         """
 
 

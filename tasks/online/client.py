@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from tasks import spec
 from tasks.core import web
-from tasks.core.errors import AirloopError
-from tasks.online import NotServedError
+from tasks.online import AwayError, NotServedError
 
 TIMEOUT_SECONDS = 30
 
 
-class AwayError(AirloopError):
-    """Nobody answers at an address."""
+class Answer(NamedTuple):
+    """What an address answers."""
+
+    status: int
+    content: dict[str, Any]
+    """The JSON object in it; empty where there is none."""
+    text: str
 
 
-def post(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """The JSON that ``url`` answers; AwayError when nobody does, NotServedError when the answer is an error."""
+def ask(url: str, path: str, body: dict[str, Any]) -> Answer:
+    """Whatever ``url`` answers; AwayError when nobody does."""
     token = os.environ.get("AIRLOOP_ADMIN_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
@@ -33,29 +37,40 @@ def post(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
             f"The online service does not answer at {url}{path} ({error}). The ledger is written: start the service "
             "(`airloop up`) and clear this task, and everything else follows."
         ) from None
-    if response.status_code >= 400:
-        raise NotServedError(f"{url}{path} answers {response.status_code}: {response.text[:300]}")
-    return dict(response.json())
+    try:
+        content = json.loads(response.content)
+    except ValueError:
+        content = None
+    return Answer(response.status_code, content if isinstance(content, dict) else {}, response.text)
 
 
-def predict(url: str, asked: Sequence[dict[str, Any]], version: int, patience: float) -> list[float]:
+def away(url: str, path: str, answer: Answer) -> AwayError:
+    """The error that an answer is which says nothing of the version."""
+    token = (
+        "AIRLOOP_ADMIN_TOKEN must be the same here and there" if answer.status in (401, 403) else "its log says more"
+    )
+    return AwayError(
+        f"{url}{path} answers {answer.status}: {answer.text[:300]}. That is no evidence about the version, so the ledger stays as "
+        f"it is. Mend the service ({token}) and clear this task."
+    )
+
+
+def predict(url: str, asked: Sequence[dict[str, Any]], version: int) -> list[float]:
     """Probabilities that model ``version`` answers to the requests ``asked``, in order.
 
-    Errors as ``post``, and NotServedError when another version answers; each only when it lasts ``patience`` seconds.
+    Raises:
+        AwayError: there is no answer, or one that is none.
+        NotServedError: another version answers.
     """
-    trying = Retrying(
-        retry=retry_if_exception_type((AwayError, NotServedError)),
-        stop=stop_after_delay(patience),
-        wait=wait_fixed(0.5),
-        reraise=True,
-    )
-    return trying(_predict, url, asked, version)
-
-
-def _predict(url: str, asked: Sequence[dict[str, Any]], version: int) -> list[float]:
     model = spec.current()
-    online = model.online
-    answers = post(url, f"/models/{model.name}/predict", {online.many: list(asked)})["predictions"]
-    if others := {answer["model_version"] for answer in answers} - {version}:
+    online, path = model.online, f"/models/{model.name}/predict"
+    answer = ask(url, path, {online.many: list(asked)})
+    try:
+        found = [(one["model_version"], float(one[online.answer])) for one in answer.content["predictions"]]
+    except (KeyError, TypeError, ValueError):
+        raise away(url, path, answer) from None
+    if answer.status != 200 or len(found) != len(asked):
+        raise away(url, path, answer)
+    if others := {number for number, _ in found} - {version}:
         raise NotServedError(f"{url} answers with v{', v'.join(map(str, sorted(others)))} in place of v{version}.")
-    return [answer[online.answer] for answer in answers]
+    return [probability for _, probability in found]

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 from urllib3.exceptions import HTTPError
 
 from tasks.core.errors import AirloopError, ConfigError
+from tasks.online import AwayError, Check, waits
 from tasks.online.rollout import Rollout, version_mark
 from tasks.registry.ledger import Entry
 
-AWAY_SECONDS = 180
-"""How long the cluster's API may be away, or out of order, before the job gives up and waits to be run again."""
 SETTLE_SECONDS = 30
 REQUEST_SECONDS = 15
 T = TypeVar("T")
@@ -57,18 +56,9 @@ class Deployment:
         api = client.ApiClient(configuration)
         self._apps, self._core = client.AppsV1Api(api), client.CoreV1Api(api)
 
-    def put_live(self, entry: Entry) -> list[str]:
+    def put_live(self, entry: Entry, check: Check) -> list[str]:
         """Apply the entry's version, or that there is none, and wait for the rollout of one."""
-        found = self._read()
-        applied = self._ask(
-            self._apps.patch_namespaced_deployment,
-            self._name,
-            self._namespace,
-            desired(found, self._model, entry),
-            field_manager=manager(self._model),
-            force=True,  # what the ledger says is live is nobody else's to say
-            _content_type="application/apply-patch+yaml",
-        )
+        found, applied = self._apply(entry, check)
         if entry.to_version is None:
             return []
         if applied.spec.paused:
@@ -76,32 +66,57 @@ class Deployment:
                 f"{self._namespace}/{self._name} is paused, so v{entry.to_version} is not rolled out: `kubectl rollout resume "
                 f"deployment/{self._name} -n {self._namespace}` and clear this task."
             )
-        rollout = Rollout(self._model, entry.to_version, applied.metadata.generation, self._read, self._pods)
-        replicas = rollout.wait()
+        read, pods = partial(self._read, check), partial(self._pods, check)
+        replicas = Rollout(self._model, entry.to_version, applied.metadata.generation, read, pods).wait(check)
         if applied.metadata.generation == found.metadata.generation:
             return []
         return [f"v{entry.to_version} is rolled out to {replicas} replicas of {self._namespace}/{self._name}"]
 
-    def _read(self) -> Any:
-        return self._ask(self._apps.read_namespaced_deployment, self._name, self._namespace)
+    def _apply(self, entry: Entry, check: Check) -> tuple[Any, Any]:
+        """The Deployment before and after the entry was applied to it.
 
-    def _pods(self, deployment: Any) -> list[Any]:
+        The entry is the ledger's newest after the Deployment was read, and the API takes the change of nothing else than was read. So
+        whoever writes a later entry applies that after this, and a job that was held up in between cannot bring back an older version.
+        """
+
+        def once() -> tuple[Any, Any]:
+            found = self._read(check)
+            check()
+            return found, self._ask(
+                check,
+                self._apps.patch_namespaced_deployment,
+                self._name,
+                self._namespace,
+                desired(found, self._model, entry),
+                field_manager=manager(self._model),
+                force=True,  # what the ledger says is live is nobody else's to say
+                _content_type="application/apply-patch+yaml",
+            )
+
+        return waits.outlast(lambda error: isinstance(error, ConflictError), waits.AWAY_SECONDS, check, once)
+
+    def _read(self, check: Check) -> Any:
+        return self._ask(check, self._apps.read_namespaced_deployment, self._name, self._namespace)
+
+    def _pods(self, check: Check, deployment: Any) -> list[Any]:
         labels = deployment.spec.selector.match_labels or {}
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
-        return list(self._ask(self._core.list_namespaced_pod, self._namespace, label_selector=selector).items)
+        return list(self._ask(check, self._core.list_namespaced_pod, self._namespace, label_selector=selector).items)
 
-    def _ask(self, call: Callable[..., T], *arguments: Any, **more: Any) -> T:
+    def _ask(self, check: Check, call: Callable[..., T], *arguments: Any, **more: Any) -> T:
         """``call``, repeated while the API is away: reading and applying may be done twice."""
-        trying = Retrying(
-            retry=retry_if_exception(_passes),
-            stop=stop_after_delay(AWAY_SECONDS),
-            wait=wait_exponential(multiplier=0.5, max=5),
-            reraise=True,
-        )
+        once = partial(call, *arguments, _request_timeout=REQUEST_SECONDS, **more)
         try:
-            return trying(call, *arguments, _request_timeout=REQUEST_SECONDS, **more)
+            return waits.outlast(_passes, waits.AWAY_SECONDS, check, once)
         except (HTTPError, ApiException) as error:
-            raise AirloopError(f"{self._namespace}/{self._name}: {_hint(error)}") from None
+            said = f"{self._namespace}/{self._name}: {_hint(error)}"
+            if isinstance(error, ApiException) and error.status == 409:
+                raise ConflictError(said) from None
+            raise (AwayError if _passes(error) else AirloopError)(said) from None
+
+
+class ConflictError(AwayError):
+    """Somebody changed the Deployment between the look at it and the change."""
 
 
 def manager(model: str) -> str:
@@ -123,6 +138,7 @@ def desired(found: Any, model: str, entry: Entry) -> dict[str, Any]:
         "kind": "Deployment",
         "metadata": {
             "name": found.metadata.name,
+            "resourceVersion": found.metadata.resource_version,
             "annotations": {f"airloop.io/ledger-entry-of-{model}": str(entry.seq)},
         },
         "spec": {"template": template},

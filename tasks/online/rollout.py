@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
-from tasks.core.errors import AirloopError
-from tasks.online import REFUSED, NotServedError
+from tasks.online import REFUSED, AwayError, Check, FaultyError, waits
 
 
 def version_mark(model: str) -> str:
@@ -34,45 +32,53 @@ class Rollout:
     def __init__(
         self, model: str, version: int, generation: int, read: Callable[[], Any], pods: Callable[[Any], list[Any]]
     ) -> None:
-        self._mark, self._version, self._generation = version_mark(model), version, generation
+        self._model, self._version, self._generation = model, version, generation
         self._read, self._pods = read, pods
 
-    def wait(self) -> int:
+    def wait(self, check: Check) -> int:
         """Return the number of replicas once all are new and available.
 
-        NotServedError when a pod says that it can never serve, or the rollout makes no progress until its deadline;
-        AirloopError when the cluster does nothing at all.
+        Raises:
+            FaultyError: a pod says that it can never serve this version.
+            AwayError: the rollout makes no progress until its deadline, or the cluster does nothing at all. That may be the image's
+                fault, the nodes' or the store's: it is no evidence about the version.
+            SupersededError: what ``check`` raises.
         """
-        shown, since, given_up = "", time.monotonic(), False
+        clock = waits.CLOCK
+        shown, since, given_up = "", clock.now(), False
         while True:
+            check()
             found = self._read()
             done, state = progress(found, self._generation)
             if done:
                 return int(found.spec.replicas)
             if state != shown:
                 print(f"rolling out v{self._version}: {state}", flush=True)
-                shown, since = state, time.monotonic()
+                shown, since = state, clock.now()
             self._refuse_failed(found)
             # Twice: the condition of the rollout before may be there for a moment beside the new generation.
             if given_up and deadline_exceeded(found):
-                raise NotServedError(f"the rollout of v{self._version} is at {state!r}{self._reasons(found)}")
+                raise AwayError(
+                    f"The rollout of v{self._version} is at {state!r} and makes no progress{self._reasons(found)}. That is no evidence "
+                    "about the version, so the ledger stays as it is: mend the cause and clear this task, or roll back."
+                )
             given_up = deadline_exceeded(found)
             patience = (found.spec.progress_deadline_seconds or 600) + GRACE_SECONDS
-            if time.monotonic() - since > patience:
-                raise AirloopError(
+            if clock.now() - since > patience:
+                raise AwayError(
                     f"The rollout of v{self._version} has been at {state!r} for {patience} s and the cluster does not say "
                     f"why{self._reasons(found)}. The ledger is written: clear this task when the cluster works again."
                 )
-            time.sleep(POLL_SECONDS)
+            clock.sleep(POLL_SECONDS)
 
     def _refuse_failed(self, found: Any) -> None:
         for pod in self._new_pods(found):
-            if (why := refusal(pod)) is not None:
-                raise NotServedError(f"{pod.metadata.name} ended: {why}")
+            if (why := refusal(pod, self._model, self._version)) is not None:
+                raise FaultyError(f"{pod.metadata.name} ended: {why}")
 
     def _new_pods(self, found: Any) -> list[Any]:
         marked = (pod for pod in self._pods(found) if pod.metadata.deletion_timestamp is None)
-        return [pod for pod in marked if (pod.metadata.annotations or {}).get(self._mark) == str(self._version)]
+        return [pod for pod in marked if marks(pod).get(self._model) == str(self._version)]
 
     def _reasons(self, found: Any) -> str:
         refused = [c.message for c in found.status.conditions or [] if c.type == "ReplicaFailure"]
@@ -101,13 +107,27 @@ def deadline_exceeded(found: Any) -> bool:
     return any(c.type == "Progressing" and c.reason == "ProgressDeadlineExceeded" for c in conditions)
 
 
-def refusal(pod: Any) -> str | None:
-    """What a replica said that ended because it can never serve its version; None when it did not."""
+def marks(pod: Any) -> dict[str, str]:
+    """The model versions that a pod is for, by model."""
+    found = (pod.metadata.annotations or {}).items()
+    return {
+        name.removeprefix(version_mark("")): version for name, version in found if name.startswith(version_mark(""))
+    }
+
+
+def refusal(pod: Any, model: str, version: int) -> str | None:
+    """What a replica said that ended because it can never serve this version; None when it did not.
+
+    A replica of several models may have ended for another one's sake: then it says which.
+    """
     for container in pod.status.container_statuses or []:
         for state in (container.state, container.last_state):
             ended = state.terminated if state else None
-            if ended is not None and ended.exit_code == REFUSED:
-                return ended.message or "it refused its model"
+            if ended is None or ended.exit_code != REFUSED:
+                continue
+            said = ended.message or ""
+            if said.startswith(f"{model}: v{version} is refused") or set(marks(pod)) == {model}:
+                return said or "it refused its model"
     return None
 
 

@@ -13,19 +13,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tasks.core.errors import AirloopError, DataError
+from tasks.core.errors import AirloopError, DataError, Unavailable
 from tasks.core.frozen import Frozen
 from tasks.settings.value_types import IntervalKey
 from tasks.storage.artefacts import Store, sha256, to_json
 
 SCHEMA: Literal[2] = 2
 """Version of an entry's layout, written once: what comes later is another kind of action, never another field (docs/adr/0059)."""
-ACTIONS = ("promote", "rollback", "revert")
-"""Promoted by the gate, rolled back by a person, or reverted because the smoke test failed."""
+ACTIONS = ("promote", "rollback", "revert", "revert_unserved")
+"""Promoted by the gate; rolled back by a person; taken back because the version itself is wrong; taken back because the service
+answered with another version, which says nothing against this one: it may be promoted again."""
 
 
 class LedgerError(AirloopError):
     """An entry that the ledger's rules refuse."""
+
+
+class SupersededError(LedgerError):
+    """A decision about an entry that is not the newest any more: the later one holds, and nothing of this one is written."""
 
 
 class Evidence(Frozen):
@@ -121,6 +126,82 @@ class Ledger:
 
     def entries(self) -> list[Entry]:
         """All entries, oldest first; DataError when one is missing, damaged or altered."""
+        return self._read()[0]
+
+    def latest(self) -> Entry | None:
+        """The newest entry, None in an empty ledger."""
+        entries = self.entries()
+        return entries[-1] if entries else None
+
+    def is_newest(self, seq: int) -> bool:
+        """Whether entry ``seq`` is the newest (0: whether there is none); one look at the store, however long the ledger."""
+        return not self._store.exists(_name(seq + 1))
+
+    def require_newest(self, seq: int) -> None:
+        """Raise SupersededError unless entry ``seq`` is the newest."""
+        if not self.is_newest(seq):
+            raise SupersededError(_superseded(seq, self.entries()))
+
+    def append(
+        self,
+        *,
+        expect: int,
+        action: str,
+        to_version: int | None,
+        effective_from: str,
+        who: str,
+        why: str,
+        evidence: Evidence | None,
+    ) -> Entry:
+        """Add one entry, if the newest is still the one that it was decided by.
+
+        Asked again for what the newest entry already says, it returns that entry: a retried task adds nothing.
+
+        Args:
+            expect: number of the entry that the decision is about, the newest when it was taken; 0 for an empty ledger.
+            action: its kind, of ACTIONS.
+            to_version: what is live from then on; None for nothing.
+            effective_from: first interval that it scores.
+            who: who decided.
+            why: reason.
+            evidence: what is known of the version; None exactly when there is none.
+
+        Raises:
+            SupersededError: another entry came in between.
+            LedgerError: the rules refuse it.
+            Unavailable: the store does not say whether it is written. Deciding again is safe.
+        """
+        entries, digest = self._read()
+        last = entries[-1] if entries else None
+        if last and (last.action, last.to_version, last.effective_from, last.evidence) == (
+            action,
+            to_version,
+            effective_from,
+            evidence,
+        ):
+            return last
+        if len(entries) != expect:
+            raise SupersededError(_superseded(expect, entries))
+        _check(entries, action, to_version, effective_from, evidence)
+        return self._write(
+            Entry(
+                model=self._store.model,
+                seq=expect + 1,
+                previous_digest=digest,
+                action=action,
+                from_version=last.to_version if last else None,
+                to_version=to_version,
+                effective_from=effective_from,
+                who=who,
+                why=why,
+                evidence=evidence,
+                at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+                nonce=uuid.uuid4().hex,
+            )
+        )
+
+    def _read(self) -> tuple[list[Entry], str | None]:
+        """All entries, and the digest of the newest."""
         found: list[Entry] = []
         digest = None
         for name in self._store.names("ledger"):
@@ -138,55 +219,33 @@ class Ledger:
                 )
             found.append(entry)
             digest = sha256(data)
-        return found
+        return found, digest
 
-    def latest(self) -> Entry | None:
-        """The newest entry, None in an empty ledger."""
-        entries = self.entries()
-        return entries[-1] if entries else None
-
-    def append(
-        self,
-        *,
-        action: str,
-        to_version: int | None,
-        effective_from: str,
-        who: str,
-        why: str,
-        evidence: Evidence | None,
-    ) -> Entry:
-        """Add one entry; LedgerError if the rules refuse it or somebody appended at the same moment.
-
-        Asked again for what the newest entry already says, it returns that entry: a retried task adds nothing.
-        """
-        entries = self.entries()
-        last = entries[-1] if entries else None
-        if last and (last.action, last.to_version, last.effective_from, last.evidence) == (
-            action,
-            to_version,
-            effective_from,
-            evidence,
-        ):
-            return last
-        _check(entries, action, to_version, effective_from, evidence)
-        digest = sha256(self._store.read(_name(last.seq))) if last else None
-        entry = Entry(
-            model=self._store.model,
-            seq=len(entries) + 1,
-            previous_digest=digest,
-            action=action,
-            from_version=last.to_version if last else None,
-            to_version=to_version,
-            effective_from=effective_from,
-            who=who,
-            why=why,
-            evidence=evidence,
-            at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            nonce=uuid.uuid4().hex,
-        )
-        if not self._store.create(_name(entry.seq), entry.content()):
-            raise LedgerError(f"Somebody else wrote ledger entry {entry.seq} at the same moment; run this again.")
+    def _write(self, entry: Entry) -> Entry:
+        """Create ``entry``. Where the store's answer is unclear, what it holds says whether it was written: by the nonce."""
+        problem: Exception | None = None
+        try:
+            if self._store.create(_name(entry.seq), entry.content()):
+                return entry
+        except AirloopError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the store's library raises, the entry may be there
+            problem = error
+        # A no is unclear as well: a library that gets no answer sends the write again, and then finds its own entry.
+        entries = self._read_back(entry, problem)
+        if len(entries) < entry.seq:
+            raise Unavailable(_unclear(entry, problem)) from problem
+        if entries[entry.seq - 1].nonce != entry.nonce:
+            raise SupersededError(_superseded(entry.seq - 1, entries)) from problem
         return entry
+
+    def _read_back(self, entry: Entry, problem: Exception | None) -> list[Entry]:
+        try:
+            return self.entries()
+        except AirloopError:
+            raise
+        except Exception as error:
+            raise Unavailable(_unclear(entry, problem or error)) from error
 
 
 def live_at(entries: list[Entry], interval: str) -> Entry | None:
@@ -206,6 +265,34 @@ def previous_at(entries: list[Entry], interval: str) -> Entry | None:
 
 def _name(seq: int) -> str:
     return f"ledger/{seq:06d}.json"
+
+
+def _superseded(seq: int, entries: list[Entry]) -> str:
+    """What came after entry ``seq``, and that it holds."""
+    after = "; ".join(
+        f"entry {e.seq}, a {e.action} to {_version(e.to_version)} by {e.who} ({e.why})" for e in entries[seq:]
+    )
+    about = (
+        f"Ledger entry {seq} ({_version(entries[seq - 1].to_version)})"
+        if 0 < seq <= len(entries)
+        else "What this was decided by"
+    )
+    return (
+        f"{about} is not the newest any more: {after or 'the ledger is shorter than it was'}. The later decision holds, and this one "
+        "ends here. Look at what is live, and decide again if that is wrong."
+    )
+
+
+def _unclear(entry: Entry, problem: Exception | None) -> str:
+    return (
+        f"The store does not say whether ledger entry {entry.seq} ({entry.action} to {_version(entry.to_version)}) is written "
+        f"({problem or 'it is neither there nor could it be created'}). Run this again when the store answers: an entry that is there "
+        "after all is found, and not written twice."
+    )
+
+
+def _version(number: int | None) -> str:
+    return "nothing" if number is None else f"v{number}"
 
 
 def _check(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tasks.core.errors import AirloopError
+from tasks.core.errors import Unavailable
 from tasks.registry.mlflow_server import trouble
 from tasks.settings.environment import environment
 
@@ -29,8 +29,8 @@ def registered_name() -> str:
     return environment().model
 
 
-class RegistryError(AirloopError):
-    """MLflow cannot be made to agree now: it is away, refuses, or fails."""
+class RegistryError(Unavailable):
+    """MLflow cannot be made to agree now: it is away, refuses, or fails. What is live is not its to say, so a later try is enough."""
 
 
 def client() -> MlflowClient:

@@ -70,8 +70,8 @@ class Pod:
 class Deployments:
     """The API server and the Service, on a free port of 127.0.0.1.
 
-    Faults: `node` is called with each pod that is not ready, once a step, and makes it ready or not; `asleep` stops the
-    controller; `away` and `refuse` are the API's; `answers` holds the probability of each version, `leaving` what the Service
+    Faults: `node` is called with each pod that is not ready, once a step, and makes it ready or not; `before_patch` is called
+    when a change has arrived and is not made yet; `asleep` stops the controller; `away` and `refuse` are the API's; `answers` holds the probability of each version, `leaving` what the Service
     still answers from pods that are going.
     """
 
@@ -81,11 +81,13 @@ class Deployments:
         self.fields: dict[Field, Any] = {}
         self.owners: dict[Field, set[str]] = {}
         self.generation, self.observed = 1, 0
+        self.resource_version = 1
         self.pods: list[Pod] = []
         self.started: list[Pod] = []
         """Every pod that ever was, in order."""
         self.reason, self.stuck = "NewReplicaSetAvailable", 0
         self.node: Callable[[Pod], None] = lambda pod: setattr(pod, "ready", True)
+        self.before_patch: Callable[[], None] = lambda: None
         self.asleep = False
         self.refuse: int | None = None
         self.away_until = 0.0
@@ -137,6 +139,10 @@ class Deployments:
     def apply(self, body: dict[str, Any], manager: str, *, force: bool) -> list[Field]:
         """Server-side apply; returns the fields in conflict, and changes nothing when there are some."""
         wanted = dict(flatten({key: value for key, value in body.items() if key not in ("apiVersion", "kind")}))
+        seen = ("metadata", "resourceVersion")
+        if wanted.pop(seen, str(self.resource_version)) != str(self.resource_version):
+            return [seen]
+        self.resource_version += 1
         wanted.pop(("metadata", "name"), None)  # says which object, and is nobody's
         others = {p for p, v in wanted.items() if self.owners.get(p, set()) - {manager} and self.fields[p] != v}
         if others and not force:
@@ -187,6 +193,8 @@ class Deployments:
             if done
             else "ProgressDeadlineExceeded"
             if self.stuck > DEADLINE_STEPS
+            else "ReplicaSetUpdated"
+            if self.stuck == 0
             else self.reason
         )
         self._hashed = hashed
@@ -196,7 +204,12 @@ class Deployments:
     def seen(self) -> dict[str, Any]:
         """The Deployment as the API shows it."""
         made = unflatten(self.fields)
-        made["metadata"] |= {"name": NAME, "namespace": NAMESPACE, "generation": self.generation}
+        made["metadata"] |= {
+            "name": NAME,
+            "namespace": NAMESPACE,
+            "generation": self.generation,
+            "resourceVersion": str(self.resource_version),
+        }
         new = [pod for pod in self.pods if pod.hash == self._hashed]
         ready = sum(pod.ready for pod in self.pods)
         exceeded = self.reason == "ProgressDeadlineExceeded"
@@ -242,6 +255,7 @@ class Deployments:
         if self.refuse is not None:
             return _problem(self.refuse, "Refused")
         if (method, path) == ("PATCH", DEPLOYMENT):
+            self.before_patch()
             return self._patch(kind, dict(re.findall(r"(\w+)=([\w-]+)", query)), body)
         if (method, path) == ("GET", DEPLOYMENT):
             self.step()

@@ -12,11 +12,12 @@ import mlflow
 import pytest
 
 from tasks import deploy, online
-from tasks.core.errors import AirloopError, ConfigError
+from tasks.core.errors import AirloopError, ConfigError, Unavailable
 from tasks.core.urls import url_of
-from tasks.online import REFUSED, deployment, rollout
+from tasks.online import REFUSED, deployment, rollout, waits
 from tasks.online.deployment import Deployment
 from tasks.registry import mlflow_registry
+from tasks.registry.ledger import SupersededError
 from tasks.settings import environment as environment_module
 from tests.kube.deployments import DEPLOYMENT, NAME, NAMESPACE, VERSION, Deployments, Pod
 from tests.tasks.test_deploy import Place
@@ -108,23 +109,14 @@ def refuses(pod: Pod) -> None:
     pod.ended = {"exitCode": REFUSED, "reason": "Error", "message": "v2 is refused: the model answers 0.1 for flight 7"}
 
 
-@pytest.mark.parametrize(
-    ("fault", "why"),
-    [
-        (
-            image_is_not_there,
-            r"is at '1 of 3 replicas are new' \(airloop-online-.*: ImagePullBackOff \(Back-off pulling image",
-        ),
-        (never_ready, "does not become ready; its /readyz and its log say why"),
-        (refuses, "ended: v2 is refused: the model answers 0.1 for flight 7"),
-    ],
-)
-def test_a_rollout_that_fails_is_undone(place: Place, fake: Deployments, fault, why: str) -> None:
+def test_a_model_that_its_replicas_refuse_is_taken_back(place: Place, fake: Deployments) -> None:
     release(place, 1)
     first = list(fake.pods)
     fake.least_ready = 3
-    fake.node = fault
-    with pytest.raises(AirloopError, match=rf"v2 was taken back, v1 is live again: .*{why}"):
+    fake.node = refuses
+    with pytest.raises(
+        AirloopError, match=r"v2 was taken back, v1 is live again: .*ended: v2 is refused: the model answers 0.1"
+    ):
         release(place, 2)
     assert history(place) == [("promote", 1), ("promote", 2), ("revert", 1)]
     assert fake.pods == first, "the pods of v1 were there all the time, and none was started for the way back"
@@ -132,6 +124,90 @@ def test_a_rollout_that_fails_is_undone(place: Place, fake: Deployments, fault, 
     assert str(mlflow_registry.client().get_registered_model("flights").aliases["champion"]) == "1"
     last = place.book.latest()
     assert last is not None and "v2" in last.why
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (
+            image_is_not_there,
+            r"is at '1 of 3 replicas are new' .*\(airloop-online-.*: ImagePullBackOff \(Back-off pulling image",
+        ),
+        (never_ready, "does not become ready; its /readyz and its log say why"),
+    ],
+)
+def test_a_rollout_that_makes_no_progress_takes_nothing_back(place: Place, fake: Deployments, fault, why: str) -> None:
+    """An image that is not there, or a store: no evidence about the version, whose pods of before go on."""
+    release(place, 1)
+    fake.least_ready = 3
+    fake.node = fault
+    with pytest.raises(Unavailable, match=why):
+        release(place, 2)
+    assert history(place) == [("promote", 1), ("promote", 2)]
+    assert fake.least_ready == 3
+
+    fake.node = lambda pod: (setattr(pod, "waiting", None), setattr(pod, "ready", True))
+    deploy.deploy(place.book, place.store)
+    assert versions(fake) == ["2"] * 3
+
+
+def test_a_replica_that_ended_for_another_model_is_no_evidence(place: Place, fake: Deployments) -> None:
+    """It serves two models, and it is the other one that it refuses."""
+    release(place, 1)
+    other = {"spec": {"template": {"metadata": {"annotations": {"airloop.io/version-of-parcels": "7"}}}}}
+    fake.apply(other, "airloop-deploy-parcels", force=True)
+
+    def parcels_are_refused(pod: Pod) -> None:
+        pod.waiting = {"reason": "CrashLoopBackOff", "message": "back-off 10s"}
+        pod.ended = {"exitCode": REFUSED, "reason": "Error", "message": "parcels: v7 is refused: no golden rows"}
+
+    fake.node = parcels_are_refused
+    with pytest.raises(Unavailable, match="CrashLoopBackOff"):
+        release(place, 2)
+    assert history(place) == [("promote", 1), ("promote", 2)]
+
+    def flights_are_refused(pod: Pod) -> None:
+        pod.waiting, pod.ready = None, pod.version == "1"
+        pod.ended = {"exitCode": REFUSED, "reason": "Error", "message": "flights: v2 is refused: no golden rows"}
+
+    fake.node = flights_are_refused
+    with pytest.raises(AirloopError, match="v2 was taken back"):
+        deploy.deploy(place.book, place.store)
+
+
+def test_a_rollback_cuts_a_rollout_short_that_hangs(place: Place, fake: Deployments) -> None:
+    """It lasted until the rollout's deadline, and then undid the rollback."""
+    release(place, 1)
+    looked = itertools.count()
+
+    def node(pod: Pod) -> None:
+        never_ready(pod)
+        if next(looked) == 2:
+            deploy.roll_back(1, "ann", "v2 answers nonsense", place.book, place.store)
+
+    fake.node = node
+    with pytest.raises(SupersededError, match=r"entry 3, a rollback to v1 by ann \(v2 answers nonsense\)"):
+        release(place, 2)
+    assert fake.reason != "ProgressDeadlineExceeded"
+    deploy.deploy(place.book, place.store)
+    assert history(place) == [("promote", 1), ("promote", 2), ("rollback", 1)]
+    assert versions(fake) == ["1"] * 3
+
+
+def test_a_deploy_that_was_held_up_cannot_bring_back_its_version(place: Place, fake: Deployments) -> None:
+    """Between its look at the ledger and its change somebody rolled back, and the Deployment is theirs by then."""
+    release(place, 1)
+
+    def rolled_back() -> None:
+        fake.before_patch = lambda: None
+        entry = deploy.roll_back(1, "ann", "v2 answers nonsense", place.book, place.store)
+        mark = {"metadata": {"annotations": {"airloop.io/ledger-entry-of-flights": str(entry.seq)}}}
+        fake.apply(mark, "airloop-deploy-flights", force=True)
+
+    fake.before_patch = rolled_back
+    with pytest.raises(SupersededError, match="entry 3, a rollback to v1"):
+        release(place, 2)
+    assert [pod.version for pod in fake.started if pod.version == "2"] == [], "v2 was not begun"
 
 
 def test_a_refusal_does_not_wait_for_the_deadline(place: Place, fake: Deployments) -> None:
@@ -163,6 +239,7 @@ def test_old_answers_that_last_are_a_failure(place: Place, fake: Deployments, mo
     fake.leaving = [1] * 3
     with pytest.raises(AirloopError, match="answers with v1 in place of v2"):
         release(place, 2)
+    assert history(place)[-1] == ("revert_unserved", 1), "nothing is known against v2"
 
 
 @pytest.mark.parametrize("when", ["before", "during"])
@@ -190,9 +267,9 @@ def test_an_api_server_that_stays_away_takes_nothing_back(
     place: Place, fake: Deployments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release(place, 1)
-    monkeypatch.setattr(deployment, "AWAY_SECONDS", 1)
+    monkeypatch.setattr(waits, "AWAY_SECONDS", 1)
     fake.away(60)
-    with pytest.raises(AirloopError, match=r"API does not answer.*clear this task"):
+    with pytest.raises(Unavailable, match=r"API does not answer.*clear this task"):
         release(place, 2)
     assert history(place) == [("promote", 1), ("promote", 2)]
     fake.away(0)
@@ -206,7 +283,7 @@ def test_a_cluster_that_does_nothing_takes_nothing_back(
     release(place, 1)
     monkeypatch.setattr(rollout, "GRACE_SECONDS", -599)
     fake.asleep = True
-    with pytest.raises(AirloopError, match="'the cluster has not seen it yet' for 1 s"):
+    with pytest.raises(Unavailable, match="'the cluster has not seen it yet' for 1 s"):
         release(place, 2)
     assert history(place)[-1] == ("promote", 2)
 

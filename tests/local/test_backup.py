@@ -53,8 +53,15 @@ def promote(store: Store, number: int) -> None:
     tags = {"run": run, "onnx": model, "contract": "c" * 64, "gate": "d" * 64, "data_through": "2013-03"}
     made = versions.claim(store, number, record, {f"airloop.{k}": v for k, v in tags.items()})
     assert made
-    ledger.Ledger(store).append(
-        action="promote", to_version=number, effective_from="2013-04", who="t", why="t", evidence=made.evidence
+    book = ledger.Ledger(store)
+    book.append(
+        expect=len(book.entries()),
+        action="promote",
+        to_version=number,
+        effective_from="2013-04",
+        who="t",
+        why="t",
+        evidence=made.evidence,
     )
 
 

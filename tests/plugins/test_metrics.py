@@ -141,7 +141,7 @@ def test_intervals_gate_drift_and_ledger(store: Store) -> None:
     gate = {"passed": False, "verdict": "keep champion", "failures": ["one", "two"], "promotion": {"d_log_loss": {"mean": 0.01, "lo": -0.01, "hi": 0.03}}}  # fmt: skip
     store.write_json("runs/flights-train-2013-04-abc/gate.json", gate)
     Ledger(store).append(
-        action="promote", to_version=7, effective_from="2013-04", who="w", why="y", evidence=EVIDENCE
+        expect=0, action="promote", to_version=7, effective_from="2013-04", who="w", why="y", evidence=EVIDENCE
     )  # fmt: skip
     gauges = metrics.Gauges()
     metrics_of_store.collect(FLIGHTS, gauges)

@@ -54,6 +54,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     made.write("reports/2013-04/drift.html", b"<html><script>draw()</script></html>")
     made.write_json("reports/2013-07/monitor.json", monitored(1, "2013-07", "retrain", "ECE", 0.08))
     Ledger(made).append(
+        expect=0,
         action="promote",
         to_version=2,
         effective_from="2013-04",

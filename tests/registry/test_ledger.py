@@ -41,6 +41,7 @@ def book(tmp_path: Path) -> Ledger:
 
 def promote(book: Ledger, version: int, interval: str, name: str, through: str) -> None:
     book.append(
+        expect=len(book.entries()),
         action="promote",
         to_version=version,
         effective_from=interval,
@@ -63,7 +64,9 @@ def test_champion_is_the_one_effective_in_the_interval(book: Ledger) -> None:
 def test_previous_is_the_last_other_version(book: Ledger) -> None:
     promote(book, 1, "2013-04", "a", "2013-03")
     promote(book, 2, "2013-05", "b", "2013-04")
-    book.append(action="rollback", to_version=1, effective_from="2013-06", who="t", why="t", evidence=evidence("a"))
+    book.append(
+        expect=2, action="rollback", to_version=1, effective_from="2013-06", who="t", why="t", evidence=evidence("a")
+    )
     entries = book.entries()
     assert [p.to_version if (p := previous_at(entries, m)) else None for m in ("2013-04", "2013-05", "2013-06")] == [
         None,
@@ -74,7 +77,9 @@ def test_previous_is_the_last_other_version(book: Ledger) -> None:
 
 def test_a_revert_to_nothing_takes_the_only_version_out(book: Ledger) -> None:
     promote(book, 1, "2013-04", "a", "2013-03")
-    book.append(action="revert", to_version=None, effective_from="2013-04", who="t", why="smoke", evidence=None)
+    book.append(
+        expect=1, action="revert", to_version=None, effective_from="2013-04", who="t", why="smoke", evidence=None
+    )
     assert live_at(book.entries(), "2013-04") is None
 
 
@@ -95,7 +100,13 @@ def test_an_older_model_is_never_promoted_but_can_be_rolled_back_to(book: Ledger
     with pytest.raises(LedgerError, match="older model is never promoted"):
         promote(book, 3, "2013-05", "c", "2013-03")
     book.append(
-        action="rollback", to_version=1, effective_from="2013-05", who="t", why="t", evidence=evidence("a", "2013-03")
+        expect=1,
+        action="rollback",
+        to_version=1,
+        effective_from="2013-05",
+        who="t",
+        why="t",
+        evidence=evidence("a", "2013-03"),
     )
     assert [e.to_version for e in book.entries()] == [2, 1]
 
@@ -162,7 +173,13 @@ def test_an_entry_of_version_2_follows_those_of_version_1_whose_bytes_stay(old: 
     before = {name: old.read(name) for name in old.names("ledger")}
     book = Ledger(old)
     book.append(
-        action="rollback", to_version=1, effective_from="2013-07", who="t", why="t", evidence=book.entries()[0].evidence
+        expect=4,
+        action="rollback",
+        to_version=1,
+        effective_from="2013-07",
+        who="t",
+        why="t",
+        evidence=book.entries()[0].evidence,
     )
     entry = book.entries()[-1]
     assert entry.previous_digest == sha256(before["ledger/000004.json"])
@@ -173,7 +190,13 @@ def test_an_entry_of_version_2_follows_those_of_version_1_whose_bytes_stay(old: 
 def test_the_old_ledger_s_rules_hold_for_what_follows(old: Store) -> None:
     with pytest.raises(LedgerError, match="a number means one model"):
         Ledger(old).append(
-            action="rollback", to_version=1, effective_from="2013-07", who="t", why="t", evidence=evidence("f")
+            expect=4,
+            action="rollback",
+            to_version=1,
+            effective_from="2013-07",
+            who="t",
+            why="t",
+            evidence=evidence("f"),
         )
     with pytest.raises(LedgerError, match="saw labels through 2013-03, the champion v2 through 2013-04"):
         promote(Ledger(old), 3, "2013-07", "f", "2013-03")
@@ -225,4 +248,6 @@ def test_an_action_that_later_code_adds_says_what_is_live_like_any_other(old: St
 
 def test_an_action_that_nobody_knows_is_not_written(book: Ledger) -> None:
     with pytest.raises(LedgerError, match="action='bless' is no kind of entry; use promote, rollback, revert"):
-        book.append(action="bless", to_version=1, effective_from="2013-04", who="t", why="t", evidence=evidence())
+        book.append(
+            expect=0, action="bless", to_version=1, effective_from="2013-04", who="t", why="t", evidence=evidence()
+        )

@@ -113,12 +113,20 @@ def test_a_replica_for_one_version_keeps_it_whatever_is_promoted(world: World, r
     assert run(versions(1))[2]["predictions"][0]["model_version"] == 1
     book = ledger.Ledger(world.store)
     book.append(
-        action="revert", to_version=1, effective_from="2013-03", who="t", why="t", evidence=book.entries()[0].evidence
+        expect=2,
+        action="revert",
+        to_version=1,
+        effective_from="2013-03",
+        who="t",
+        why="t",
+        evidence=book.entries()[0].evidence,
     )
     assert run(versions(1))[:2] == (1, 3), "what is live again is live by the newest entry that says so"
     assert run(versions(2))[:2] == (2, 2)
     assert run(versions(7))[2]["error"] == "this replica is for v7, which no entry of the promotion ledger puts live"
-    book.append(action="rollback", to_version=None, effective_from="2013-04", who="eve", why="wrong", evidence=None)
+    book.append(
+        expect=3, action="rollback", to_version=None, effective_from="2013-04", who="eve", why="wrong", evidence=None
+    )
     assert run(versions(1))[0] is None, "nothing is live, so neither is this version"
 
 
@@ -221,7 +229,13 @@ def test_a_broken_ledger_leaves_what_is_live(world: World, run):
 def test_taken_out_of_service(world: World, run):
     def change():
         ledger.Ledger(world.store).append(
-            action="rollback", to_version=None, effective_from="2013-04", who="eve", why="wrong", evidence=None
+            expect=1,
+            action="rollback",
+            to_version=None,
+            effective_from="2013-04",
+            who="eve",
+            why="wrong",
+            evidence=None,
         )
 
     _, ready, predicted, _ = sync_after(world, run, change)

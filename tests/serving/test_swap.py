@@ -196,7 +196,9 @@ def test_two_processes_share_a_store(world: World):
 def test_a_replica_that_can_never_serve_its_version_ends_and_says_why(world: World):
     world.promote(2, 2.0, expected=0.5)
     ended = []
-    said = pytest.raises(AssertionError, match=r"this replica ends: v2 is refused: the model answers 0\.119203")
+    said = pytest.raises(
+        AssertionError, match=r"this replica ends: flights: v2 is refused: the model answers 0\.119203"
+    )
     with said, serving(world, AIRLOOP_ONLINE_VERSION__FLIGHTS="2", started=ended.append):
         pass
     assert ended[0].returncode == REFUSED

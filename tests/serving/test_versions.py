@@ -94,8 +94,9 @@ class Home:
         return found.evidence
 
     def make_live(self, action: str, version: int) -> None:
-        Ledger(self.store).append(
-            action=action, to_version=version, effective_from=INTERVAL, who="test", why="test",
+        book = Ledger(self.store)
+        book.append(
+            expect=len(book.entries()), action=action, to_version=version, effective_from=INTERVAL, who="test", why="test",
             evidence=versions.read(self.store, version).evidence,
         )  # fmt: skip
 

@@ -153,8 +153,15 @@ class World:
     def promote(self, version: int, score: float, **more: Any) -> str:
         """Put a model live; returns its digest."""
         evidence = self.put_model(score, **more)
-        ledger.Ledger(self.store).append(
-            action="promote", to_version=version, effective_from="2013-03", who="test", why="test", evidence=evidence
+        book = ledger.Ledger(self.store)
+        book.append(
+            expect=len(book.entries()),
+            action="promote",
+            to_version=version,
+            effective_from="2013-03",
+            who="test",
+            why="test",
+            evidence=evidence,
         )
         return evidence.model
 

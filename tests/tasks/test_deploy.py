@@ -15,13 +15,14 @@ import mlflow
 import pytest
 
 from tasks import deploy, online
-from tasks.core.errors import AirloopError, DataError
+from tasks.core.errors import AirloopError, DataError, Skip, Unavailable
 from tasks.core.urls import url_of
-from tasks.online import client, replicas
-from tasks.online.client import post
+from tasks.online import client
+from tasks.online.client import ask
 from tasks.registry import ledger, mlflow_registry, versions
 from tasks.settings import environment as environment_module
 from tasks.storage.artefacts import Store, to_json
+from tests import clock
 from tests.serving.world import CODE, World
 
 FLIGHT = {"carrier": "B6", "flight": 101, "origin": "JFK", "dest": "SFO"}
@@ -94,6 +95,7 @@ def wait_for(url: str, seconds: float = 60) -> None:
 @pytest.fixture
 def place(service: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     root, url = service
+    clock.install(monkeypatch)
     for old in (root / "store").rglob("*.json"):
         old.unlink()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'registry.db'}")
@@ -122,7 +124,7 @@ def test_a_kill_between_two_writes_heals_on_the_next_run(place: Place, killed_af
     place.register(0.8, "2013-03")
     deploy.promote("2013-03", "test", place.book, place.store)
     if killed_after == "the aliases":
-        deploy.show(place.book.entries(), place.store)
+        deploy.show(place.book, place.store)
 
     deploy.promote("2013-03", "test", place.book, place.store)  # as the retried task does
     deploy.deploy(place.book, place.store)
@@ -141,7 +143,10 @@ def test_a_model_that_answers_otherwise_online_is_taken_back(place: Place) -> No
     assert place.agreed() == (1, "1", 1)
     assert [(e.action, e.to_version) for e in place.book.entries()] == [("promote", 1), ("promote", 2), ("revert", 1)]
 
-    deploy.promote("2013-03", "test", place.book, place.store)
+    with pytest.raises(
+        Skip, match=r"not promoted: v2 was live until ledger entry 3, a revert to v1 by airloop .*airloop rollback 2"
+    ):
+        deploy.promote("2013-03", "test", place.book, place.store)
     deploy.deploy(place.book, place.store)
     assert place.agreed() == (1, "1", 1), "running the deployment again does not bring back what was taken back"
 
@@ -154,7 +159,7 @@ def test_a_damaged_model_never_serves(place: Place) -> None:
     entry = deploy.promote("2013-03", "test", place.book, place.store)
     assert entry.evidence is not None
     place.store.write(f"models/{entry.evidence.model}/model.onnx", b"not a model")
-    with pytest.raises(AirloopError, match="v1 is live again"):
+    with pytest.raises(AirloopError, match=r"v2 was taken back, v1 is live again: .* refuses v2: v2 is refused: "):
         deploy.deploy(place.book, place.store)
     assert place.agreed() == (1, "1", 1)
 
@@ -191,8 +196,7 @@ def test_each_of_several_replicas_is_told_and_tried(place: Place, monkeypatch: p
     monkeypatch.setenv("AIRLOOP_ONLINE_URL", f"{url}, {url.replace('127.0.0.1', 'localhost')}/")
     environment_module.environment.cache_clear()
     asked = []
-    monkeypatch.setattr(client, "post", lambda url, path, body: asked.append(url + path) or post(url, path, body))
-    monkeypatch.setattr(replicas, "post", client.post)
+    monkeypatch.setattr(client, "ask", lambda url, path, body: asked.append(url + path) or ask(url, path, body))
     deploy.deploy(place.book, place.store)
     other = url.replace("127.0.0.1", "localhost")
     assert asked == [
@@ -209,7 +213,7 @@ def test_a_service_that_is_away_loses_nothing(place: Place, monkeypatch: pytest.
     with monkeypatch.context() as away:
         away.setenv("AIRLOOP_ONLINE_URL", "http://127.0.0.1:9")
         environment_module.environment.cache_clear()
-        with pytest.raises(AirloopError, match=r"does not answer.*airloop up"):
+        with pytest.raises(Unavailable, match=r"does not answer.*airloop up"):
             deploy.deploy(place.book, place.store)
     environment_module.environment.cache_clear()
     deploy.deploy(place.book, place.store)
@@ -245,7 +249,7 @@ def test_of_a_service_and_a_registry_that_are_both_away_both_are_said(place: Pla
         away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         away.setenv("AIRLOOP_ONLINE_URL", "http://127.0.0.1:9")
         environment_module.environment.cache_clear()
-        with pytest.raises(AirloopError, match=r"online service does not answer.*MLflow at .* does not answer"):
+        with pytest.raises(Unavailable, match=r"online service does not answer.*MLflow at .* does not answer"):
             deploy.deploy(place.book, place.store)
     environment_module.environment.cache_clear()
     assert len(place.book.entries()) == 1, "nothing is taken back because somebody is away"

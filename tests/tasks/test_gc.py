@@ -118,8 +118,15 @@ class World:
         assert made
         self.stays.add(self.root / f"store/{self.model}/versions/{number:06d}.json")
         if live:
-            entry = ledger.Ledger(self.store).append(
-                action="promote", to_version=number, effective_from="2013-04", who="t", why="t", evidence=made.evidence
+            book = ledger.Ledger(self.store)
+            entry = book.append(
+                expect=len(book.entries()),
+                action="promote",
+                to_version=number,
+                effective_from="2013-04",
+                who="t",
+                why="t",
+                evidence=made.evidence,
             )
             self.stays.add(self.root / f"store/{self.model}/ledger/{entry.seq:06d}.json")
 

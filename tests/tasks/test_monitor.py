@@ -66,7 +66,9 @@ class World:
         )
 
     def promote(self, version: int, interval: str, through: str) -> None:
-        Ledger(self.store).append(
+        book = Ledger(self.store)
+        book.append(
+            expect=len(book.entries()),
             action="promote",
             to_version=version,
             effective_from=interval,

@@ -52,7 +52,9 @@ def test_the_newest_entry_is_the_champion_with_its_files(store: Store, tmp_path:
 def test_a_champion_taken_out_of_service_leaves_no_files(store: Store, tmp_path: Path, made: train.Trained) -> None:
     makers.make_champion(store, made, data_through="2013-03")
     stage.write(stage.resolve(store), tmp_path / "champion")
-    Ledger(store).append(action="revert", to_version=None, effective_from="2013-04", who="t", why="t", evidence=None)
+    Ledger(store).append(
+        expect=1, action="revert", to_version=None, effective_from="2013-04", who="t", why="t", evidence=None
+    )
     stage.write(stage.resolve(store), tmp_path / "champion")
     assert [p.name for p in (tmp_path / "champion").iterdir()] == ["champion.json"]
 

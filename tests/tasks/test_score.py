@@ -254,7 +254,7 @@ def test_nothing_live_any_more_is_recorded_as_such(world: World, monkeypatch: py
     monkeypatch.setattr(score, "predict", no_spark)
     world.make_champion(1)
     Ledger(world.store).append(
-        action="rollback", to_version=None, effective_from=INTERVAL, who="test", why="test", evidence=None
+        expect=1, action="rollback", to_version=None, effective_from=INTERVAL, who="test", why="test", evidence=None
     )
     assert world.score()["status"] == "warming up"
 

@@ -309,7 +309,9 @@ def test_old_runs_go_but_for_those_of_registered_models(books: Books) -> None:
 def test_the_ledger_takes_no_second_model_under_a_number(books: Books) -> None:
     other = versions.read(books.store, 1).evidence.model_copy(update={"model": "f" * 64})
     with pytest.raises(Exception, match="a number means one model"):
-        books.book.append(action="rollback", to_version=1, effective_from="2013-03", who="t", why="t", evidence=other)
+        books.book.append(
+            expect=2, action="rollback", to_version=1, effective_from="2013-03", who="t", why="t", evidence=other
+        )
 
 
 def test_a_number_that_only_the_ledger_remembers_is_not_given_again(books: Books) -> None:
