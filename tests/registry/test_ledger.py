@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.errors import DataError
+from tasks.core.errors import DataError, Unavailable
 from tasks.core.urls import url_of
 from tasks.landing import landed
-from tasks.registry.ledger import Evidence, Ledger, LedgerError, live_at, previous_at
+from tasks.registry.ledger import Entry, Evidence, Ledger, LedgerError, SupersededError, live_at, previous_at
 from tasks.running.runs import Run
 from tasks.storage.artefacts import Store, sha256
 from tests.airflow_home import ROOT
@@ -251,3 +251,92 @@ def test_an_action_that_nobody_knows_is_not_written(book: Ledger) -> None:
         book.append(
             expect=0, action="bless", to_version=1, effective_from="2013-04", who="t", why="t", evidence=evidence()
         )
+
+
+def decide(book: Ledger, expect: int, version: int, name: str) -> Entry:
+    return book.append(
+        expect=expect, action="rollback", to_version=version, effective_from="2013-05", who="ann", why="nonsense",
+        evidence=evidence(name),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("expect", [0, 1, 3])
+def test_a_decision_about_an_entry_that_is_not_the_newest_loses(book: Ledger, expect: int) -> None:
+    promote(book, 1, "2013-04", "a", "2013-03")
+    promote(book, 2, "2013-05", "b", "2013-03")
+    with pytest.raises(SupersededError, match=r"is not the newest any more: .*(entry 2, a promote to v2 by t|shorter)"):
+        decide(book, expect, 3, "c")
+    assert len(book.entries()) == 2
+    assert decide(book, 2, 3, "c").seq == 3
+
+
+def test_who_waits_sees_that_its_entry_is_superseded(book: Ledger) -> None:
+    promote(book, 1, "2013-04", "a", "2013-03")
+    book.require_newest(1)
+    decide(book, 1, 2, "b")
+    with pytest.raises(
+        SupersededError, match=r"Ledger entry 1 \(v1\) is not the newest any more: entry 2, a rollback to v2 by ann"
+    ):
+        book.require_newest(1)
+
+
+class Unclear(Store):
+    """A store whose answer to the next write is lost: on the way there, or back, or it was sent again by the library."""
+
+    def __init__(self, url: str, how: str) -> None:
+        super().__init__(url)
+        self.how = how
+
+    def create(self, name: str, data: bytes) -> bool:
+        how, self.how = self.how, ""
+        if how == "somebody else wrote":
+            decide(Ledger(Store(self.url)), 1, 2, "b")
+        if how in ("lost on the way back", "sent again"):
+            assert super().create(name, data)
+        if how in ("lost on the way there", "lost on the way back", "somebody else wrote"):
+            raise TimeoutError("no answer in 60 s")
+        return super().create(name, data)
+
+
+@pytest.mark.parametrize("how", ["lost on the way back", "sent again"])
+def test_an_entry_whose_answer_was_lost_is_found_by_its_nonce(tmp_path: Path, how: str) -> None:
+    """It was taken for somebody else's, and the deploy ended with its model live."""
+    promote(Ledger(Store(url_of(tmp_path))), 1, "2013-04", "a", "2013-03")
+    book = Ledger(Unclear(url_of(tmp_path), how))
+    made = decide(book, 1, 3, "c")
+    assert book.entries()[1:] == [made]
+
+
+def test_an_entry_that_did_not_arrive_can_be_decided_again(tmp_path: Path) -> None:
+    promote(Ledger(Store(url_of(tmp_path))), 1, "2013-04", "a", "2013-03")
+    book = Ledger(Unclear(url_of(tmp_path), "lost on the way there"))
+    with pytest.raises(Unavailable, match=r"does not say whether ledger entry 2 .*is written \(no answer in 60 s\)"):
+        decide(book, 1, 3, "c")
+    assert decide(book, 1, 3, "c") == decide(book, 1, 3, "c") == book.entries()[-1]
+    assert len(book.entries()) == 2
+
+
+def test_an_unclear_answer_where_somebody_else_was_first_is_a_decision_that_lost(tmp_path: Path) -> None:
+    promote(Ledger(Store(url_of(tmp_path))), 1, "2013-04", "a", "2013-03")
+    book = Ledger(Unclear(url_of(tmp_path), "somebody else wrote"))
+    with pytest.raises(SupersededError, match="entry 2, a rollback to v2 by ann"):
+        decide(book, 1, 3, "c")
+    assert [entry.to_version for entry in book.entries()] == [1, 2]
+
+
+def test_a_store_that_cannot_be_read_back_leaves_it_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    promote(Ledger(Store(url_of(tmp_path))), 1, "2013-04", "a", "2013-03")
+    book = Ledger(Unclear(url_of(tmp_path), "lost on the way back"))
+    read, looks = book._read, []
+
+    def away() -> object:
+        looks.append(1)
+        if len(looks) == 2:
+            raise OSError("connection reset")
+        return read()
+
+    monkeypatch.setattr(book, "_read", away)
+    with pytest.raises(Unavailable, match="Run this again when the store answers"):
+        decide(book, 1, 3, "c")
+    made = decide(book, 1, 3, "c")
+    assert (made.seq, len(book.entries())) == (2, 2), "it was there, and is found by what it says"

@@ -97,7 +97,8 @@ def check(home: Home, *actors: Actor) -> None:
             assert SAID.search(actor.said), actor.said
     assert home.served == newest.to_version
     assert home.aliases["champion"] == newest.to_version
-    assert newest.to_version not in WRONG
+    # One that is wrong stays only where two are, one on top of the other: a deploy takes back its own, and says that this one is wrong too.
+    assert newest.to_version not in WRONG or any("not yet brought about: At http" in actor.said for actor in actors)
 
 
 @pytest.mark.parametrize("pair", list(itertools.product(DECISIONS, repeat=2)), ids="-".join)
