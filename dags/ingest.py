@@ -5,7 +5,9 @@ The feed puts an interval of raw data into the landing zone. This DAG takes it f
 **features** (only what was known at each prediction's cutoff; in the same task, as files of their own, the **labels** that became known) → **publish** (training, scoring and the online
 service see the interval from now on).
 
-*Runs* at the end of each interval of the model's cadence; for one by hand with the form's `interval`; for many with
+*Runs* at the end of each interval of the model's cadence; for one by hand with the form's `interval`, and for all from there
+to `through` in one run: `airflow dags trigger <model>.ingest -c '{"interval": "2013-01", "through": "2013-06"}'`. One that is refused
+fails that run after those before it have landed, and none of them. For a run each:
 `airflow backfill create --dag-id <model>.ingest --from-date 2013-01-01 --to-date 2013-06-01 --reprocess-behavior completed`.
 A date without an hour is UTC: where the intervals of the model begin in another zone, name the moment, as `--from-date 2013-01-01T00:00+01:00`.
 An interval looks back on the one before and waits until that has landed. Doing one again changes nothing; when it lands with
@@ -45,7 +47,12 @@ def ingest_dag(model: Model) -> None:
         params={
             "interval": interval_param(
                 model, "The interval to take in. Empty in a scheduled run or a backfill: those know theirs."
-            )
+            ),
+            "through": interval_param(
+                model,
+                "The last of several, which one run takes in from the first on. Empty: that one interval.",
+                title="Through",
+            ),
         },
         **calendar(model),
     ):

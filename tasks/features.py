@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
 from tasks import spec
-from tasks.core.errors import ConfigError, run_main
-from tasks.engines.spark import read, session, size_for, write_single
+from tasks.core import results
+from tasks.core.errors import AirloopError, ConfigError, run_main, warn
+from tasks.core.results import Interval, Status
+from tasks.engines.spark import read, session, size_for, stop, write_single
 from tasks.running import lease
 from tasks.settings import params
 from tasks.storage import lists
@@ -35,7 +38,7 @@ def build_features(views: Mapping[str, DataFrame], settings: Any, *, one_task: b
 
 
 def features(interval: str, seen: Sequence[str], settings: Any, root: Path = Path("data")) -> Path:
-    """Build the features of one interval with Spark.
+    """Build the features of one interval with Spark, whose session stays open.
 
     Args:
         interval: its key.
@@ -59,16 +62,16 @@ def features(interval: str, seen: Sequence[str], settings: Any, root: Path = Pat
     target = root / "features" / f"{interval}.parquet"
     # Nothing is cached: each input is read by a few narrow scans, which cost less than keeping its rows.
     write_single(frame, tuple(model.key), target, root / f".features-{interval}.partial")
-    spark.stop()
     return target
 
 
-def main() -> None:
-    """Build the features of one interval."""
-    lease.join()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--interval", required=True, help="its key, such as 2013-04")
-    interval = parser.parse_args().interval
+def build(interval: str) -> None:
+    """Build the features of one interval of run.yaml, and say so.
+
+    Raises:
+        ConfigError: run.yaml does not have it.
+        DataError: what it reads is not as it should be.
+    """
     settings = params.load()
     if interval not in settings.intervals:
         raise ConfigError(
@@ -80,7 +83,43 @@ def main() -> None:
     seen = sorted({Path(path).parent.name for path in listed})
     target = features(interval, seen, settings.features)
     rows = pq.read_metadata(target).num_rows
-    print(f"{interval}: features of {rows:,} rows, looking back on {_named(seen)}")
+    print(f"{interval}: features of {rows:,} rows, looking back on {_named(seen)}", flush=True)
+
+
+def build_each(intervals: Sequence[str]) -> results.Result:
+    """Build the features of several intervals, of which one that is refused does not fail the others."""
+    ends = {}
+    for interval in intervals:
+        try:
+            build(interval)
+            ends[interval] = Interval(Status.DONE)
+        except AirloopError as error:
+            ends[interval] = Interval(error.status, str(error))
+            warn(f"{interval}: {error}")
+    return results.merge(ends, {})
+
+
+def main() -> None:
+    """Build the features of one interval, or of several in one Spark session."""
+    lease.join()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--interval", required=True, action="append", help="its key, such as 2013-04; more than once for several"
+    )
+    intervals = parser.parse_args().interval
+    try:
+        if len(intervals) == 1:
+            build(intervals[0])
+        else:
+            _end(build_each(intervals))
+    finally:
+        stop()
+
+
+def _end(result: results.Result) -> None:
+    results.write(result)
+    if result.status is not Status.DONE:
+        sys.exit(result.exit_code)
 
 
 def _named(seen: Sequence[str]) -> str:

@@ -219,13 +219,16 @@ def make_own(version: int, settings: spec.Settings, record: landed.Landed, root:
     Returns:
         The file that was made.
     """
-    from tasks.features import features  # an interval without a model needs no Spark
+    from tasks.engines.spark import stop  # an interval without a model needs no Spark
+    from tasks.features import features
 
     folder = root / own_features.FOLDER / f"v{version}"
     shutil.rmtree(folder, ignore_errors=True)
     seen = own_features.prepare(record, settings, root, folder, source)
     print(f"{record.interval}: v{version} is scored on features with the settings of its own training", flush=True)
-    return features(record.interval, seen, settings, folder)
+    made = features(record.interval, seen, settings, folder)
+    stop()
+    return made
 
 
 def check_features(features: Path, record: landed.Landed) -> None:

@@ -83,10 +83,10 @@ def broken_dag(broken: BrokenModel) -> DAG:
         return dag
 
 
-def interval_param(model: Model, description: str) -> Param:
+def interval_param(model: Model, description: str, title: str = "Interval") -> Param:
     """The form's field for an interval; empty means: the interval that the run is about anyway."""
     cadence = model.cadence
-    title = f"Interval (such as {cadence.example})"
+    title = f"{title} (such as {cadence.example})"
     return Param(
         None, type=["null", "string"], pattern=f"^{cadence.pattern.pattern}$", title=title, description=description
     )

@@ -43,6 +43,28 @@ def require_interval(context: Mapping[str, Any]) -> str:
     return interval
 
 
+def span_of(context: Mapping[str, Any]) -> tuple[str, str]:
+    """The run's first and last interval: from its own through the form's ``through``, where that is filled in.
+
+    Raises:
+        ValueError: the run has no interval, or one that comes after ``through``.
+    """
+    first = require_interval(context)
+    last = str((context.get("params") or {}).get("through") or first)
+    if last < first:
+        raise ValueError(f"`through` {last} is before `interval` {first}; exchange them.")
+    return first, last
+
+
+def intervals_of(context: Mapping[str, Any]) -> list[str]:
+    """All intervals of the run's span, in order; empty for a run that has none."""
+    try:
+        first, last = span_of(context)
+    except ValueError:
+        return []
+    return [first] if first == last else find(model_of(context)).cadence.span(first, last)
+
+
 def run_key(context: Mapping[str, Any]) -> str:
     """``<model>-ingest-2013-04-1a2b3c4d``: the DAG's id, the interval, and 8 hex digits of the run id's sha256.
 

@@ -23,7 +23,7 @@ from airloop.pod_group import GroupWatch
 from airloop.pod_spec import EVICTIONS, SINCE, environment, place_on_nodes, settings, usage
 from airloop.pod_watch import PodWatch, Stopped
 from airloop.process import Command, CommandError, Outcome, conclude
-from airloop.running import Arguments, RunOperator, announce_all, begins_run, call, running_argv, whose
+from airloop.running import Arguments, RunOperator, announce_all, begins_run, call, report, running_argv, whose
 from airloop.settings import PodSettings, code, load
 from tasks.core import results
 from tasks.running.catalogue import Work
@@ -206,8 +206,8 @@ class StagePodOperator(RunOperator, KubernetesPodOperator):
         watch.delete(self.pod, at_once=end.kind is Termination.DISRUPTED)  # a node that is gone would never confirm
         if recorded := found["recorded"]:
             result = results.parse(recorded)
-            payload = dict(conclude(Outcome(result.exit_code, result)).payload)
-            return {**payload, "digest": recorded["digest"]}
+            made = report(conclude(Outcome(result.exit_code, result)))
+            return {**made, "digest": recorded["digest"]}
         if end.kind is Termination.DISRUPTED:
             return self._again(end, context)
         raise self._failure(end, watch.last, found["errors"])

@@ -12,20 +12,34 @@ from airflow.sdk import Asset, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airloop.assets import announce
-from airloop.keys import interval_of, require_interval, run_key, variables
+from airloop.keys import interval_of, run_key, span_of, variables
 from airloop.process import Command, WaitError, conclude
 from airloop.settings import code, inherited
-from airloop.waiting import clear_note, give_up, wait
+from airloop.waiting import REFUSED, SKIPPED, clear_notes, give_up, wait
+from tasks.core.results import Result, Status
 
 Arguments = Callable[[Mapping[str, Any]], Sequence[str]]
 """From the task's context, further arguments for a job's command."""
 
 
 def call(command: Command, argv: Sequence[str], context: Mapping[str, Any], log: Any) -> dict[str, Any]:
-    """Run ``python ARGV`` in the checkout; returns its result's payload. Raises as ``process.conclude`` does."""
+    """Run ``python ARGV`` in the checkout; returns its report. Raises as ``process.conclude`` does."""
+    return report(result_of(command, argv, context, log))
+
+
+def result_of(command: Command, argv: Sequence[str], context: Mapping[str, Any], log: Any) -> Result:
+    """Run ``python ARGV`` in the checkout; returns its result document. Raises as ``process.conclude`` does."""
     env = inherited({**variables(context), "PYTHONPATH": str(code())})
-    result = conclude(command.run([sys.executable, *argv], cwd=code(), env=env, log=log))
-    return {**result.payload, **({"intervals": result.done()} if len(result.intervals) > 1 else {})}
+    return conclude(command.run([sys.executable, *argv], cwd=code(), env=env, log=log))
+
+
+def report(result: Result) -> dict[str, Any]:
+    """What a task reports of what it did: the payload and, of a span, which intervals are done and why others were refused."""
+    if len(result.intervals) < 2:
+        return dict(result.payload)
+    refused = {key: one.reason for key, one in result.intervals.items() if one.status is Status.REFUSED}
+    skipped = [key for key, one in result.intervals.items() if one.status is Status.SKIPPED]
+    return {**result.payload, "intervals": result.done(), REFUSED: refused, SKIPPED: skipped}
 
 
 def begins_run(task: BaseOperator) -> bool:
@@ -53,14 +67,14 @@ def running_argv(
         begins: whether the task begins the run.
 
     Raises:
-        AirflowFailException: the run has no interval.
+        AirflowFailException: the run has no interval, or no span.
     """
     try:
-        interval = require_interval(context)
+        first, last = span_of(context)
     except ValueError as error:
         raise AirflowFailException(str(error)) from None
     params = context.get("params") or {}
-    argv = ["-m", "tasks.running", action, *names, *whose(model, context), "--first", interval, "--last", interval]
+    argv = ["-m", "tasks.running", action, *names, *whose(model, context), "--first", first, "--last", last]
     if begins:
         argv.append("--begins")
     if params.get("reason"):
@@ -97,7 +111,7 @@ class RunOperator(BaseOperator):
     def execute(self, context: Any) -> Any:
         """Do the work; skip, fail, wait or retry as its end says. The report is the XCom and its events' extra."""
         if self.resumable:
-            clear_note(context)
+            clear_notes(context)
         try:
             result = self.perform(context)
         except WaitError as error:

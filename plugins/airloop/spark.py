@@ -7,6 +7,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from airloop import spark_conf
 from airloop.keys import interval_of, run_key, variables
 from airloop.places import image_for
 from airloop.process import Command, Outcome, conclude
-from airloop.running import Arguments, RunOperator, begins_run, call, running_argv, whose
+from airloop.running import Arguments, RunOperator, begins_run, call, report, result_of, running_argv, whose
 from airloop.settings import PodSettings, code, load, temporarily
 from tasks.core import results
-from tasks.core.results import RESULT_VARIABLE
+from tasks.core.results import RESULT_VARIABLE, Interval, Result, merge
 from tasks.running.variables import LEASE
 
 STOP_SECONDS = 10
@@ -63,16 +64,33 @@ class SparkOperator(RunOperator, SparkSubmitOperator):
         *before, last = self.names
         begins = begins_run(self)
         if before:
-            self._running("stage", before, context, begins=begins)
+            self._result("stage", before, context, begins=begins)
             begins = False
         arguments = list(self.arguments(context)) if self.arguments else []
         rest = ["--rest", *arguments] if arguments else []
-        ready = self._running("begin", [last], context, rest, begins=begins)
-        if ready["known"]:
+        ready = self._result("begin", [last], context, rest, begins=begins)
+        begun = ready.payload["begun"]
+        if not begun:
             self.log.info("%s: nothing changed since it was made; taken from the cache", last)
-            return ready
-        result = self._submit(Path(ready["workspace"]), ready["argv"][1:], ready["lease"], context)
-        return {**self._running("complete", [last], context), **result} if self.action == "stage" else result
+            return report(ready)
+        script = self._submit(ready, context)
+        if self.action != "stage":
+            return dict(conclude(script).payload)
+        return report(self._completed(ready, script, context))
+
+    def _completed(self, ready: Result, script: Outcome, context: Any) -> Result:
+        """Record what the script made; returns what became of each interval that was asked for.
+
+        One that was refused does not fail those that are done, by the script or before.
+        """
+        begun, said = ready.payload["begun"], script.result or Result()  # a stage has nothing to report but its outputs
+        other = Interval(said.status, said.reason)
+        ended = {**ready.intervals, **{key: said.intervals.get(key, other) for key in begun}}
+        made = merge(ended, said.payload, ready.payload["behind"])
+        conclude(Outcome(made.exit_code, made))
+        rest = ["--ended", json.dumps({key: asdict(end) for key, end in ended.items()})]
+        completed = self._result("complete", [self.names[-1]], context, rest)
+        return Result(payload={**completed.payload, **said.payload}, intervals=completed.intervals)
 
     def on_kill(self) -> None:
         """End what runs now: the workspace's process or spark-submit."""
@@ -85,25 +103,25 @@ class SparkOperator(RunOperator, SparkSubmitOperator):
                 submitted.wait(STOP_SECONDS)
         super().on_kill()
 
-    def _submit(self, workspace: Path, script: Sequence[str], lease: str, context: Any) -> dict[str, Any]:
+    def _submit(self, ready: Result, context: Any) -> Outcome:
+        """Submit what was begun; returns how the script ended. Raises AirflowException when it crashed."""
+        workspace = Path(ready.payload["workspace"])
         with tempfile.TemporaryDirectory(prefix="airloop-") as folder, contextlib.chdir(workspace):
             document = Path(folder) / "result.json"
-            self.application, *self.application_args = script
+            self.application, *self.application_args = ready.payload["argv"][1:]
             self._place(workspace, Path(folder), context)
             env = {
                 **variables(context),
                 "AIRLOOP_MODEL": self.model,  # whichever this Airflow takes for its default
                 "PYTHONPATH": str(workspace),
                 RESULT_VARIABLE: str(document),
-                LEASE: lease,
+                LEASE: ready.payload["lease"],
             }
             # The hook's env_vars would be the driver's only where that is no pod's: here it always is this process's child.
             with temporarily(env), _explained(document, self._exit_code), self._accounted(context):
                 SparkSubmitOperator.execute(self, context)
             result = results.read(document)
-            if result is None and self.action == "stage":
-                return {}  # it has nothing to report but its outputs
-            return dict(conclude(Outcome(0, result)).payload)
+            return Outcome(result.exit_code if result else 0, result)
 
     def _submitted(self) -> Any:
         """The process of spark-submit, None before there is one."""
@@ -165,20 +183,19 @@ class SparkOperator(RunOperator, SparkSubmitOperator):
                 argv = ["-m", "tasks.running", "record-usage", json.dumps(used), *whose(self.model, context)]
                 call(self._command, argv, context, self.log)
 
-    def _running(
+    def _result(
         self, action: str, names: Sequence[str], context: Any, rest: Sequence[str] = (), *, begins: bool = False
-    ) -> dict[str, Any]:
+    ) -> Result:
         argv = running_argv(action, names, context, rest, model=self.model, begins=begins)
-        return call(self._command, argv, context, self.log)
+        return result_of(self._command, argv, context, self.log)
 
 
 @contextlib.contextmanager
 def _explained(document: Path, exit_code: Callable[[], int]) -> Iterator[None]:
-    """Make the hook's exception what the script's own result document says, if the exit code agrees with it."""
+    """Take the hook's exception for the end that the script's own result document says, if the exit code agrees with it."""
     try:
         yield
     except AirflowException:
         result = results.read(document)
-        if result is not None and result.exit_code == exit_code():
-            conclude(Outcome(result.exit_code, result))
-        raise
+        if result is None or result.exit_code != exit_code():
+            raise

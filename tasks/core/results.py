@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -80,15 +80,24 @@ def parse(document: Mapping[str, Any]) -> Result:
     """
     if document.get("schema") != SCHEMA:
         raise ValueError(f"a result document of schema {document.get('schema')!r}; this version reads {SCHEMA}")
-    intervals = {
-        key: Interval(Status(one["status"]), one.get("reason", "")) for key, one in document["intervals"].items()
-    }
+    intervals = parse_intervals(document["intervals"])
     return Result(Status(document["status"]), document["reason"], document["payload"], intervals)
 
 
-def merge(intervals: Mapping[str, Interval], payload: Mapping[str, Any]) -> Result:
-    """The result of a span: done if any interval is, so that one bad interval does not fail the others."""
-    statuses = {interval.status for interval in intervals.values()}
+def parse_intervals(found: Mapping[str, Any]) -> dict[str, Interval]:
+    """Read a document's ``intervals``."""
+    return {key: Interval(Status(one["status"]), one.get("reason", "")) for key, one in found.items()}
+
+
+def merge(intervals: Mapping[str, Interval], payload: Mapping[str, Any], behind: Collection[str] = ()) -> Result:
+    """The result of a span: done if any interval is, so that one bad interval does not fail the others.
+
+    Args:
+        intervals: what became of each.
+        payload: of the result.
+        behind: those that wait for another one of the span: what became of that decides how the span ended.
+    """
+    statuses = {interval.status for key, interval in intervals.items() if key not in behind} or {Status.REFUSED}
     best = next(s for s in (Status.DONE, Status.WAITING, Status.REFUSED, Status.SKIPPED) if s in statuses)
     reasons = [
         interval.reason if len(intervals) == 1 else f"{key}: {interval.reason}"

@@ -60,6 +60,12 @@ def session(app: str) -> SparkSession:
     return builder.getOrCreate()
 
 
+def stop() -> None:
+    """Stop the session, where there is one."""
+    if (running := SparkSession.getActiveSession()) is not None:
+        running.stop()
+
+
 def read(spark: SparkSession, paths: Sequence[Path], schema: pa.Schema) -> DataFrame:
     """The rows of these Parquet files; DataError when one is absent or has not the columns of ``schema``.
 

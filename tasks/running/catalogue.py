@@ -15,12 +15,13 @@ from typing import Any
 
 from tasks.core import fast_yaml
 from tasks.core.errors import ConfigError
+from tasks.intervals import cadence
 
 ENGINES = ("python", "spark")
 KEY = "${key}"
 """Stands for the interval in a command, as dvc.yaml's foreach writes it."""
 _NEEDED = frozenset({"engine", "cpu", "memory", "timeout_minutes"})
-_STAGE_META = _NEEDED | {"window", "gpus", "nodes", "spot", "tune", "lists"}
+_STAGE_META = _NEEDED | {"window", "gpus", "nodes", "spot", "tune", "lists", "span"}
 _JOB_META = _NEEDED | {"window", "worker"}
 _LEAST = {"cpu": 1, "timeout_minutes": 1, "gpus": 0, "nodes": 1}
 _MEMORY = re.compile(r"[1-9][0-9]*(Gi|Mi)")
@@ -53,6 +54,8 @@ class Work:
     """Whether it may run on machines that can be taken away."""
     lists: bool = False
     """Whether it reads the files that lists among its dependencies name (tasks/storage/lists.py)."""
+    span: bool = False
+    """Whether its command takes several intervals at once: its option with ``${key}`` once for each."""
     worker: bool = False
     """Whether it runs beside Airflow wherever others run."""
     reads: tuple[str, ...] = ()
@@ -64,9 +67,14 @@ class Work:
         """Its name in dvc.lock for the interval ``key``."""
         return f"{self.name}@{key}" if self.stage and self.keyed else self.name
 
-    def argv(self, key: str) -> list[str]:
-        """Its command line for the interval ``key``."""
-        return [part.replace(KEY, key) for part in shlex.split(self.cmd)]
+    def argv(self, *keys: str) -> list[str]:
+        """Its command line for these intervals, several of which only a command with `span` takes."""
+        parts = shlex.split(self.cmd)
+        if len(keys) == 1:
+            return [part.replace(KEY, keys[0]) for part in parts]
+        at = next(at for at, part in enumerate(parts) if KEY in part)
+        options = [part.replace(KEY, key) for key in keys for part in parts[at - 1 : at + 1]]
+        return [*parts[: at - 1], *options, *parts[at + 1 :]]
 
 
 class Catalogue:
@@ -88,6 +96,20 @@ class Catalogue:
         meta = _meta(self._jobs_file, name, body, _JOB_META)
         reads = tuple(body.get("reads", ()))
         return Work(name, body["cmd"], stage=False, keyed=KEY in body["cmd"], reads=reads, **meta)
+
+    def makes(self, path: str) -> str | None:
+        """The item of dvc.lock that makes ``path``, where that is a whole output of a stage that works on one interval at a time."""
+        for name, entry in _read(self._stages_file, "stages").items():
+            for out in entry["do"]["outs"] if "foreach" in entry else []:
+                before, _, after = out.partition(KEY)
+                if found := re.fullmatch(f"{re.escape(before)}({cadence.KEY}){re.escape(after)}", path):
+                    return f"{name}@{found[1]}"
+        return None
+
+    def from_here(self, work: Work) -> list[Work]:
+        """Stage ``work`` and those that come after it and work on one interval at a time, too."""
+        names = [name for name, entry in _read(self._stages_file, "stages").items() if "foreach" in entry]
+        return [self.stage(name) for name in names[names.index(work.name) :]]
 
     def find(self, name: str) -> Work:
         """Stage or job ``name``; ConfigError when there is neither."""
@@ -123,7 +145,7 @@ def _check_amounts(meta: Mapping[str, Any], where: str) -> None:
         value = meta.get(key, least)
         if type(value) is not int or value < least:
             raise ConfigError(f"{where}: meta.{key}={value!r} is no whole number of at least {least}.")
-    for key in ("spot", "worker", "lists"):
+    for key in ("spot", "worker", "lists", "span"):
         if type(meta.get(key, False)) is not bool:
             raise ConfigError(f"{where}: meta.{key}={meta[key]!r} is no switch; write true or false.")
 

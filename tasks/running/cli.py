@@ -82,31 +82,25 @@ def job(arguments: argparse.Namespace) -> Result:
 
 
 def begin(arguments: argparse.Namespace) -> Result:
-    """Prepare a stage or job that something else runs; the payload has `known`, `workspace`, `argv` and `lease`."""
+    """Prepare a stage or job that something else runs; the payload has `known`, `begun`, `workspace`, `argv` and `lease`."""
     work = _catalogue().find(arguments.names[0])
     with opened(_request(arguments, work), store(), begins=arguments.begins) as workspace:
-        known = workspace.begin(work)
-        last, lease = workspace.span.last, str(workspace.lease)
-        argv = [*work.argv(last), *arguments.rest]
-    payload = {"known": known, "workspace": str(workspace.root), "argv": argv, "lease": lease, "last": last}
-    return Result(payload={**payload, "run": arguments.run})
+        return spans.begin(workspace, work, arguments.rest)
 
 
 def complete(arguments: argparse.Namespace) -> Result:
     """Record what something else made, unless its inputs changed meanwhile."""
     work = _catalogue().stage(arguments.names[0])
-    with opened(_request(arguments, work), store()) as workspace, workspace.stage(work) as stage_run:
-        stage_run.complete()
-    return spans.done(arguments.run, [work], [workspace.span.last])
+    with opened(_request(arguments, work), store()) as workspace:
+        made = results.parse_intervals(json.loads(arguments.ended)) or {workspace.span.last: spans.DONE}
+        return spans.complete(workspace, work, made)
 
 
 def restore(arguments: argparse.Namespace) -> Result:
     """Record a stage whose result is known, without running it or fetching a byte of data; `known` says whether it is."""
     work = _catalogue().stage(arguments.names[0])
-    request = _request(arguments, work)
-    with opened(request, store(), begins=arguments.begins) as workspace, workspace.stage(work) as stage_run:
-        known = stage_run.restore_remotely()
-    return Result(payload={"known": known, "stage": stage_run.item, "run": arguments.run})
+    with opened(_request(arguments, work), store(), begins=arguments.begins) as workspace:
+        return spans.restore(workspace, work)
 
 
 def pod_result(arguments: argparse.Namespace) -> Result:
@@ -192,6 +186,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--last", default="", help="last interval of the span; the first by default")
         command.add_argument(
             "--begins", action="store_true", help="the run's first task: begin it with the present code and data"
+        )
+        command.add_argument(
+            "--ended", default="{}", help="JSON: what became of each interval, as a result document has it"
         )
         command.add_argument("--reason", default="", help="why, for the run's record")
         command.add_argument(

@@ -237,6 +237,14 @@ def save_record(root: Path, store: Store, stages: Iterable[str] | None = None) -
             store.write(f"runs/{key}/{name}", content)
 
 
+def forget(root: Path, store: Store, stages: Iterable[str]) -> None:
+    """Take stages out of the run's dvc.lock, here and in its record: what it has of them is older than what it was to make."""
+    name, gone = f"runs/{read_run(root).key}/{LOCK}", set(stages)
+    recorded = fast_yaml.load(store.read(name))["stages"] if store.exists(name) else {}
+    write_lock(root, {stage: entry for stage, entry in read_lock(root).items() if stage not in gone})
+    store.write(name, lock_bytes({stage: entry for stage, entry in recorded.items() if stage not in gone}))
+
+
 def landed_lock(root: Path, interval: str) -> dict[str, Any]:
     """Entries of ``root``'s dvc.lock that belong to ``interval``."""
     return {stage: entry for stage, entry in read_lock(root).items() if stage.endswith(f"@{interval}")}

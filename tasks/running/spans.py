@@ -1,8 +1,13 @@
-"""Works through the intervals of a span: one that is refused or has to wait never fails the others."""
+"""Works through the intervals of a span: one that is refused or has to wait never fails the others.
+
+An interval that looks back on one that was refused has to wait for it, whatever that one had landed with before: the run's dvc.lock
+forgets what it did not make.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.core import results
@@ -12,38 +17,148 @@ from tasks.running import command
 from tasks.running.catalogue import Work
 from tasks.running.command import Ended
 from tasks.running.runs import save_record
+from tasks.running.stage_run import Behind
 from tasks.running.workspace import Workspace
 from tasks.settings import settings_files
 
+DONE = Interval(Status.DONE)
+
+
+@dataclass
+class Ends:
+    """What became of the intervals of a span so far."""
+
+    span: Sequence[str]
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    behind: set[str] = field(default_factory=set)
+    """Those that wait for another interval of the span."""
+    payload: dict[str, Any] = field(default_factory=dict)
+    """Of the last interval that is done, else of the first that is not."""
+
+    def left(self) -> list[str]:
+        """Intervals that nothing has gone wrong with."""
+        return [key for key in self.span if self.intervals.get(key, DONE).status is Status.DONE]
+
+    def attempt(self, key: str, work: Callable[[], Mapping[str, Any] | None]) -> None:
+        """Do ``work`` for an interval; None is returned by work that is not at its end yet."""
+        try:
+            payload = work()
+            if payload is not None:
+                self.payload = dict(payload)
+                self.put(key, DONE)
+        except Ended as ended:
+            self.put(key, Interval(ended.result.status, ended.result.reason))
+        except AirloopError as error:
+            waits = isinstance(error, Behind) and len(self.span) > 1
+            self.behind |= {key} if waits else set()
+            self.payload = self.payload or dict(error.payload)
+            self.put(key, Interval(Status.WAITING if waits else error.status, str(error)))
+
+    def put(self, key: str, end: Interval) -> None:
+        """Note how an interval ended, and say so where something went wrong."""
+        self.intervals[key] = end
+        if len(self.span) > 1 and end.reason:
+            warn(f"{key}: {end.status}: {end.reason}")
+
+    def result(self) -> Result:
+        """Of the span."""
+        ordered = {key: self.intervals[key] for key in self.span if key in self.intervals}
+        return results.merge(ordered, self.payload, self.behind)
+
 
 def stages(workspace: Workspace, works: Sequence[Work]) -> Result:
-    """Make the results of ``works`` in order, interval by interval; stages without intervals once, at the end."""
-
-    def make(key: str, chosen: Sequence[Work]) -> dict[str, Any]:
-        for work in chosen:
-            _stage(workspace, work, key)
-        return {}
-
+    """Make the results of ``works`` in order, for each interval; stages without intervals once, at the end."""
     keyed, whole = [w for w in works if w.keyed], [w for w in works if not w.keyed]
     span = intervals(workspace)
-    result = _each(span, lambda key: make(key, keyed)) if keyed else done(workspace.run, works, span)
+    ends = Ends(span)
+    for work in keyed:
+        _for_each(workspace, work, ends)
+    result = ends.result() if keyed else done(workspace.run, works, span)
     if result.status is Status.DONE and whole:
-        last = _each(span[-1:], lambda key: make(key, whole))
-        result = Result(last.status, last.reason, intervals={**result.intervals, **last.intervals})
+        last = Ends(span[-1:])
+        for work in whole:
+            if last.left():
+                last.attempt(span[-1], lambda work=work: _stage(workspace, work, span[-1]))  # type: ignore[misc]
+        end = last.result()
+        result = Result(end.status, end.reason, end.payload, {**result.intervals, **end.intervals})
     made = done(workspace.run, works, result.done() or span).payload
-    return Result(result.status, result.reason, made, result.intervals)
+    return Result(result.status, result.reason, {**result.payload, **made}, result.intervals)
+
+
+def begin(workspace: Workspace, work: Work, rest: Sequence[str] = ()) -> Result:
+    """Prepare a stage or a job for something else to run; the result has the intervals that need not be run.
+
+    Its payload: ``known`` is whether nothing is left to run, ``begun`` are the intervals of a stage that are, and ``argv``
+    is the command for them; ``behind`` wait for another one of the span; ``workspace``, ``lease`` and ``run`` are where,
+    ``last`` is the span's end.
+    """
+    last = workspace.span.last
+    if work.stage:
+        span = intervals(workspace) if work.keyed else [last]
+        ends = Ends(span)
+        begun = _begin(workspace, work, ends)
+        _forget(workspace, work, ends)
+    else:
+        workspace.require_effects()
+        workspace.fetch_reads(work, last)
+        ends, begun = Ends([last]), [last]
+    argv = [*(work.argv(*begun) if begun else []), *rest]
+    payload = {"known": not begun, "begun": begun, "workspace": str(workspace.root), "argv": argv, "last": last}
+    payload |= {"behind": sorted(ends.behind), "lease": str(workspace.lease), "run": workspace.run}
+    result = ends.result() if not begun else Result(intervals=ends.intervals)
+    return Result(result.status, result.reason, payload, result.intervals)
+
+
+def complete(workspace: Workspace, work: Work, made: Mapping[str, Interval]) -> Result:
+    """Record what something else made of the intervals that were begun, unless their inputs changed meanwhile.
+
+    Args:
+        workspace: the run's.
+        work: the stage.
+        made: what became of each interval; those whose results were known are done.
+    """
+    ends = Ends(sorted(made))
+    _complete(workspace, work, made, ends)
+    _forget(workspace, work, ends)
+    result = ends.result()
+    payload = done(workspace.run, [work], result.done() or ends.span).payload
+    return Result(result.status, result.reason, payload, result.intervals)
+
+
+def restore(workspace: Workspace, work: Work) -> Result:
+    """Record a stage for all intervals of the span without running it, where that is known; `known` says whether it was."""
+    keys = intervals(workspace) if work.keyed else [workspace.span.last]
+    known = all(_restored(workspace, work, key) for key in keys)
+    payload = {"known": known, "stage": work.item(keys[-1]), "run": workspace.run}
+    return Result(payload=payload, intervals=dict.fromkeys(keys, DONE) if known else {})
+
+
+def _restored(workspace: Workspace, work: Work, key: str) -> bool:
+    with workspace.stage(work, key) as stage:
+        try:
+            return stage.restore_remotely()
+        except Behind:
+            return False  # who runs the stage says so
+
+
+def ends_of(script: Result, begun: Sequence[str]) -> dict[str, Interval]:
+    """What became of each interval by the document of a script that worked on several."""
+    other = Interval(script.status, script.reason)
+    return {key: script.intervals.get(key, other) for key in begun}
 
 
 def job(workspace: Workspace, work: Work, arguments: Sequence[str]) -> Result:
     """Run a job for each interval of the span, or once if it works on all at once; its report is the payload."""
     workspace.require_effects()
-    span = intervals(workspace) if work.keyed else [workspace.span.last]
+    ends = Ends(intervals(workspace) if work.keyed else [workspace.span.last])
 
-    def run(key: str) -> dict[str, Any]:
+    def run(key: str) -> Mapping[str, Any]:
         workspace.fetch_reads(work, key)
-        return dict(command.run([*work.argv(key), *arguments], reports=True).payload)
+        return command.run([*work.argv(key), *arguments], reports=True).payload
 
-    return _each(span, run)
+    for key in ends.span:
+        ends.attempt(key, lambda key=key: run(key))  # type: ignore[misc]
+    return ends.result()
 
 
 def help_with(workspace: Workspace, work: Work) -> Result:
@@ -70,11 +185,78 @@ def done(run: str, works: Sequence[Work], keys: Sequence[str]) -> Result:
     return Result(payload=payload, intervals={key: Interval(Status.DONE) for key in keys})
 
 
-def _stage(workspace: Workspace, work: Work, key: str) -> None:
+def _for_each(workspace: Workspace, work: Work, ends: Ends) -> None:
+    """Make the results of a stage for each interval that is left."""
+    left = ends.left()
+    if work.span and len(left) > 1:
+        _together(workspace, work, ends)
+    else:
+        for key in left:
+            ends.attempt(key, lambda key=key: _stage(workspace, work, key))  # type: ignore[misc]
+    _forget(workspace, work, ends)
+
+
+def _forget(workspace: Workspace, work: Work, ends: Ends) -> None:
+    """Take out of the run what was not made, with all that follows from it: older results may be in its dvc.lock."""
+    if failed := set(ends.span) - {*ends.left()}:
+        workspace.forget(work, failed)
+
+
+def _together(workspace: Workspace, work: Work, ends: Ends) -> None:
+    """Make the results of a stage for all intervals that are left, by one command."""
+    begun = _begin(workspace, work, ends)
+    if not begun:
+        return
+    try:
+        script = command.run(work.argv(*begun))
+    except Ended as ended:
+        script = ended.result
+    _complete(workspace, work, ends_of(script, begun), ends)
+
+
+def _begin(workspace: Workspace, work: Work, ends: Ends) -> list[str]:
+    """Begin a stage for the intervals that are left; returns those whose results are not known."""
+
+    def one(key: str) -> dict[str, Any] | None:
+        with workspace.stage(work, key) as stage:
+            if not stage.begin():
+                return None
+            _say_known(stage.item)
+            return {}
+
+    left = ends.left()
+    before = {key: ends.intervals.pop(key, None) for key in left}
+    for key in left:
+        ends.attempt(key, lambda key=key: one(key))  # type: ignore[misc]
+    return [key for key in before if key not in ends.intervals]
+
+
+def _complete(workspace: Workspace, work: Work, made: Mapping[str, Interval], ends: Ends) -> None:
+    """Record the results of a stage for those intervals of which they were made."""
+
+    def one(key: str) -> dict[str, Any]:
+        with workspace.stage(work, key) as stage:
+            if stage.begun or len(made) == 1:
+                stage.complete()
+        return {}
+
+    for key, end in made.items():
+        if end.status is Status.DONE:
+            ends.attempt(key, lambda key=key: one(key))  # type: ignore[misc]
+        else:
+            ends.put(key, end)
+
+
+def _stage(workspace: Workspace, work: Work, key: str) -> dict[str, Any]:
     _tune(workspace, work, key)
     with workspace.stage(work, key) as stage:
         if stage.run(command.run):
-            print(f"{stage.item}: nothing changed since it was made; taken from the cache", flush=True)
+            _say_known(stage.item)
+    return {}
+
+
+def _say_known(item: str) -> None:
+    print(f"{item}: nothing changed since it was made; taken from the cache", flush=True)
 
 
 def _tune(workspace: Workspace, work: Work, key: str) -> None:
@@ -96,21 +278,3 @@ def _setting(workspace: Workspace, name: str) -> Any:
     for part in name.split("."):
         value = value[part]
     return value
-
-
-def _each(keys: Sequence[str], work: Callable[[str], dict[str, Any]]) -> Result:
-    """Do ``work`` for each interval; the payload is that of the last one that is done."""
-    ends: dict[str, Interval] = {}
-    payload: dict[str, Any] = {}
-    for key in keys:
-        try:
-            payload = work(key)
-            ends[key] = Interval(Status.DONE)
-        except Ended as ended:
-            ends[key] = Interval(ended.result.status, ended.result.reason)
-        except AirloopError as error:
-            ends[key] = Interval(error.status, str(error))
-            payload = payload or dict(error.payload)
-        if len(keys) > 1 and ends[key].reason:
-            warn(f"{key}: {ends[key].status}: {ends[key].reason}")
-    return results.merge(ends, payload)

@@ -12,7 +12,8 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tasks.core.errors import Unavailable
+from tasks.core.errors import AirloopError, Unavailable
+from tasks.running.catalogue import Catalogue
 from tasks.running.lease import Attempt
 from tasks.running.runs import save_record
 from tasks.storage.artefacts import Store, to_json, write_atomic
@@ -24,6 +25,10 @@ Execute = Callable[[Sequence[str]], object]
 """Runs a command line to its end; raises unless it ends well."""
 NOTES = ".airloop"
 """Folder of the workspace that keeps what a stage's inputs were when it began elsewhere, and which outputs are complete here."""
+
+
+class Behind(AirloopError):  # noqa: N818 - it is a state of an interval
+    """A run has not made what is read for an interval: a stage before it was refused there, or for the interval before."""
 
 
 class StageRun:
@@ -62,8 +67,14 @@ class StageRun:
         return known
 
     def begin(self) -> bool:
-        """Fetch the inputs. Where the result is known, restore and record it; else note the inputs for `complete`."""
+        """Fetch the inputs. Where the result is known, restore and record it; else note the inputs for `complete`.
+
+        Raises:
+            Behind: the run has not made one of them.
+        """
+        self._require_made()
         self.fetch()
+        self._noted.unlink(missing_ok=True)
         _note(self._root, self.item).unlink(missing_ok=True)  # from here on its outputs are what this try makes of them
         if self._project.restore(self.item):
             self._record()
@@ -76,9 +87,14 @@ class StageRun:
         fetch(self._project, self._root, self._project.producers(self.item))
         self._project.bring(self._project.listed(self.item))
 
+    @property
+    def begun(self) -> bool:
+        """Whether `begin` found no result, so that `complete` has one to record."""
+        return self._noted.exists()
+
     def complete(self) -> None:
         """Record what was made, unless the inputs have changed since `begin`."""
-        if not self._noted.exists():
+        if not self.begun:
             raise StageError(f"stage {self.item} was not begun in {self._root}; run `begin` before `complete`.")
         before, now = json.loads(self._noted.read_bytes()), self._project.inputs(self.item)
         changed = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
@@ -92,10 +108,17 @@ class StageRun:
 
     def restore_remotely(self) -> bool:
         """Record the result without fetching a byte of data, where the remote has it; returns whether it has."""
+        self._require_made()
         known = self._project.adopt(self.item)
         if known:
             save_record(self._root, self._store, [self.item])
         return known
+
+    def _require_made(self) -> None:
+        """Raise Behind unless dvc.lock has all that the stage reads of others: files may be there of an earlier try."""
+        catalogue, lock = Catalogue(self._root), read_lock(self._root)
+        made_by = filter(None, map(catalogue.makes, self._project.reads(self.item)))
+        require_made(self.item, sorted(set(made_by) - {*lock}))
 
     def _record(self) -> None:
         _note_complete(self._root, self.item)
@@ -106,6 +129,12 @@ class StageRun:
     @property
     def _noted(self) -> Path:
         return self._root / NOTES / f"{self.item}.json"
+
+
+def require_made(item: str, missing: Sequence[str]) -> None:
+    """Raise Behind when results are missing that ``item`` reads."""
+    if missing:
+        raise Behind(f"{item} reads what {', '.join(missing)} makes, and this run has not made that.")
 
 
 def fetch(project: Project, root: Path, items: Sequence[str]) -> None:

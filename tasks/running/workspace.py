@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tasks.core.errors import Skip
-from tasks.running import lease, stage_run
-from tasks.running.catalogue import Work
+from tasks.running import lease, runs, stage_run
+from tasks.running.catalogue import KEY, Catalogue, Work
 from tasks.running.runs import Request, Span, open_run, read_run, workspace
-from tasks.running.stage_run import StageRun
+from tasks.running.stage_run import StageRun, require_made
 from tasks.storage.artefacts import Store
 from tasks.versioning.lock_file import read_lock
 from tasks.versioning.project import Project
@@ -51,19 +51,21 @@ class Workspace:
                 f"run {self.run} is exploratory: what it made is in its workspace, and nothing is published or registered."
             )
 
-    def begin(self, work: Work) -> bool:
-        """Prepare a stage or a job for something else to run; returns whether a stage's result is known."""
-        if not work.stage:
-            self.require_effects()
-            self.fetch_reads(work, self.span.last)
-            return False
-        with self.stage(work) as stage:
-            return stage.begin()
+    def forget(self, work: Work, keys: Collection[str]) -> None:
+        """Take a stage, and those that come after it, out of the run for these intervals; one without intervals stays."""
+        if work.keyed:
+            after = Catalogue(self.root).from_here(work)
+            runs.forget(self.root, self.store, [each.item(key) for key in keys for each in after])
 
     def fetch_reads(self, work: Work, key: str) -> None:
-        """Bring what a job reads for the interval ``key`` into the workspace."""
-        wanted = [read.replace("${key}", key) for read in work.reads]
-        locked = [item for item in read_lock(self.root) if item in wanted or item.split("@")[0] in wanted]
+        """Bring what a job reads for the interval ``key`` into the workspace.
+
+        Raises:
+            Behind: the run has not made it.
+        """
+        wanted, lock = [read.replace(KEY, key) for read in work.reads], read_lock(self.root)
+        require_made(f"{work.name} of {key}", [item for item in wanted if "@" in item and item not in lock])
+        locked = [item for item in lock if item in wanted or item.split("@")[0] in wanted]
         if not locked:
             return
         project = Project(self.root)

@@ -157,10 +157,14 @@ class Project(Fetching):
         found = (lists.read(str(dep.def_path), self._root) for dep in stage.deps)
         return {path: md5 for each in found for path, md5 in each.items()}
 
+    def reads(self, name: str) -> list[str]:
+        """Paths of what the stage depends on."""
+        return [str(dep.def_path) for dep in self._known_stage(name).deps]
+
     def producers(self, name: str) -> list[str]:
         """Stages in dvc.lock whose outputs ``name`` depends on."""
         lock = read_lock(self._root)
-        wanted = [dep.def_path for dep in self._known_stage(name).deps]
+        wanted = self.reads(name)
         return [
             producer
             for producer, entry in lock.items()

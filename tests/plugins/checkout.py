@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RUNNING = """
 import json, os, sys
-from tasks.core.results import Interval, Result, Status, write
+from tasks.core.results import Interval, Result, Status, parse_intervals, write
 argv = sys.argv[1:]
 action, name = argv[:2]
 key = argv[argv.index("--run") + 1]
@@ -19,10 +19,19 @@ payload = {"interval": "2013-04", "run": key, "argv": argv, "who": os.environ["A
            "path": os.environ["PYTHONPATH"]}
 if name == "rescore": payload = {**payload, "intervals": ["2013-05", "2013-04"]}
 if action == "begin":
-    payload = {"known": os.path.exists("known"), "workspace": os.path.abspath("run"), "lease": os.path.abspath("run.lease"),
+    known = os.path.exists("known")
+    payload = {"known": known, "begun": [] if known else ["2013-04"], "behind": [], "workspace": os.path.abspath("run"), "lease": os.path.abspath("run.lease"),
                "argv": ["python", f"tasks/{name}.py", "--interval", "2013-04"]}
+intervals = {}
+if action == "begin" and os.path.exists("begin.json"):  # of a span, of which the other intervals are known
+    given = json.load(open("begin.json"))
+    payload |= {**given, "argv": [*payload["argv"][:2], *given["argv"]]}
+    for number in range(int(argv[argv.index("--first") + 1][-2:]), int(argv[argv.index("--last") + 1][-2:]) + 1):
+        end = Interval(Status.WAITING, "behind") if (key := f"2013-{number:02}") in given["behind"] else Interval(Status.DONE)
+        intervals |= {} if key in given["begun"] else {key: end}
+if "--ended" in argv: intervals = parse_intervals(json.loads(argv[argv.index("--ended") + 1]))
 if action == "complete": payload = {"stages": [f"{name}@2013-04"]}
-result = Result(payload=payload)
+result = Result(payload=payload, intervals=intervals)
 if "skip" in argv: result = Result(Status.SKIPPED, "the gate says no")
 if "refuse" in argv: result = Result(Status.REFUSED, "31% of the rows are bad")
 if "wait" in argv: result = Result(Status.WAITING, "the registry does not answer")

@@ -131,3 +131,26 @@ def test_a_job_without_a_workspace_needs_no_interval(context) -> None:
 def test_what_is_done_of_a_span_is_reported(context) -> None:
     report = run(job(FLIGHTS, "register", arguments=lambda _: ["span"]), context())
     assert report["intervals"] == ["2013-03", "2013-05"], "2013-04 was refused, and fails nothing"
+
+
+SPAN = {"interval": "2013-03", "through": "2013-05"}
+
+
+def test_a_run_by_hand_takes_a_span(context) -> None:
+    given = context("flights.ingest", partition_key=None, params=SPAN)
+    argv = running_argv("stage", ["ingest"], given, model="flights")
+    assert argv[argv.index("--first") :] == ["--first", "2013-03", "--last", "2013-05"]
+    assert "flights-ingest-2013-03-" in argv[argv.index("--run") + 1]
+
+
+def test_a_span_that_ends_before_it_begins_is_refused(context) -> None:
+    given = context(partition_key=None, params={"interval": "2013-05", "through": "2013-03"})
+    with pytest.raises(AirflowFailException, match="`through` 2013-03 is before `interval` 2013-05"):
+        running_argv("stage", ["ingest"], given, model="flights")
+
+
+def test_each_interval_of_a_span_that_is_done_is_announced(context) -> None:
+    given = context("flights.ingest", partition_key=None, params=SPAN)
+    told = run(job(FLIGHTS, "publish", outlets=[THING], arguments=lambda _: ["span"]), given)
+    assert given["outlet_events"]["thing"].partitions == ["2013-03", "2013-05"]
+    assert told["refused"] == {"2013-04": "bad rows"} and told["skipped"] == []

@@ -13,7 +13,7 @@ from airloop.process import CommandError, WaitError
 from airloop.spark import SparkOperator, _explained
 from airloop.stage import job, stage
 
-from tasks.core.results import EXIT_CODES, Result, Status
+from tasks.core.results import Interval, Result, Status, merge
 from tests.plugins.checkout import make
 from tests.plugins.conftest import FLIGHTS
 
@@ -116,16 +116,18 @@ def test_a_crash_under_spark_submit_is_tried_again_and_nothing_is_recorded(
     assert asked(checkout) == ["begin features"]
 
 
+@pytest.mark.usefixtures("without_jvm")
 @pytest.mark.parametrize(
     ("status", "error"),
     [(Status.SKIPPED, AirflowSkipException), (Status.REFUSED, AirflowFailException), (Status.WAITING, WaitError)],
 )
 def test_what_a_script_says_under_spark_submit_means_what_it_means_in_a_process(
-    tmp_path: Path, status: Status, error: type[Exception]
+    context, checkout: Path, status: Status, error: type[Exception]
 ) -> None:
-    (tmp_path / "result.json").write_text(json.dumps(Result(status, "the reason").to_dict()))
-    with pytest.raises(error, match="the reason"), _explained(tmp_path / "result.json", lambda: EXIT_CODES[status]):
-        raise AirflowException("Cannot execute: spark-submit x.")
+    (checkout / "run/tasks/features.py").write_text(ends_with(Result(status, "the reason")))
+    with pytest.raises(error, match=r"^the reason$"):
+        stage(FLIGHTS, "features").execute(context("flights.ingest"))
+    assert asked(checkout) == ["begin features"]
 
 
 def test_a_document_that_the_exit_code_contradicts_is_no_refusal(tmp_path: Path) -> None:
@@ -160,3 +162,44 @@ def test_light_stages_before_it_run_first_and_begin_the_run(context, checkout: P
     (checkout / "run/tasks/features.py").write_text("")
     stage(FLIGHTS, "manifest", "features").execute(context("flights.ingest"))
     assert asked(checkout) == ["stage manifest", "begin features", "complete features"]
+
+
+SPAN = {"interval": "2013-04", "through": "2013-07"}
+
+
+@pytest.mark.usefixtures("without_jvm")
+def test_a_span_is_submitted_once_for_what_is_not_known_and_one_that_is_refused_fails_no_other(
+    context, checkout: Path
+) -> None:
+    """April is known, May is made, June is refused; July waits for it."""
+    (checkout / "begin.json").write_text(
+        json.dumps(
+            {
+                "begun": ["2013-05", "2013-06"],
+                "behind": ["2013-07"],
+                "argv": ["--interval", "2013-05", "--interval", "2013-06"],
+            }
+        )
+    )
+    ends = {"2013-05": Interval(Status.DONE), "2013-06": Interval(Status.REFUSED, "two headers")}
+    script = ends_with(merge(ends, {}))
+    (checkout / "run/tasks/features.py").write_text(
+        f"import sys\nopen('argv', 'w').write(' '.join(sys.argv[1:]))\n{script}"
+    )
+    report = stage(FLIGHTS, "features").execute(context("flights.ingest", partition_key=None, params=SPAN))
+    assert (checkout / "run/argv").read_text() == "--interval 2013-05 --interval 2013-06"
+    assert asked(checkout) == ["begin features", "complete features"]
+    assert report["intervals"] == ["2013-04", "2013-05"]
+    assert report["refused"] == {"2013-06": "two headers"}
+
+
+@pytest.mark.usefixtures("without_jvm")
+def test_a_span_of_which_nothing_was_made_ends_as_what_is_not_behind_another(context, checkout: Path) -> None:
+    (checkout / "begin.json").write_text(
+        json.dumps({"begun": ["2013-04", "2013-05"], "behind": ["2013-06", "2013-07"], "argv": []})
+    )
+    ends = {key: Interval(Status.REFUSED, "two headers") for key in ("2013-04", "2013-05")}
+    (checkout / "run/tasks/features.py").write_text(ends_with(merge(ends, {})))
+    with pytest.raises(AirflowFailException, match="2013-04: two headers"):
+        stage(FLIGHTS, "features").execute(context("flights.ingest", partition_key=None, params=SPAN))
+    assert asked(checkout) == ["begin features"]

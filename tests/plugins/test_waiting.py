@@ -188,6 +188,75 @@ def test_a_run_whose_failure_nobody_waits_for_is_not_started_again(context, stor
         ResumeOperator(model="flights", task_id="resume", published="publish").execute(given)
 
 
+SPAN = {"interval": "2013-04", "through": "2013-06"}
+
+
+def test_a_span_that_gave_up_is_started_again_as_a_whole(context, monkeypatch, store) -> None:
+    with pytest.raises(AirflowSkipException, match=r"when 2013-03 lands, 2013-04 to 2013-06 are started again"):
+        give_up(waiting(monkeypatch, resumable=True), context("flights.ingest", partition_key=None, params=SPAN))
+    assert not first_event(LandedTrigger("flights", "2013-06", time.time() + 600))["landed"], "nobody waits for its end"
+    with pytest.raises(DagRunTriggerException) as caught:
+        after({"interval": "2013-03"}, context("flights.ingest", partition_key="2013-03"))
+    assert caught.value.conf == SPAN
+
+
+def after(landing: dict[str, Any], context: dict[str, Any], **earlier: Any) -> None:
+    """What the last task of a run does, by what those before it reported."""
+    reports = {"publish": landing, **earlier}
+    pulled = lambda task_ids: reports.get(task_ids) if isinstance(task_ids, str) else [*reports.values()]  # noqa: E731
+    context["ti"] = SimpleNamespace(xcom_pull=pulled)
+    ResumeOperator(model="flights", task_id="resume", published="publish").execute(context)
+
+
+def test_after_a_span_the_run_that_waits_for_its_last_interval_is_started(context, monkeypatch, store) -> None:
+    late = WaitError(Result(Status.WAITING, "2013-06 has not landed yet.", {"waits_for": "2013-06"}))
+    task = waiting(monkeypatch, resumable=True)
+    with pytest.raises(AirflowSkipException):
+        task.after_waiting(
+            context("flights.ingest", partition_key="2013-07"),
+            {"interval": "2013-06", "landed": False, "reason": str(late)},
+        )
+    with pytest.raises(DagRunTriggerException) as caught:
+        after(
+            {"intervals": ["2013-04", "2013-05", "2013-06"]}, context("flights.ingest", partition_key=None, params=SPAN)
+        )
+    assert caught.value.conf == {"interval": "2013-07"}
+
+
+def test_a_span_that_did_not_land_to_its_end_fails_last_and_the_rest_follows_what_was_refused(context, store) -> None:
+    given = context("flights.ingest", partition_key=None, params=SPAN)
+    land(store, "2013-04")
+    with pytest.raises(AirflowFailException) as caught:
+        after({"intervals": ["2013-04"]}, given, validate={"refused": {"2013-05": "two headers"}})
+    assert str(caught.value) == (
+        "2013-05 has not landed, nor has what comes after it in this span.\n2013-05: two headers\nWhen that is mended: "
+        """airflow dags trigger flights.ingest -c '{"interval": "2013-05"}'; 2013-06 follows by itself."""
+    )
+    note_failed(given)
+    assert store.names("stalled") == ["stalled/2013-05.json", "stalled/2013-06.json"]
+    with pytest.raises(DagRunTriggerException) as mended:
+        after({"interval": "2013-05"}, context("flights.ingest", partition_key="2013-05"))
+    assert mended.value.conf == {"interval": "2013-06"}
+
+
+def test_what_another_run_published_meanwhile_is_not_missing(context, store) -> None:
+    with pytest.raises(AirflowSkipException, match="no interval waits for 2013-06"):
+        after(
+            {"intervals": ["2013-04", "2013-06"], "skipped": ["2013-05"]},
+            context("flights.ingest", partition_key=None, params=SPAN),
+        )
+
+
+def test_a_span_at_work_again_is_waited_for(context, monkeypatch, store) -> None:
+    given = context("flights.ingest", partition_key=None, params=SPAN)
+    note_failed(given)
+    assert len(store.names("stalled")) == 3
+    task = waiting(monkeypatch, resumable=True)
+    monkeypatch.setattr(task, "perform", lambda _: {"interval": "2013-04"})
+    task.execute(given)
+    assert store.names("stalled") == []
+
+
 @pytest.fixture
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Store]:
     """Two models, each with a store of its own."""

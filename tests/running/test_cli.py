@@ -7,12 +7,15 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tasks.core.results import Status
 from tasks.running.cli import _setting
-from tests.running.conftest import RUN, Checkout
+from tests.running.conftest import META, RUN, Checkout
 from tests.waiting import until
 
 JANUARY = ("--first", "2013-01")
@@ -58,6 +61,117 @@ def test_one_bad_interval_does_not_fail_the_others(checkout: Checkout) -> None:
     assert done.result.intervals["2013-01"].reason == "31% of the rows are bad"
     assert "2013-01: refused: 31% of the rows are bad" in done.output
     assert set(checkout.lock()) == {"each@2013-02"}
+
+
+MONTHS = ("2013-01", "2013-02", "2013-03", "2013-04")
+ALL = ("--first", MONTHS[0], "--last", MONTHS[-1])
+
+
+def keyed(name: str, deps: list[str], out: str) -> dict[str, Any]:
+    do = {"cmd": f"python tasks/{name}.py ${{key}}", "deps": deps, "outs": [out], "meta": META}
+    return {"foreach": "${intervals}", "do": do}
+
+
+@pytest.fixture
+def chain(checkout: Checkout, tmp_path: Path) -> Checkout:
+    """Stages as ingest has: `each` reads what it made of the month before, and `several` takes many at once.
+
+    The file `refuse` beside it names months that `each` refuses, and `count` has those that each command of `several` was given.
+    """
+    stages = {
+        "first": keyed("first", ["tasks/first.py"], "data/manifests/${key}.json"),
+        "each": keyed("each", ["tasks/each.py", "${item.sees}"], "data/lists/lookback/${key}.json"),
+        "several": keyed("several", ["tasks/several.py", "data/lists/lookback/${key}.json"], "several/${key}.txt"),
+    }
+    stages["several"]["do"] |= {"cmd": "python tasks/several.py --interval ${key}", "meta": META | {"span": True}}
+    (checkout.root / "dvc.yaml").write_text(yaml.safe_dump({"vars": ["run.yaml"], "stages": stages}, sort_keys=False))
+    for name in ("refuse", "count"):
+        (tmp_path / name).touch()
+    folder = "Path('data/manifests').mkdir(parents=True, exist_ok=True)"
+    checkout.write("first", f"{folder}; Path(f'data/manifests/{{sys.argv[1]}}.json').write_text(sys.argv[1])")
+    checkout.write(
+        "each",
+        f"""
+        def main():
+            if sys.argv[1] in Path({str(tmp_path / "refuse")!r}).read_text().split():
+                raise DataError("31% of the rows are bad")
+            Path("data/lists/lookback").mkdir(parents=True, exist_ok=True)
+            Path(f"data/lists/lookback/{{sys.argv[1]}}.json").write_text(sys.argv[1])
+        run_main(main)
+        """,
+    )
+    checkout.write(
+        "several",
+        f"""
+        from tasks.core.results import Interval, Status, merge, write
+        keys = sys.argv[2::2]
+        with open({str(tmp_path / "count")!r}, "a") as file: print(*keys, file=file)
+        Path("several").mkdir(exist_ok=True)
+        refused = Path({str(tmp_path / "refuse")!r}).read_text().split()
+        ends = {{key: Interval(Status.REFUSED, "a bad month") if f"several-{{key}}" in refused else Interval(Status.DONE) for key in keys}}
+        for key in keys: Path(f"several/{{key}}.txt").write_text(key)
+        result = merge(ends, {{}})
+        write(result)
+        sys.exit(result.exit_code)
+        """,
+    )
+    return checkout
+
+
+def test_several_intervals_are_made_by_one_command_that_is_given_those_that_are_not_known(chain, tmp_path) -> None:
+    done = chain.run("stage", "first", "each", "several", "--first", MONTHS[0], "--last", MONTHS[1], "--begins")
+    assert done.result.done() == [*MONTHS[:2]], done.output
+    done = chain.run("stage", "first", "each", "several", *ALL, "--begins")
+    assert done.result.done() == [*MONTHS], done.output
+    assert (tmp_path / "count").read_text().splitlines() == ["2013-01 2013-02", "2013-03 2013-04"]
+    assert {f"several@{month}" for month in MONTHS} <= set(chain.lock())
+
+
+def test_what_comes_after_a_refused_interval_waits_for_it(chain, tmp_path) -> None:
+    """Although it landed before: what the run did not make is not in its dvc.lock, whatever files are there."""
+    chain.run("stage", "first", "each", "several", *ALL, "--begins")
+    (tmp_path / "refuse").write_text(MONTHS[1])
+    chain.write("each", (chain.root / "tasks/each.py").read_text() + "# changed")
+    done = chain.run("stage", "first", "each", *ALL, "--begins")
+    assert (done.code, done.result.done()) == (0, [MONTHS[0]]), done.output
+    assert done.result.intervals[MONTHS[1]].reason == "31% of the rows are bad"
+    for month, before in ((MONTHS[2], MONTHS[1]), (MONTHS[3], MONTHS[2])):
+        end = done.result.intervals[month]
+        assert end.status is Status.WAITING and f"each@{before}" in end.reason
+    after = chain.run("stage", "several", *ALL)
+    assert (after.code, after.result.done()) == (0, [MONTHS[0]]), after.output
+    assert not {f"{name}@{month}" for month in MONTHS[1:] for name in ("each", "several")} & set(chain.lock())
+
+
+def test_a_span_whose_first_interval_is_refused_is_refused_and_not_waited_for(chain, tmp_path) -> None:
+    (tmp_path / "refuse").write_text(MONTHS[0])
+    ended = chain.run("stage", "first", "each", *ALL, "--begins")
+    assert (ended.code, ended.result.status) == (65, Status.REFUSED), ended.output
+    assert ended.result.intervals[MONTHS[3]].status is Status.WAITING
+
+
+def test_one_command_for_several_refuses_one_and_the_others_are_recorded(chain, tmp_path) -> None:
+    (tmp_path / "refuse").write_text(f"several-{MONTHS[2]}")
+    done = chain.run("stage", "first", "each", "several", *ALL, "--begins")
+    assert done.result.done() == [MONTHS[0], MONTHS[1], MONTHS[3]], done.output
+    assert done.result.intervals[MONTHS[2]].reason == "a bad month"
+    assert f"several@{MONTHS[2]}" not in chain.lock() and f"several@{MONTHS[3]}" in chain.lock()
+
+
+def test_a_span_is_begun_and_completed_around_what_something_else_runs(chain, tmp_path) -> None:
+    chain.run("stage", "first", "each", *ALL, "--begins")
+    chain.run("stage", "several", "--first", MONTHS[0])
+    begun = chain.run("begin", "several", *ALL).result
+    assert begun.payload["begun"] == [*MONTHS[1:]] and not begun.payload["known"], "the first month is known"
+    assert begun.payload["argv"][2:] == [word for month in MONTHS[1:] for word in ("--interval", month)]
+    root = Path(begun.payload["workspace"])
+    for month in MONTHS[1:3]:
+        (root / f"several/{month}.txt").write_text(month)
+    ended = {month: {"status": "done"} for month in MONTHS[:3]} | {MONTHS[3]: {"status": "refused", "reason": "bad"}}
+    done = chain.run("complete", "several", *ALL, "--ended", json.dumps(ended))
+    assert done.result.done() == [*MONTHS[:3]], done.output
+    assert chain.run("restore", "several", "--first", MONTHS[0], "--last", MONTHS[2]).result.payload["known"] is True
+    assert chain.run("restore", "several", *ALL).result.payload["known"] is False
 
 
 @pytest.mark.parametrize(

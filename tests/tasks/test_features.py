@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -21,8 +22,9 @@ from models.flights.definitions import FEATURES, KEY, LATE_DEPARTURES, LATE_RATE
 from models.flights.features_sql import COLUMNS, DUCKDB_MACROS, features_sql
 from models.flights.schema import FLIGHTS, OBSERVATIONS
 from tasks import features
+from tasks.core import results
 from tasks.core.errors import ConfigError, DataError
-from tasks.engines.spark import session, write_single
+from tasks.engines.spark import session, stop, write_single
 from tasks.intervals.cadence import seen_after
 from tasks.settings import params
 from tasks.settings.environment import CODE
@@ -346,6 +348,36 @@ def test_another_jvm_and_spark_submit_give_the_same_bytes_and_no_litter(
     assert done.returncode == 0, done.stderr
     assert Path("data/features/2013-04.parquet").read_bytes() == made
     assert files(workspace) == sorted([*before, "data/features/2013-04.parquet"])
+
+
+def test_several_intervals_in_one_session_are_the_same_bytes_and_one_bad_one_fails_no_other(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Flights of May that look back on April's, and an interval between them that is not there."""
+    months = ["2013-03", "2013-04", "2013-05", "2013-06"]
+    put_settings(tmp_path, months)
+    shutil.copytree("data/kept/2013-04", "data/kept/2013-06")
+    write_file(tmp_path / seen_after("2013-05"), Path(seen_after("2013-03")).read_bytes())
+    write_file(tmp_path / seen_after("2013-04"), to_json({}))
+    one_by_one = {month: run(month, monkeypatch) for month in ("2013-03", "2013-04", "2013-06")}
+    shutil.rmtree("data/features")
+
+    document = tmp_path / "result.json"
+    monkeypatch.setenv("AIRLOOP_RESULT", str(document))
+    stopped = []
+    monkeypatch.setattr(features, "stop", lambda: stopped.append(stop()))
+    monkeypatch.setattr(sys, "argv", ["features", *(word for month in months for word in ("--interval", month))])
+    features.main()
+    assert {month: Path(f"data/features/{month}.parquet").read_bytes() for month in one_by_one} == one_by_one
+    result = results.read(document)
+    assert result is not None and result.done() == [*one_by_one] and len(stopped) == 1
+    assert "flights.parquet is missing" in result.intervals["2013-05"].reason
+    assert not Path("data/features/2013-05.parquet").exists()
+
+    monkeypatch.setattr(sys, "argv", ["features", "--interval", "2013-05", "--interval", "2013-07"])
+    with pytest.raises(SystemExit) as ended:
+        features.main()
+    assert ended.value.code == 65, "none was made"
 
 
 def test_a_tail_that_is_not_the_listed_one_is_refused(workspace: Path, monkeypatch: pytest.MonkeyPatch):
