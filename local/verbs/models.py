@@ -43,7 +43,8 @@ _last = click.option("--last", metavar="INTERVAL", help="Last interval; by defau
 def land(interval: str | None, first: str | None, last: str | None) -> None:
     """Land intervals of the model's example feed, as if its data had come.
 
-    What has landed is taken in by the model's ingest DAG, or by `airloop repro`.
+    Where this home's services are up, one run of the model's ingest DAG takes in all that was landed, and is started here; else
+    `airloop repro` does.
 
     Examples:
         airloop land 2013-04

@@ -27,17 +27,24 @@ def typed(command: str) -> None:
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 
-def test_what_is_typed_lands_intervals(loop: Loop) -> None:
+def test_what_is_typed_lands_intervals_and_has_them_taken_in_by_one_run(loop: Loop) -> None:
+    """A run for each command: that of the later month waits for the other's."""
+    for dag in ("flights.score", "flights.monitor", "flights.train", "flights.deploy"):
+        loop.airflow.pause(dag)
+    until(lambda: loop.airflow.knows("flights.ingest"), "the DAG", 300)
     assert LANDINGS
     for command in LANDINGS:
         typed(command)
     zone = landing()
     assert [interval for interval in INTERVALS if zone.exists(f"{interval}/manifest.json")] == list(INTERVALS[:4])
+    spans = [run["conf"] for run in loop.airflow.runs("flights.ingest")]
+    assert spans == [{"interval": "2013-04"}, {"interval": "2013-01", "through": "2013-04"}]
+    (_, span) = loop.airflow.runs("flights.ingest")
+    loop.follow("flights.ingest", span["dag_run_id"])
+    assert [loop.landed(interval).interval for interval in INTERVALS[:4]] == list(INTERVALS[:4])
 
 
 def test_what_is_typed_takes_many_intervals_in_one_after_the_other(loop: Loop) -> None:
-    for dag in ("flights.score", "flights.monitor", "flights.train", "flights.deploy"):
-        loop.airflow.pause(dag)
     (command,) = BACKFILLS
     typed(command)
     runs = until(lambda: every_interval(loop), "a run for each interval of the backfill", 300)

@@ -95,10 +95,8 @@ def test_each_makes_a_champion_of_its_own(code: Path, castings: Loop, flights: L
     flights.land(MONTH, a_twelfth)
     month = flights.airflow.trigger("flights.ingest", {"interval": MONTH})
     beside.run(code, "models/castings/landing.py", "--day", DAYS[0], "--through", DAYS[-1])
-    calendar = cadence.read(code / "models/castings/spec.json").cadence
-    castings.airflow.backfill(
-        "castings.ingest", calendar.start(DAYS[0]).isoformat(), calendar.start(DAYS[-1]).isoformat()
-    )
+    first, last = (calendar(code).start(day).isoformat() for day in (DAYS[0], DAYS[-1]))
+    castings.airflow.backfill("castings.ingest", first, last)
 
     flights.follow("flights.ingest", month)
     for loop, interval in ((flights, MONTH), (castings, DAYS[-1])):
@@ -155,3 +153,32 @@ def test_a_broken_folder_shows_itself_and_hides_nobody(code: Path, castings: Loo
         assert loop.online()["model_version"] == 1
     assert not any(castings.airflow.knows(f"broken.{name}") for name in NAMES)
     assert contents(castings.store) == before, "healing the flights' ledger is not the castings' concern"
+
+
+def test_three_days_after_an_outage_are_one_run_which_waits_for_the_day_that_lands_late(
+    code: Path, castings: Loop
+) -> None:
+    """Downstream a run for each day."""
+    late, *outage = calendar(code).span("2024-04-01", "2024-04-04")
+    castings.airflow.pause("castings.monitor")
+    beside.run(code, "models/castings/landing.py", "--day", outage[0], "--through", outage[-1])
+    span = castings.airflow.trigger("castings.ingest", {"interval": outage[0], "through": outage[-1]})
+    until(
+        lambda: castings.airflow.tasks("castings.ingest", span)["ingest"]["state"] == "deferred",
+        f"the run of {outage[0]} waits for {late}",
+        seconds=300,
+    )
+    beside.run(code, "models/castings/landing.py", "--day", late)
+    castings.run("castings.ingest", {"interval": late})
+    tasks = castings.follow("castings.ingest", span)
+    assert [task["state"] for name, task in tasks.items() if name != "resume"] == ["success"] * 4
+    records = [castings.landed(day) for day in (late, *outage)]
+    assert [record.previous for record in records] == [DAYS[-1], late, *outage[:-1]]
+    assert len({record.run for record in records[1:]}) == 1
+    for day in outage:
+        castings.started("castings.score", day)
+
+
+def calendar(code: Path) -> cadence.Cadence:
+    """The castings' days."""
+    return cadence.read(code / "models/castings/spec.json").cadence

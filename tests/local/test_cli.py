@@ -143,14 +143,20 @@ def test_an_interval_lands_in_this_home(tmp_path: Path, source: str) -> None:
     done = airloop(tmp_path, "land", "2013-02", AIRLOOP_SOURCE=source)
     assert done.returncode == 0, done.stderr
     zone = Store(url_of(tmp_path / "home/landing")).part("flights")
-    assert done.stdout == f"2013-02: 24,951 flights, 2,010 weather landed in {zone.uri('2013-02')}\n"
+    landed, taken_in = done.stdout.splitlines()
+    assert landed == f"2013-02: 24,951 flights, 2,010 weather landed in {zone.uri('2013-02')}"
+    assert taken_in.startswith(
+        "No services of this home are up. `airloop repro flights --last 2013-02` takes 2013-02 in;"
+    )
     assert json.loads(zone.read("2013-02/manifest.json"))["interval"] == "2013-02"
     assert not zone.exists("2013-01/manifest.json")
 
 
 def test_several_intervals_land_one_after_the_other_in_the_demo_s_home(tmp_path: Path, source: str) -> None:
     done = airloop(tmp_path, "land", "--from", "2013-01", "--through", "2013-02", "--demo", AIRLOOP_SOURCE=source)
-    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["2013-01", "2013-02"], done.stderr
+    *landed, taken_in = done.stdout.splitlines()
+    assert [line.partition(":")[0] for line in landed] == ["2013-01", "2013-02"], done.stderr
+    assert """airflow dags trigger flights.ingest -c '{"interval": "2013-01", "through": "2013-02"}'""" in taken_in
     assert sorted(path.name for path in (tmp_path / "home/demo/landing/flights").iterdir()) == ["2013-01", "2013-02"]
 
 
