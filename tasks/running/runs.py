@@ -11,13 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.core import fast_yaml
 from tasks.core.errors import ConfigError
 from tasks.core.frozen import Frozen
 from tasks.settings import code, policy, settings_files
 from tasks.settings.environment import environment
 from tasks.storage.artefacts import Store, to_json, write_atomic
-from tasks.versioning.lock_file import LOCK, lock_bytes, read_lock, write_lock
+from tasks.versioning.lock_file import LOCK, lock_bytes, parse_lock, read_lock, write_lock
 from tasks.versioning.new_project import DVC_RUNNING, initialise
 
 RECORD = "run.json"
@@ -229,7 +228,7 @@ def save_record(root: Path, store: Store, stages: Iterable[str] | None = None) -
     key = read_run(root).key
     kept = read_lock(root)
     if stages is not None and store.exists(f"runs/{key}/{LOCK}"):
-        kept = {**fast_yaml.load(store.read(f"runs/{key}/{LOCK}"))["stages"], **{name: kept[name] for name in stages}}
+        kept = {**parse_lock(store.read(f"runs/{key}/{LOCK}")), **{name: kept[name] for name in stages}}
     store.write(f"runs/{key}/{LOCK}", lock_bytes(kept))
     for name in (RECORD, *settings_files.present(root), "dvc.yaml"):
         content = (root / name).read_bytes()
@@ -240,7 +239,7 @@ def save_record(root: Path, store: Store, stages: Iterable[str] | None = None) -
 def forget(root: Path, store: Store, stages: Iterable[str]) -> None:
     """Take stages out of the run's dvc.lock, here and in its record: what it has of them is older than what it was to make."""
     name, gone = f"runs/{read_run(root).key}/{LOCK}", set(stages)
-    recorded = fast_yaml.load(store.read(name))["stages"] if store.exists(name) else {}
+    recorded = parse_lock(store.read(name)) if store.exists(name) else {}
     write_lock(root, {stage: entry for stage, entry in read_lock(root).items() if stage not in gone})
     store.write(name, lock_bytes({stage: entry for stage, entry in recorded.items() if stage not in gone}))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tasks.core import fast_yaml
@@ -12,9 +15,20 @@ LOCK = "dvc.lock"
 
 
 def read_lock(root: Path) -> dict[str, Any]:
-    """Stage to its entry in ``root``'s dvc.lock; empty when there is none."""
+    """Stage to its entry in ``root``'s dvc.lock, which nobody changes; empty when there is none."""
     path = root / LOCK
-    return dict(fast_yaml.load(path.read_text())["stages"]) if path.exists() else {}
+    return parse_lock(path.read_bytes()) if path.exists() else {}
+
+
+def parse_lock(content: bytes) -> dict[str, Any]:
+    """Stage to its entry, which nobody changes, in the content of a dvc.lock."""
+    return dict(_parsed(content))
+
+
+@lru_cache(maxsize=2)
+def _parsed(content: bytes) -> Mapping[str, Any]:
+    """As ``parse_lock``: a span's stages read the same file seven times an interval, and it grows with the span."""
+    return MappingProxyType(dict(fast_yaml.load(content)["stages"]))
 
 
 def write_lock(root: Path, stages: dict[str, Any]) -> None:
