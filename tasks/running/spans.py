@@ -6,7 +6,7 @@ forgets what it did not make.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,7 +97,7 @@ def begin(workspace: Workspace, work: Work, rest: Sequence[str] = ()) -> Result:
         span = intervals(workspace) if work.keyed else [last]
         ends = Ends(span)
         begun = _begin(workspace, work, ends)
-        _forget(workspace, work, ends)
+        _forget(workspace, work, {*ends.span} - {*ends.left()})
     else:
         workspace.require_effects()
         workspace.fetch_reads(work, last)
@@ -119,7 +119,7 @@ def complete(workspace: Workspace, work: Work, made: Mapping[str, Interval]) -> 
     """
     ends = Ends(sorted(made))
     _complete(workspace, work, made, ends)
-    _forget(workspace, work, ends)
+    _forget(workspace, work, {*ends.span} - {*ends.left()})
     result = ends.result()
     payload = done(workspace.run, [work], result.done() or ends.span).payload
     return Result(result.status, result.reason, payload, result.intervals)
@@ -190,15 +190,16 @@ def _for_each(workspace: Workspace, work: Work, ends: Ends) -> None:
     left = ends.left()
     if work.span and len(left) > 1:
         _together(workspace, work, ends)
-    else:
-        for key in left:
-            ends.attempt(key, lambda key=key: _stage(workspace, work, key))  # type: ignore[misc]
-    _forget(workspace, work, ends)
+        _forget(workspace, work, {*left} - {*ends.left()})
+        return
+    for key in left:
+        ends.attempt(key, lambda key=key: _stage(workspace, work, key))  # type: ignore[misc]
+        _forget(workspace, work, {key} - {*ends.left()})  # at once: the next interval may read what this one makes
 
 
-def _forget(workspace: Workspace, work: Work, ends: Ends) -> None:
+def _forget(workspace: Workspace, work: Work, failed: Collection[str]) -> None:
     """Take out of the run what was not made, with all that follows from it: older results may be in its dvc.lock."""
-    if failed := set(ends.span) - {*ends.left()}:
+    if failed:
         workspace.forget(work, failed)
 
 

@@ -247,6 +247,17 @@ def test_what_another_run_published_meanwhile_is_not_missing(context, store) -> 
         )
 
 
+def test_an_interval_in_the_middle_of_a_span_is_not_started_again(context, store) -> None:
+    """Its own run gave up while the span was at work."""
+    note = {"interval": "2013-05", "waits_for": "2013-04", "run": "r", "through": "2013-05"}
+    store.write_json("stalled/2013-05.json", note)
+    with pytest.raises(AirflowSkipException, match="no interval waits for 2013-06"):
+        after(
+            {"intervals": ["2013-04", "2013-05", "2013-06"]},
+            context("flights.ingest", partition_key=None, params=SPAN),
+        )
+
+
 def test_a_span_at_work_again_is_waited_for(context, monkeypatch, store) -> None:
     given = context("flights.ingest", partition_key=None, params=SPAN)
     note_failed(given)
