@@ -99,7 +99,12 @@ def test_every_stage_is_resolved_for_the_rendered_run(top: Path) -> None:
     [
         ("models/flights/params.yaml", "auc: 0.70,", "auc: 0.71,", {"gate"}),
         ("models/flights/params.yaml", "min_auc: 0.64", "min_auc: 0.65", {"gate", "evaluate"}),
-        ("models/flights/params.yaml", "trailing_days: 7", "trailing_days: 8", {"validate", "labels", "features", "gate"}),
+        (
+            "models/flights/params.yaml",
+            "trailing_days: 7",
+            "trailing_days: 8",
+            {"validate", "labels", "features", "gate"},
+        ),
         ("models/flights/params.yaml", "max_depth: 4", "max_depth: 5", {"train"}),
         ("models/flights/params.yaml", "max_psi: 0.25", "max_psi: 0.26", {"gate"}),
         ("params.yaml", "calibration_bins: 10", "calibration_bins: 20", {"evaluate", "gate"}),
