@@ -21,9 +21,9 @@ from tasks.core.results import emit
 from tasks.landing import landed_index
 from tasks.modelling import smoke
 from tasks.online import Check, FaultyError, NotServedError, client, waits
-from tasks.registry import ledger, versions, view
+from tasks.registry import ledger, verdicts, versions, view
 from tasks.registry.ledger import SupersededError
-from tasks.settings.environment import store
+from tasks.settings.environment import environment, store
 from tasks.storage.artefacts import Store
 
 
@@ -34,7 +34,8 @@ def promote(interval: str, who: str, book: ledger.Ledger, target: Store) -> ledg
     back by a retry or a rerun.
 
     Raises:
-        Skip: it was live and was replaced, rolled back or taken back since, for a reason of its own.
+        DataError: it has no verdict of the gate, or one by another policy.
+        Skip: it was live and was replaced, rolled back or taken back since, for a reason of its own; or its approval has lapsed.
         SupersededError: another decision came in between.
     """
     entries = book.entries()  # before all else: whoever decides from here on wins
@@ -48,6 +49,7 @@ def promote(interval: str, who: str, book: ledger.Ledger, target: Store) -> ledg
             f"not promoted: v{found.version} was live until ledger entry {after.seq}, a {after.action} to {live} by {after.who} "
             f"({after.why}). To put it live all the same: `airloop rollback {found.version}`."
         )
+    verdicts.require_approval(target, found, last, environment().code)
     return book.append(
         expect=len(entries),
         action="promote",

@@ -11,7 +11,7 @@ import dataclasses
 import datetime as dt
 import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,13 @@ from models.flights.model import MODEL
 from tasks import evaluate, golden, resolve, spec, train
 from tasks.modelling.model import Contract
 from tasks.modelling.tables import read_features
+from tasks.registry import versions
 from tasks.registry.ledger import Evidence, Ledger
-from tasks.settings import params, settings_files
+from tasks.settings import params, policy, settings_files
 from tasks.settings.environment import CODE
 from tasks.settings.params import Params
 from tasks.settings.value_types import DayRule
-from tasks.storage.artefacts import Store, sha256, write_atomic
+from tasks.storage.artefacts import Store, sha256, to_json, write_atomic
 from tasks.training.source import Source
 
 WARMUP = ("2013-01", "2013-02", "2013-03")
@@ -172,6 +173,34 @@ def _write_settings(root: Path, raw: dict[str, Any]) -> None:
     settings_files.write(root, raw)
     declared = settings_files.spec_of(MODEL.name)
     write_atomic(root / declared, (CODE / declared).read_bytes())
+
+
+def approved(
+    store: Store, tags: Mapping[str, str], champion: tuple[int | None, str | None]
+) -> tuple[str, dict[str, str]]:
+    """The record and the tags of a version that the gate let through.
+
+    Args:
+        store: the model's.
+        tags: of the version, those of its verdict aside.
+        champion: number and digest of what the gate compared it with; None twice where nothing was live.
+    """
+    verdict = to_json(verdict_on(tags["airloop.onnx"], tags["airloop.contract"], champion))
+    record = versions.put_record(store, tags["airloop.onnx"], {"gate.json": verdict})
+    return record, {**tags, "airloop.gate": sha256(verdict), "airloop.policy": policy.digest(CODE, MODEL.name)}
+
+
+def verdict_on(model: str, contract: str, champion: tuple[int | None, str | None]) -> dict[str, Any]:
+    """What the gate says of a candidate that it lets through, by the checkout's policy."""
+    against = dict(zip(("version", "model"), champion, strict=True))
+    judged = {"model": model, "contract": contract, "policy": policy.digest(CODE, MODEL.name), "champion": against}
+    return {"passed": True, "verdict": "promote", "summary": "better", "evidence": judged}
+
+
+def champion_of(book: Ledger) -> tuple[int | None, str | None]:
+    """Number and digest of what is live."""
+    live = book.latest()
+    return (live.to_version, live.evidence.model) if live and live.evidence else (None, None)
 
 
 class Workspace:

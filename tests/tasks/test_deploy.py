@@ -22,7 +22,7 @@ from tasks.online.client import ask
 from tasks.registry import ledger, mlflow_registry, versions
 from tasks.settings import environment as environment_module
 from tasks.storage.artefacts import Store, to_json
-from tests import clock
+from tests import clock, makers
 from tests.serving.world import CODE, World
 
 FLIGHT = {"carrier": "B6", "flight": 101, "origin": "JFK", "dest": "SFO"}
@@ -42,12 +42,13 @@ class Place:
     def register(self, score: float, data_through: str, *, smoke: float | None = None) -> int:
         """A version as `register` leaves it; ``smoke`` is the probability that its evaluation claims for one flight."""
         evidence = self.world.put_model(score)
-        known = {"onnx": evidence.model, "contract": evidence.contract, "gate": "g" * 64, "run": f"train-{score}",
+        known = {"onnx": evidence.model, "contract": evidence.contract, "run": f"train-{score}",
                  "data_through": data_through, "why": "test"}  # fmt: skip
         tags = {f"airloop.{k}": v for k, v in known.items()}
+        record, tags = makers.approved(self.store, tags, makers.champion_of(self.book))
         source = self.store.uri(f"models/{evidence.model}")
         made = int(mlflow_registry.client().create_model_version("flights", source, tags=tags).version)
-        assert versions.claim(self.store, made, "none", tags)
+        assert versions.claim(self.store, made, record, tags)
         answer = 1 / (1 + 2.718281828459045**score) if smoke is None else smoke
         rows = [{**FLIGHT, "scheduled_at": AT, "probability": answer}]
         self.store.write(f"models/{evidence.model}/smoke.json", to_json(rows))

@@ -26,8 +26,8 @@ from tasks.retention import tracked
 from tasks.retention.roots import Marked
 from tasks.running.runs import RECORD, Run
 from tasks.settings import code, environment
-from tasks.storage.artefacts import Store, to_json, write_atomic
-from tests.makers import put_settings
+from tasks.storage.artefacts import Store, sha256, to_json, write_atomic
+from tests.makers import champion_of, put_settings, verdict_on
 from tests.serving.world import make_model
 from tests.tasks.test_deploy import wait_for
 
@@ -50,7 +50,7 @@ class Books:
         onnx, contract = make_model(score)
         identity = code.Code(revision="r", dirty=False, tree="t")
         run = Run(key=f"train-{score}", model="flights", first=interval, last=interval, overrides={}, code=identity)
-        passed = {"passed": True, "verdict": "promote", "summary": "better", "evidence": {"policy": "p"}}
+        passed = verdict_on(sha256(onnx), sha256(contract), champion_of(self.book))
         for name, content in {
             "model/model.onnx": onnx,
             "model/contract.json": contract,
