@@ -8,7 +8,8 @@ import io
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 from importlib.util import cache_from_source
 from pathlib import Path, PurePosixPath
 
@@ -54,10 +55,14 @@ def files(root: Path, model: str) -> list[Path]:
 
 def tree_digest(root: Path, model: str) -> str:
     """sha256 over the names and contents of the pipeline files of ``model`` below ``root``."""
+    return _digest((path.as_posix(), (root / path).read_bytes()) for path in files(root, model))
+
+
+def _digest(named: Iterable[tuple[str, bytes]]) -> str:
+    """sha256 over names and contents, in order."""
     digest = hashlib.sha256()
-    for path in files(root, model):
-        content = hashlib.sha256((root / path).read_bytes()).hexdigest()
-        digest.update(f"{path.as_posix()}\0{content}\n".encode())
+    for name, content in named:
+        digest.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
@@ -110,10 +115,18 @@ def _copy_compiled(source: Path, target: Path) -> None:
 
 
 def archive(root: Path, code: Code, store: Store, model: str) -> None:
-    """Keep the pipeline files of ``model`` in the shared part of ``store``, once for each tree digest."""
+    """Keep the pipeline files of ``model`` in the shared part of ``store``, once for each tree digest.
+
+    An archive that is there and holds other files is replaced: every run of this code would work with it.
+    """
     name = archive_name(code.tree)
     if store.shared.exists(name):
-        return
+        try:
+            _verified(code, store)
+        except DataError as error:
+            warn(f"{error} It is made again from {root}.")
+        else:
+            return
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
         for path in files(root, model):
@@ -127,19 +140,40 @@ def archive(root: Path, code: Code, store: Store, model: str) -> None:
 def unpack(code: Code, store: Store, target: Path) -> None:
     """Put the archived pipeline files of ``code`` below ``target``, replacing what is there.
 
-    DataError when the archive holds anything but files below it.
+    DataError, before a file is written, when the archive holds anything but these files.
     """
-    name = archive_name(code.tree)
-    with tarfile.open(fileobj=io.BytesIO(store.shared.read(name)), mode="r:gz") as tar:
+    for name, content in _verified(code, store).items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_bytes(content)
+
+
+def _verified(code: Code, store: Store) -> dict[str, bytes]:
+    """The archived files of ``code`` by name; DataError unless they are exactly those that its digest names."""
+    where = store.shared.uri(archive_name(code.tree))
+    try:
+        found = dict(_members(store.shared.read(archive_name(code.tree))))
+    except (OSError, EOFError, tarfile.TarError, zlib.error, ValueError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise DataError(
+            f"{where} is no archive of a pipeline ({error}); do not use it. Restore it from a backup of the store."
+        ) from None
+    if _digest(found.items()) != code.tree:
+        raise DataError(
+            f"{where} does not hold the code with that digest: it was altered. Restore it from a backup of the store."
+        )
+    return found
+
+
+def _members(archive_bytes: bytes) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each file; ValueError for anything that is no file below the archive's folder."""
+    with tarfile.open(fileobj=io.BytesIO(archive_bytes), mode="r:gz") as tar:
         # Not extractall: its filters came with Python 3.11.4, and Debian 12 has 3.11.2.
         for member in tar:
             path, content = PurePosixPath(member.name), tar.extractfile(member) if member.isfile() else None
             if content is None or path.is_absolute() or ".." in path.parts:
-                raise DataError(
-                    f"{store.shared.uri(name)} holds {member.name!r}, which is no file of a pipeline; do not use it."
-                )
-            (target / path).parent.mkdir(parents=True, exist_ok=True)
-            (target / path).write_bytes(content.read())
+                raise ValueError(f"it holds {member.name!r}, which is no file of a pipeline")
+            yield member.name, content.read()
 
 
 def archive_name(tree: str) -> str:

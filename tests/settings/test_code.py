@@ -44,6 +44,57 @@ def test_what_was_archived_comes_back_with_the_same_digest(store: Store, tmp_pat
     )
 
 
+@pytest.fixture
+def archived(store: Store, tmp_path: Path) -> tuple[Path, code.Code]:
+    """A checkout whose files are kept."""
+    source = tmp_path / "source"
+    (source / "tasks").mkdir(parents=True)
+    for name in ("tasks/a.py", "tasks/b.py"):
+        (source / name).write_text("x = 1\n")
+    identity = code.Code(revision="", dirty=False, tree=code.tree_digest(source, "flights"))
+    code.archive(source, identity, store, "flights")
+    return source, identity
+
+
+def files_of(source: Path, **changed: bytes | None) -> dict[str, bytes]:
+    """What the archive of ``source`` would hold with these changes; None leaves a file out."""
+    own = {path.as_posix(): (source / path).read_bytes() for path in code.files(source, "flights")}
+    named = {name.replace("__", "/"): content for name, content in changed.items()}
+    return {name: content for name, content in {**own, **named}.items() if content is not None}
+
+
+TAMPERED = {
+    "another content": {"tasks__a.py": b"steal = 1\n"},
+    "a further file": {"tasks__c.py": b"steal = 1\n"},
+    "a hidden file, which is no part of a tree's digest": {"tasks__.hidden.py": b"steal = 1\n"},
+    "a file less": {"tasks__b.py": None},
+}
+
+
+@pytest.mark.parametrize("changed", TAMPERED.values(), ids=TAMPERED)
+def test_an_archive_that_was_altered_is_not_unpacked_and_made_again_by_the_next_run(
+    archived: tuple[Path, code.Code], changed: dict[str, bytes | None], store: Store, tmp_path: Path
+) -> None:
+    source, identity = archived
+    put_files(store, identity.tree, files_of(source, **changed))
+    with pytest.raises(DataError, match="does not hold the code with that digest: it was altered"):
+        code.unpack(identity, store, tmp_path / "back")
+    assert not (tmp_path / "back").exists(), "no file of it was written"
+    code.archive(source, identity, store, "flights")
+    code.unpack(identity, store, tmp_path / "back")
+    assert code.tree_digest(tmp_path / "back", "flights") == identity.tree
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20])
+def test_half_an_archive_is_refused_with_a_sentence(
+    archived: tuple[Path, code.Code], cut: int, store: Store, tmp_path: Path
+) -> None:
+    name = code.archive_name(archived[1].tree)
+    store.write(name, store.read(name)[:cut])
+    with pytest.raises(DataError, match="is no archive of a pipeline"):
+        code.unpack(archived[1], store, tmp_path / "back")
+
+
 @pytest.mark.parametrize("name", ["../outside.py", "/outside.py", "tasks/../../outside.py"])
 def test_an_archive_that_leaves_its_folder_is_refused(name: str, store: Store, tmp_path: Path) -> None:
     put(store, tarfile.TarInfo(name))
@@ -58,6 +109,17 @@ def test_a_link_in_an_archive_is_refused(store: Store, tmp_path: Path) -> None:
     put(store, link)
     with pytest.raises(DataError, match=r"tasks/x\.py"):
         code.unpack(code.Code(revision="", dirty=False, tree="t"), store, tmp_path / "back")
+
+
+def put_files(store: Store, tree: str, files: dict[str, bytes]) -> None:
+    """An archive under the name of ``tree``, whatever it holds."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb") as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    store.write(code.archive_name(tree), buffer.getvalue())
 
 
 def put(store: Store, member: tarfile.TarInfo) -> None:
