@@ -30,6 +30,7 @@ from tasks.modelling.tables import INTERVAL, held_out, labelled, read_features
 from tasks.settings import params
 from tasks.settings.gate_params import Behaviour
 from tasks.settings.params import Params
+from tasks.settings.value_types import DayRule
 from tasks.storage.artefacts import sha256, to_json, write_atomic
 from tasks.storage.files import parquet_bytes
 from tasks.training import quantise
@@ -186,7 +187,8 @@ def evaluate(settings: Params, root: Path = Path()) -> dict[str, bytes]:
     )
     golden, golden_facts = golden_rows(features, pq.read_table(root / "golden/golden.parquet"))
     in_window = pc.is_in(features[INTERVAL], value_set=pa.array(sorted(settings.intervals)))
-    decision = Rows.of(labelled(held_out(features.filter(in_window), settings.holdout), about.label))
+    new_to_both = kept_from_both(features.filter(in_window), settings.holdout, champion_facts)
+    decision = Rows.of(labelled(new_to_both, about.label))
 
     measured, on_golden, on_decision = judge(candidate, golden, decision, settings)
     measured |= {
@@ -221,6 +223,16 @@ def evaluate(settings: Params, root: Path = Path()) -> dict[str, bytes]:
         "calibration_bins": settings.evaluate.calibration_bins,
     }
     return files | {"evaluation.json": to_json(report), "report.html": render(report).encode()}
+
+
+def kept_from_both(rows: pa.Table, rule: DayRule, champion: dict[str, Any]) -> pa.Table:
+    """Rows of the days that neither model trained on: the candidate was kept from those of ``rule``, the champion from its own.
+
+    Where the champion's are not recorded, the candidate's alone, which the gate refuses to compare on.
+    """
+    ours = held_out(rows, rule)
+    theirs = champion.get("holdout")
+    return ours if theirs is None else held_out(ours, DayRule.model_validate(theirs))
 
 
 def decision_file(rows: Rows, candidate: Matrix, champion: Matrix | None) -> bytes:

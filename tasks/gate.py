@@ -152,10 +152,17 @@ def promotion(report: Report, decision: pa.Table, settings: PromotionParams, fou
             f"data: trained through {candidate['data_through']}, {name} through {champion['data_through']}; "
             "an older model never replaces a newer one"
         )
+    if champion["holdout"] is None:
+        found.unfit.append(
+            f"decision days: {name} has no record of the days that it was kept from, so none is known to be new to both; restore "
+            "its record, or roll back to a version that has one"
+        )
     rows = newest_days(decision, settings.max_days)
     days = len(np.unique(np.asarray(rows["day"])))
     if days < settings.min_days:
-        found.not_better.append(f"decision days: {days}, required {settings.min_days} to compare with {name}")
+        found.not_better.append(
+            f"decision days: {days} that both were kept from, required {settings.min_days} to compare with {name}"
+        )
         return
     ours, theirs = (np.asarray(rows[c], dtype=np.float64) for c in ("p_candidate", "p_champion"))
     labels = np.asarray(rows[spec.current().label])

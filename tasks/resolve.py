@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tasks.core.errors import DataError, run_main
 from tasks.modelling import model
-from tasks.registry.ledger import Entry, Ledger
-from tasks.settings.environment import store
+from tasks.registry import recorded_settings
+from tasks.registry.ledger import Entry, Evidence, Ledger
+from tasks.settings.environment import environment, store
 from tasks.storage.artefacts import Store, sha256, to_json, write_atomic
 
 NOBODY = {"version": None, "seq": None, "effective_from": None, "model": None, "data_through": None}
@@ -24,14 +25,16 @@ def resolve(source: Store) -> dict[str, bytes]:
     entry = Ledger(source).latest()
     if entry is None or entry.evidence is None:
         return {"champion.json": to_json(NOBODY)}
-    return _fetch(source, entry, entry.evidence.model, entry.evidence.contract, entry.evidence.data_through)
+    return _fetch(source, entry, entry.evidence)
 
 
-def _fetch(source: Store, entry: Entry, digest: str, contract_digest: str, data_through: str) -> dict[str, bytes]:
+def _fetch(source: Store, entry: Entry, evidence: Evidence) -> dict[str, bytes]:
+    assert entry.to_version is not None  # the ledger's rule: it has evidence
     try:
-        onnx = source.read(f"models/{digest}/model.onnx", digest)
-        contract = source.read(f"models/{digest}/contract.json", contract_digest)
-        model.load(onnx, contract, digest)
+        onnx = source.read(f"models/{evidence.model}/model.onnx", evidence.model)
+        contract = source.read(f"models/{evidence.model}/contract.json", evidence.contract)
+        model.load(onnx, contract, evidence.model)
+        _, settings = recorded_settings.read(entry.to_version, evidence.run, source, environment().model) or ("", {})
     except (FileNotFoundError, DataError) as error:
         raise DataError(
             f"The champion v{entry.to_version} (ledger entry {entry.seq}) cannot be read, so no candidate can be judged "
@@ -42,7 +45,8 @@ def _fetch(source: Store, entry: Entry, digest: str, contract_digest: str, data_
         "seq": entry.seq,
         "effective_from": entry.effective_from,
         "model": sha256(onnx),
-        "data_through": data_through,
+        "data_through": evidence.data_through,
+        "holdout": settings.get("holdout"),  # the days that it was kept from; null where they are not recorded
     }
     return {"champion.json": to_json(champion), "model.onnx": onnx, "contract.json": contract}
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from tasks.core.errors import DataError
-from tasks.registry import versions
-from tasks.settings import settings_files
+from tasks.registry import recorded_settings
 from tasks.spec import ModelSpec, Settings, sections
 from tasks.storage.artefacts import Store
 
@@ -30,38 +28,18 @@ def recorded(version: int, run: str, source: Store, model: str) -> Settings | No
     Raises:
         DataError: the code at hand cannot read them.
     """
-    found = _content(version, run, source, model)
+    found = recorded_settings.read(version, run, source, model)
     return None if found is None else typed(found[1], model, f"v{version} is of another time: {found[0]}")
 
 
 def golden_intervals(version: int, run: str, source: Store, model: str) -> tuple[str, ...]:
     """The intervals that the golden set of a version's training is from; none where they are not recorded. Arguments as above."""
-    _, content = _content(version, run, source, model) or ("", {})
+    _, content = recorded_settings.read(version, run, source, model) or ("", {})
     golden = content.get("golden")
     golden = golden if isinstance(golden, dict) else {}
     return tuple(
         str(key) for key in golden.get("intervals") or golden.get("months") or ()
     )  # as an older run called them
-
-
-def _content(version: int, run: str, source: Store, model: str) -> tuple[str, dict[str, Any]] | None:
-    """Where the settings of a version's training are recorded, and they themselves."""
-    for name, digest in _files(version, run, source, model):
-        try:
-            content = yaml.safe_load(source.read(name, digest))
-        except FileNotFoundError:
-            continue
-        return source.uri(name), content if isinstance(content, dict) else {}
-    return None
-
-
-def _files(version: int, run: str, source: Store, model: str) -> Iterator[tuple[str, str | None]]:
-    """Files that may hold the settings, with their digests where these are known; an older record has params.yaml alone."""
-    names = (settings_files.of_model(model), settings_files.SHARED)
-    found = versions.find(source, version)
-    if found is not None and found.record is not None:
-        yield from ((found.file(name), found.settings[name]) for name in names if name in found.settings)
-    yield from ((f"runs/{run}/{name}", None) for name in names)
 
 
 def typed(content: Mapping[str, Any], model: str, where: str) -> Settings:

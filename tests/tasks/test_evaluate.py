@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,6 +15,7 @@ from tasks.core.errors import DataError
 from tasks.core.urls import url_of
 from tasks.modelling import smoke
 from tasks.modelling.latency import measure
+from tasks.settings.value_types import DayRule
 from tasks.storage.artefacts import Store, sha256
 from tests import makers
 
@@ -51,6 +53,22 @@ def test_measures_candidate_and_champion_alike(run: makers.Workspace) -> None:
     assert sum(m["n"] for m in candidate["slices"]["origin"].values()) == 600
     assert candidate["behaviour"]["heavy rain"]["shift"] > 0.01
     assert found["golden"]["digest"] == run.raw["golden"]["digest"]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "days"),
+    [
+        (None, {2, 6, 10, 14, 18, 22}),
+        ({"every": 4, "remainder": 2}, {2, 6, 10, 14, 18, 22}),
+        ({"every": 8, "remainder": 2}, {2, 10, 18}),
+        ({"every": 3, "remainder": 0}, {6, 18}),
+        ({"every": 4, "remainder": 1}, set()),
+    ],
+)
+def test_decision_days_are_those_that_both_were_kept_from(theirs: dict[str, int] | None, days: set[int]) -> None:
+    rows = pa.table({"day": pa.array(range(24), pa.int32())})
+    found = stage.kept_from_both(rows, DayRule(every=4, remainder=2), {"holdout": theirs})
+    assert set(found["day"].to_pylist()) == days
 
 
 def test_decision_rows_are_all_held_out_labelled_rows_of_the_window(run: makers.Workspace) -> None:

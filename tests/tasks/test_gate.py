@@ -226,7 +226,13 @@ def report(**changes: Any) -> dict[str, Any]:
                 for name in SETTINGS.gate.behaviour
             },
         },
-        "champion": {"version": 1, "seq": 1, "model": "e" * 64, "data_through": "2013-03"},
+        "champion": {
+            "version": 1,
+            "seq": 1,
+            "model": "e" * 64,
+            "data_through": "2013-03",
+            "holdout": {"every": 4, "remainder": 2},
+        },
         "golden": {"digest": "a" * 64, "rows": 600, "without_features": 0, "relabelled_since": 0},
         "decision": {"sha256": "f" * 64},
     }
@@ -286,7 +292,7 @@ def test_better_log_loss_does_not_buy_a_worse_auc() -> None:
 def test_too_few_days_keep_the_champion() -> None:
     found = verdict(days_of_luck(1, 0.1, 0.9, days=27))
     assert found["verdict"] == "keep champion"
-    assert "decision days: 27, required 28" in found["failures"][0]
+    assert "decision days: 27 that both were kept from, required 28" in found["failures"][0]
 
 
 def test_only_the_newest_days_are_compared() -> None:
@@ -302,6 +308,12 @@ def test_an_older_model_never_replaces_a_newer_one() -> None:
     found = verdict(days_of_luck(1, 0.1, 0.9), report(champion__data_through="2013-05"))
     assert found["verdict"] == "refused"
     assert "older model never replaces" in found["failures"][0]
+
+
+def test_a_champion_whose_own_held_out_days_are_unknown_is_not_compared_with() -> None:
+    found = verdict(days_of_luck(1, 0.1, 0.9), report(champion__holdout=None))
+    assert found["verdict"] == "refused"
+    assert "champion v1 has no record of the days that it was kept from" in found["failures"][0]
 
 
 def test_a_champion_without_scores_of_the_same_rows_is_refused() -> None:

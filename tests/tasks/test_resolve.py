@@ -44,6 +44,7 @@ def test_the_newest_entry_is_the_champion_with_its_files(store: Store, tmp_path:
         "effective_from": "2013-04",
         "model": digest,
         "data_through": "2013-03",
+        "holdout": {"every": 4, "remainder": 2},
     }
     assert sha256((tmp_path / "champion/model.onnx").read_bytes()) == digest
     assert (tmp_path / "champion/contract.json").read_bytes() == made.contract
@@ -57,6 +58,12 @@ def test_a_champion_taken_out_of_service_leaves_no_files(store: Store, tmp_path:
     )
     stage.write(stage.resolve(store), tmp_path / "champion")
     assert [p.name for p in (tmp_path / "champion").iterdir()] == ["champion.json"]
+
+
+def test_a_champion_without_its_settings_says_so(store: Store, made: train.Trained) -> None:
+    makers.make_champion(store, made, data_through="2013-03")
+    store.delete("runs/test/models/flights/params.yaml")
+    assert json.loads(stage.resolve(store)["champion.json"])["holdout"] is None
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "contract.json"])
