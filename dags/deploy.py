@@ -4,7 +4,7 @@
 and tries the service with known answers; if those are wrong, a second entry puts the old model back and the task fails.
 **rescore** asks for new predictions of landed intervals that the change concerns; usually there are none.
 
-*Runs* when a model was approved. *By hand*: with `version`, to roll back to any registered model; with nothing
+*Runs* when a model was approved. *By hand*: with `version`, to roll back to a version that was live before; with nothing
 (`airflow dags trigger <model>.deploy`), to heal: registry and service are made to agree with the ledger again.
 """
 
@@ -33,7 +33,7 @@ def deploy_dag(model: Model) -> None:
         "deploy",
         __doc__,
         tag="model",
-        description="Promote an approved model, or roll back to any version",
+        description="Promote an approved model, or roll back to a version that was live",
         schedule=by_interval(assets.approved),
         max_active_runs=4,  # a rollback passes a deploy that waits; the ledger takes one decision at a time, and the other stops
         params={

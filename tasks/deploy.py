@@ -1,7 +1,7 @@
 """deploy: one ledger entry, then the world is made to agree with it; a model that is seen to be wrong is taken back.
 
 python -m tasks.deploy --interval 2013-04            the model trained through that interval
-python -m tasks.deploy --rollback 1 --why "..."   any registered version
+python -m tasks.deploy --rollback 1 --why "..."   a version that was live before
 python -m tasks.deploy --reconcile                only make service and MLflow agree with the ledger
 
 Whatever it does is about one entry. When a later one is there, it stops: the later decision holds, and brings itself about.
@@ -64,16 +64,39 @@ def promote(interval: str, who: str, book: ledger.Ledger, target: Store) -> ledg
 def withdrawn(entries: Sequence[ledger.Entry], model: str) -> ledger.Entry | None:
     """The entry by which the model with this digest ceased to be live, for good; None where it may be promoted."""
     put_live = [entry.seq for entry in entries if entry.evidence and entry.evidence.model == model]
-    if not put_live or put_live[-1] == len(entries):
+    if not put_live:
         return None
-    after = entries[put_live[-1]]
-    return None if after.action == "revert_unserved" else after
+    return next((entry for entry in entries[put_live[-1] :] if entry.action != "revert_unserved"), None)
 
 
-def roll_back(to_version: int, who: str, why: str, book: ledger.Ledger, target: Store) -> ledger.Entry:
-    """Enter ``to_version`` as live for all intervals that have not landed; scored intervals keep their champion."""
-    last = book.latest()
+def roll_back(
+    to_version: int, who: str, why: str, book: ledger.Ledger, target: Store, *, once: bool = False
+) -> ledger.Entry:
+    """Enter ``to_version`` as live for all intervals that have not landed; scored intervals keep their champion.
+
+    Args:
+        to_version: a version that was live.
+        who: who decided.
+        why: reason.
+        book: the ledger.
+        target: where versions and landed intervals are.
+        once: whether ``who`` names one run, whose retries are the same decision: what it entered is returned.
+
+    Raises:
+        LedgerError: the version never was live, so that no gate has compared it with what is.
+        SupersededError: another decision came in between.
+    """
+    entries = book.entries()
+    last = entries[-1] if entries else None
+    decided = [e for e in entries if (e.action, e.to_version, e.who) == ("rollback", to_version, who)]
+    if once and decided:
+        return decided[-1]
     evidence = versions.read(target, to_version).evidence
+    if not any(e.evidence and e.evidence.model == evidence.model for e in entries):
+        raise ledger.LedgerError(
+            f"v{to_version} never was live, and a rollback only goes back. A version goes live by the gate's approval: run the train "
+            f"DAG for {evidence.data_through} again, which judges it against what is live now."
+        )
     unseen = spec.current().cadence.shift(landed_index.read(target).newest or evidence.data_through, 1)
     return book.append(
         expect=last.seq if last else 0,
@@ -172,12 +195,22 @@ def try_golden_rows(service: online.Online, live: ledger.Entry, check: Check, ro
     return f"online answers {len(rows)} golden rows as evaluated"
 
 
-def deploy(book: ledger.Ledger, target: Store, about: ledger.Entry | None = None) -> ledger.Entry:
-    """Bring an entry about, by default the newest; a promotion against which there is evidence is taken back.
+def deploy(
+    book: ledger.Ledger, target: Store, about: ledger.Entry | None = None, *, takes_back: bool = True
+) -> ledger.Entry:
+    """Bring an entry about; a promotion against which there is evidence is taken back.
 
     What a person put live is never taken back by this: what was live before is what they withdrew.
 
-    Returns the entry.
+    Args:
+        book: the ledger.
+        target: the store.
+        about: the entry; by default the newest.
+        takes_back: whether this is the promotion's own try-out. Later evidence may have another cause than the version, such as
+            data that landed again, so healing reports it and changes nothing.
+
+    Returns:
+        The entry.
 
     Raises:
         SupersededError: a later entry is there.
@@ -189,9 +222,9 @@ def deploy(book: ledger.Ledger, target: Store, about: ledger.Entry | None = None
     try:
         print(reconcile(live, book, target), flush=True)
     except NotServedError as error:
-        if live.action != "promote":
+        if live.action != "promote" or not takes_back:
             raise AirloopError(
-                f"{error} Ledger entry {live.seq} is a {live.action} by {live.who}, which is not undone by itself: mend the service "
+                f"{error} Ledger entry {live.seq}, a {live.action} by {live.who}, is not undone by this: mend the service "
                 "and run this again, or roll back to another version."
             ) from None
         restored = take_back(live, error, book)
@@ -216,17 +249,17 @@ def decide(asked: argparse.Namespace, who: str, book: ledger.Ledger, target: Sto
     """
     try:
         if asked.rollback is not None:
-            return deploy(book, target, roll_back(asked.rollback, who, asked.why, book, target))
+            once = "AIRLOOP_RUN" in os.environ  # of Airflow, which `who` names
+            return deploy(book, target, roll_back(asked.rollback, who, asked.why, book, target, once=once))
         if not asked.interval:
-            return deploy(book, target)
+            return deploy(book, target, takes_back=False)
         try:
             entry = promote(asked.interval, who, book, target)
         except Skip:
-            deploy(
-                book, target
-            )  # a try before this one may have been killed between the entry and what it brings about
+            # A try before this one may have been killed between the entry and what it brings about.
+            deploy(book, target, takes_back=False)
             raise
-        return deploy(book, target, entry)
+        return deploy(book, target, entry, takes_back=entry.who == who)
     except SupersededError as error:
         if asked.rollback is not None:
             raise
@@ -238,7 +271,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--interval", help="promote the model trained through this interval")
-    what.add_argument("--rollback", type=int, metavar="VERSION", help="put this registered version live")
+    what.add_argument("--rollback", type=int, metavar="VERSION", help="put this version live again, which was before")
     what.add_argument(
         "--reconcile",
         action="store_true",

@@ -117,9 +117,13 @@ def newest_through(store: Store, data_through: str) -> Version:
     return fitting[-1]
 
 
-def of_run(store: Store, run: str, model: str) -> Version | None:
-    """The version that this run registered with this ONNX digest, None when it did not yet."""
-    same = [v for v in read_all(store).values() if v.record and (v.run, v.model) == (run, model)]
+def of_run(store: Store, tags: Mapping[str, str]) -> Version | None:
+    """The version that the run in ``tags`` registered with this model and this verdict, None when it did not yet.
+
+    Another verdict on the same model is another version: an approval lapses, and a version's record is never written again.
+    """
+    about = [f"airloop.{name}" for name in ("run", "onnx", "gate")]
+    same = [v for v in read_all(store).values() if v.record and all(v.tags.get(name) == tags[name] for name in about)]
     return same[-1] if same else None
 
 

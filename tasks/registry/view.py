@@ -63,7 +63,7 @@ def enter(store: Store, root: Path, record: str, tags: Mapping[str, str], metric
         view = View(client, store)
         view.show_versions()  # a lower number cannot be made once a higher one is there
         run, model = tags["airloop.run"], tags["airloop.onnx"]
-        made = versions.of_run(store, run, model)
+        made = versions.of_run(store, tags)
         if made is None:
             uri, run_id = logged.find(client, run, model) or logged.log(client, root, run, tags, metrics)
             made = _numbered(client, store, uri, run_id, record, dict(tags))
@@ -76,7 +76,7 @@ def _numbered(client: MlflowClient, store: Store, uri: str, run_id: str, record:
 
     One that a killed try made and did not claim is taken.
     """
-    same = {name: tags[name] for name in ("airloop.run", "airloop.onnx")}.items()
+    same = {name: tags[name] for name in ("airloop.run", "airloop.onnx", "airloop.gate")}.items()
     while True:
         newest = max(versions.read_all(store), default=0)
         unclaimed = (

@@ -240,8 +240,11 @@ def forget(root: Path, store: Store, stages: Iterable[str]) -> None:
     """Take stages out of the run's dvc.lock, here and in its record: what it has of them is older than what it was to make."""
     name, gone = f"runs/{read_run(root).key}/{LOCK}", set(stages)
     recorded = parse_lock(store.read(name)) if store.exists(name) else {}
-    write_lock(root, {stage: entry for stage, entry in read_lock(root).items() if stage not in gone})
-    store.write(name, lock_bytes({stage: entry for stage, entry in recorded.items() if stage not in gone}))
+    here = read_lock(root)
+    if gone & here.keys():
+        write_lock(root, {stage: entry for stage, entry in here.items() if stage not in gone})
+    if gone & recorded.keys():
+        store.write(name, lock_bytes({stage: entry for stage, entry in recorded.items() if stage not in gone}))
 
 
 def landed_lock(root: Path, interval: str) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from tasks.core.results import Interval, Result, Status
 from tasks.running import command
 from tasks.running.catalogue import Work
 from tasks.running.command import Ended
+from tasks.running.lease import Superseded
 from tasks.running.runs import save_record
 from tasks.running.stage_run import Behind
+from tasks.running.windows import LOOKBACK
 from tasks.running.workspace import Workspace
 from tasks.settings import settings_files
 
@@ -40,12 +42,18 @@ class Ends:
         return [key for key in self.span if self.intervals.get(key, DONE).status is Status.DONE]
 
     def attempt(self, key: str, work: Callable[[], Mapping[str, Any] | None]) -> None:
-        """Do ``work`` for an interval; None is returned by work that is not at its end yet."""
+        """Do ``work`` for an interval; None is returned by work that is not at its end yet.
+
+        Raises:
+            Superseded: another try goes on with the run, so this one must touch nothing more of it.
+        """
         try:
             payload = work()
             if payload is not None:
                 self.payload = dict(payload)
                 self.put(key, DONE)
+        except Superseded:
+            raise
         except Ended as ended:
             self.put(key, Interval(ended.result.status, ended.result.reason))
         except AirloopError as error:
@@ -53,6 +61,11 @@ class Ends:
             self.behind |= {key} if waits else set()
             self.payload = self.payload or dict(error.payload)
             self.put(key, Interval(Status.WAITING if waits else error.status, str(error)))
+
+    def put_behind(self, key: str, missing: str) -> None:
+        """Let an interval wait for one of the span that has not ended well."""
+        self.behind.add(key)
+        self.put(key, Interval(Status.WAITING, f"{key} follows {missing}, which has to end well first."))
 
     def put(self, key: str, end: Interval) -> None:
         """Note how an interval ended, and say so where something went wrong."""
@@ -148,7 +161,10 @@ def ends_of(script: Result, begun: Sequence[str]) -> dict[str, Interval]:
 
 
 def job(workspace: Workspace, work: Work, arguments: Sequence[str]) -> Result:
-    """Run a job for each interval of the span, or once if it works on all at once; its report is the payload."""
+    """Run a job for each interval of the span, or once if it works on all at once; its report is the payload.
+
+    Where intervals look back, none is done after one that has failed: what lands has no gap.
+    """
     workspace.require_effects()
     ends = Ends(intervals(workspace) if work.keyed else [workspace.span.last])
 
@@ -156,8 +172,14 @@ def job(workspace: Workspace, work: Work, arguments: Sequence[str]) -> Result:
         workspace.fetch_reads(work, key)
         return command.run([*work.argv(key), *arguments], reports=True).payload
 
+    missing = ""
     for key in ends.span:
+        if missing and work.window == LOOKBACK:
+            ends.put_behind(key, missing)
+            continue
         ends.attempt(key, lambda key=key: run(key))  # type: ignore[misc]
+        if ends.intervals[key].status not in (Status.DONE, Status.SKIPPED):
+            missing = missing or key
     return ends.result()
 
 

@@ -9,6 +9,8 @@ from tasks.intervals.cadence import Calendar, seen_after
 from tasks.landing import landed
 from tasks.settings.environment import trigger
 
+LOOKBACK = "lookback"
+"""Name of the window of what lands in a run and looks back on what has landed."""
 Intervals = landed.Records | Mapping[str, landed.Landed]
 """Records of landed intervals by key."""
 
@@ -110,7 +112,7 @@ def _landed(intervals: list[str], records: Intervals) -> list[str]:
 
 _WINDOWS: Mapping[str, Callable[[str, str, Intervals, Calendar, Sequence[str]], list[str]]] = {
     "interval": _interval,
-    "lookback": _lookback,
+    LOOKBACK: _lookback,
     "history": _history,
     "reference": _with_reference,
 }

@@ -13,6 +13,7 @@ from tasks.running import lease, runs, stage_run
 from tasks.running.catalogue import KEY, Catalogue, Work
 from tasks.running.runs import Request, Span, open_run, read_run, workspace
 from tasks.running.stage_run import StageRun, require_made
+from tasks.settings.environment import environment
 from tasks.storage.artefacts import Store
 from tasks.versioning.lock_file import read_lock
 from tasks.versioning.project import Project
@@ -54,6 +55,7 @@ class Workspace:
     def forget(self, work: Work, keys: Collection[str]) -> None:
         """Take a stage, and those that come after it, out of the run for these intervals; one without intervals stays."""
         if work.keyed:
+            self._attempt.require()
             after = Catalogue(self.root).from_here(work)
             runs.forget(self.root, self.store, [each.item(key) for key in keys for each in after])
 
@@ -102,3 +104,4 @@ def _configure(root: Path, run: str) -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     os.environ["PYTHONPATH"] = str(root)
     os.environ["AIRLOOP_RUN"] = run
+    os.environ["AIRLOOP_CODE"] = str(environment().code)  # whose policy counts: never the workspace's own

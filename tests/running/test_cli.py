@@ -251,6 +251,34 @@ def test_a_job_finds_what_it_reads_and_reports(checkout: Checkout) -> None:
     assert done.result.done() == ["2013-01", "2013-02"]
 
 
+@pytest.mark.parametrize(
+    ("window", "end", "february"),
+    [("lookback", "DataError", Status.WAITING), ("lookback", "Unavailable", Status.WAITING), ("lookback", "Skip", Status.DONE), ("interval", "DataError", Status.DONE)],
+)  # fmt: skip
+def test_where_intervals_look_back_a_job_does_none_after_one_that_failed(
+    checkout: Checkout, window: str, end: str, february: Status
+) -> None:
+    """What is published has no gap; a superseded landing is none."""
+    catalogue = checkout.root / "jobs.yaml"
+    catalogue.write_text(catalogue.read_text().replace("window: lookback", f"window: {window}"))
+    checkout.write(
+        "one",
+        f"""
+        def main():
+            if sys.argv[1] == "2013-01":
+                raise {end}("no")
+            emit({{"interval": sys.argv[1]}})
+        run_main(main)
+        """,
+    )
+    checkout.run("stage", "each", *BOTH, "--begins")
+    ended = checkout.run("job", "one", *BOTH)
+    assert ended.result.intervals["2013-02"].status is february, ended.output
+    if february is Status.WAITING:
+        assert ended.result.intervals["2013-02"].reason == "2013-02 follows 2013-01, which has to end well first."
+        assert ended.result.done() == []
+
+
 def test_a_job_that_ends_well_and_reports_nothing_has_crashed(checkout: Checkout) -> None:
     checkout.write("one", "")
     checkout.run("stage", "each", *JANUARY, "--begins")

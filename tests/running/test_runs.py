@@ -18,7 +18,7 @@ from tasks.settings.code import tree_digest
 from tasks.settings.environment import CODE, environment
 from tasks.settings.settings_files import of_model, put
 from tasks.storage.artefacts import Store
-from tasks.versioning.lock_file import LOCK, read_lock, write_lock
+from tasks.versioning.lock_file import LOCK, parse_lock, read_lock, write_lock
 from tasks.versioning.new_project import DVC_RUNNING
 
 KEY, INTERVAL = "ingest-2013-01-12345678", "2013-01"
@@ -207,6 +207,25 @@ def test_the_newest_try_records_and_an_earlier_one_on_another_machine_does_not(m
             newest._attempt.require()
         with pytest.raises(lease.Superseded, match="Another try of this task took the run over"):
             cut_off._attempt.require()
+
+
+def test_a_try_that_was_superseded_takes_nothing_out_of_the_other_one_s_record(machines: Machines) -> None:
+    """Its own stage has failed by being superseded; what the run has of it is the other one's."""
+    request, work = Request(KEY, SPAN, "lookback"), Catalogue(CODE).stage("validate")
+    item = work.item(INTERVAL)
+    machines.use("a")
+    with opened(request, machines.store, begins=True) as cut_off:
+        machines.use("b")
+        with opened(request, machines.store) as newest:
+            write_lock(newest.root, {**read_lock(newest.root), item: {"cmd": "made by the newest"}})
+            save_record(newest.root, machines.store, [item])
+        with pytest.raises(lease.Superseded):
+            cut_off.forget(work, [INTERVAL])
+        ends = spans.Ends([INTERVAL, "2013-09"])
+        with pytest.raises(lease.Superseded):
+            ends.attempt(INTERVAL, cut_off._attempt.require)
+        assert ends.intervals == {}
+    assert item in parse_lock(machines.store.read(f"runs/{KEY}/dvc.lock"))
 
 
 def test_one_that_helps_a_try_supersedes_nobody(machines: Machines) -> None:

@@ -16,7 +16,7 @@ import yaml
 from tasks.core.errors import ConfigError, DataError
 from tasks.core.results import EXIT_CODES, Status
 from tasks.core.urls import url_of
-from tasks.running.runs import RECORD, Request, Run, Span, open_run
+from tasks.running.runs import RECORD, Request, Run, Span, open_run, save_record
 from tasks.settings import policy, settings_files
 from tasks.settings.environment import CODE, environment
 from tasks.storage.artefacts import Store, to_json, write_atomic
@@ -102,6 +102,35 @@ def test_nothing_leaves_an_exploratory_run(tmp_path: Path, store: Store, job: st
     assert done.returncode == EXIT_CODES[Status.SKIPPED], done.stderr
     assert "run k is exploratory: what it made is in its workspace" in done.stdout
     assert not [name for folder in ("landed", "models", "index") for name in store.names(folder)]
+
+
+def test_the_policy_of_the_checkout_counts_and_not_that_of_the_workspace(tmp_path: Path, store: Store) -> None:
+    """Whoever can change a run's files still registers nothing by limits of their own; AIRLOOP_CODE need not be set."""
+    root = open_run(Request("k", SPAN, "lookback"), store, begins=True)
+    gate = yaml.safe_load((root / OWN).read_text())["gate"]
+    change(root / OWN, gate={**gate, "floors": {"auc": 0.0, "ece": 1.0}})
+    save_record(root, store)
+    verdict = {"passed": True, "verdict": "promote", "evidence": {"policy": policy.digest(root, "flights")}}
+    write_atomic(root / "gate/gate.json", to_json(verdict))
+    argv = [
+        sys.executable,
+        "-m",
+        "tasks.running",
+        "job",
+        "register",
+        "--run",
+        "k",
+        "--model",
+        "flights",
+        "--first",
+        "2013-01",
+    ]
+    places = {"AIRLOOP_HOME": str(tmp_path / "home"), "AIRLOOP_STORE": store.shared.url, "PYTHONPATH": str(CODE)}
+    env = {name: value for name, value in os.environ.items() if name != "AIRLOOP_CODE"} | places
+    done = subprocess.run(argv, cwd=CODE, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == EXIT_CODES[Status.REFUSED], done.stderr
+    assert "The gate judged flights by another policy" in done.stderr
+    assert store.names("models") == []
 
 
 @pytest.mark.parametrize(

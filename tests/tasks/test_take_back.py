@@ -119,7 +119,7 @@ def test_a_version_in_whose_place_another_answers_is_taken_back_and_can_be_promo
 def test_what_a_person_put_live_is_not_undone_by_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was live before is what they withdrew."""
     home = Home(monkeypatch, wrong=(1,))
-    with pytest.raises(AirloopError, match=r"Ledger entry 4 is a rollback by t, which is not undone by itself"):
+    with pytest.raises(AirloopError, match=r"Ledger entry 4, a rollback by t, is not undone by this"):
         home.decide("--rollback", "1")
     with pytest.raises(AirloopError, match="not undone by itself"):
         home.decide("--reconcile")
