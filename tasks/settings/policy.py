@@ -7,7 +7,7 @@ A setting is policy unless it is named here, so a new one is policy until somebo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from tasks.storage.artefacts import sha256, to_json
 
 PROPOSAL = ("train", "export.quantize")
 """Settings, or sections of them, that a run may propose."""
+QUANTIZE, UNMEASURED = "export.quantize", "int8"
+"""What a rebuild pins once a measurement has chosen it."""
 SECTIONS = ("evaluate", "export", "features", "golden", "gate", "holdout", "monitor", "validate")
 """Sections of the settings that decide which model may go live, the proposals in them aside."""
 DECLARED = ("entity", "features", "golden", "target")
@@ -28,12 +30,18 @@ def is_proposal(setting: str) -> bool:
     return any(setting == name or setting.startswith(f"{name}.") for name in PROPOSAL)
 
 
-def require_proposals(settings: Iterable[str]) -> None:
-    """Raise ConfigError that names each dotted setting which is policy."""
+def require_proposals(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError that names each dotted setting which is policy, or that would ship what nobody measured."""
     if refused := sorted(name for name in settings if not is_proposal(name)):
         raise ConfigError(
             f"{', '.join(refused)}: not for one run to change, since it belongs to what a model is judged by; {' and '.join(PROPOSAL)} "
             "may be. Change it by a commit, or ask for an exploratory run, which may change it and registers nothing."
+        )
+
+    if settings.get(QUANTIZE) == UNMEASURED:
+        raise ConfigError(
+            f"{QUANTIZE}={UNMEASURED!r}: not for one run to ask for, since it ships the quantised model without the measurement that the "
+            "limits of `export` are for. Ask for `dynamic`, which measures, or write it into the model's params.yaml by a commit."
         )
 
 

@@ -73,14 +73,20 @@ def test_a_run_that_changes_policy_is_not_opened(store: Store, setting: str) -> 
 
 @pytest.mark.parametrize("setting", [name for name in SETTINGS if name not in POLICY])
 def test_a_proposal_is_no_policy(setting: str) -> None:
-    policy.require_proposals([setting])
+    policy.require_proposals({setting: None})
+
+
+def test_a_quantised_model_that_nobody_measured_is_no_proposal() -> None:
+    policy.require_proposals({"export.quantize": "dynamic"})
+    with pytest.raises(ConfigError, match=r"export.quantize='int8': not for one run to ask for"):
+        policy.require_proposals({"export.quantize": "int8"})
 
 
 def test_a_section_that_a_proposal_is_in_is_policy() -> None:
     """Else `export` as a whole would replace its limits."""
     for setting in ("export", "trainer", "train_more.x", "export.quantized"):
         with pytest.raises(ConfigError, match=setting):
-            policy.require_proposals(["train.seed", setting])
+            policy.require_proposals({"train.seed": 1, setting: None})
 
 
 def test_an_exploratory_run_may_have_another_policy_and_its_record_says_so(store: Store) -> None:
