@@ -231,7 +231,8 @@ def test_what_the_index_of_landed_intervals_names_stays_and_what_was_merged_goes
     index = landed_index.opened(world.store)
     state = {"rows": StateFile(name="state/2013-10-x-rows.parquet", sha256="0")}
     for month in range(10, 13):  # whose records are not written yet
-        item = index["2013-09"].model_copy(update={"interval": f"2013-{month}", "state": state})
+        labels = world.data(100, stays=True)
+        item = index["2013-09"].model_copy(update={"interval": f"2013-{month}", "state": state, "labels": labels})
         landed_index.add(world.store, item)
     world.keep("state/2013-10-x-rows.parquet", b"x", 100)
     before = list(landed_index.read(world.store))
