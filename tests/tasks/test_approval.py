@@ -70,6 +70,7 @@ def test_a_rollback_that_is_tried_again_does_not_undo_what_came_after(monkeypatc
 
 
 def test_a_person_may_roll_back_to_the_same_version_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRLOOP_RUN", raising=False)
     home = Home(monkeypatch)
     for version in ("1", "2", "1"):
         home.decide("--rollback", version, "--why=hm", who="ann")

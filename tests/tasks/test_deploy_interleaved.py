@@ -26,7 +26,7 @@ WRONG = (6, 7)
 ALONE = 10_000
 """A stop that is never reached."""
 SAID = re.compile(
-    r"is not the newest any more: entry \d+, a \w+ to v\d by|not promoted: v\d was live until ledger entry \d+|was taken back, v\d is live again|its approval has lapsed|is not undone by this"
+    r"is not the newest any more: entry \d+, a \w+ to v\d by|not promoted: v\d was live until ledger entry \d+|was taken back, v\d is live again|its approval has lapsed|is not undone by this|history is not rewritten"
 )
 
 
