@@ -266,12 +266,10 @@ class Workspace:
 
 
 def make_champion(store: Store, made: train.Trained, *, data_through: str, version: int = 1) -> None:
-    """Make ``made`` the champion: its files and settings in the store, and a ledger entry from the interval after its data."""
+    """Make ``made`` the champion: its files in the store and a ledger entry from the interval after its data."""
     digest = sha256(made.onnx)
     store.write(f"models/{digest}/model.onnx", made.onnx)
     store.write(f"models/{digest}/contract.json", made.contract)
-    own = settings_files.of_model(MODEL.name)
-    store.write(f"runs/test/{own}", (CODE / own).read_bytes())
     book = Ledger(store)
     book.append(
         expect=len(book.entries()),
@@ -290,6 +288,12 @@ def make_champion(store: Store, made: train.Trained, *, data_through: str, versi
             policy=None,
         ),
     )
+
+
+def record_settings(store: Store) -> None:
+    """Keep the settings of the champion's training, the checkout's, where its run has them."""
+    own = settings_files.of_model(MODEL.name)
+    store.write(f"runs/test/{own}", (CODE / own).read_bytes())
 
 
 def nan_model(folder: Path) -> None:

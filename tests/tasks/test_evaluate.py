@@ -31,6 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> makers.Workspace:
     store = Store(url_of(root / "store"))
     before = makers.Workspace(root / "before", makers.WARMUP)
     makers.make_champion(store, before.train(), data_through="2013-03")
+    makers.record_settings(store)
     workspace = makers.Workspace(root / "run")
     workspace.golden()
     workspace.train()

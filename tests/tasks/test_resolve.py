@@ -36,6 +36,7 @@ def test_an_empty_ledger_is_no_champion(store: Store, tmp_path: Path) -> None:
 
 def test_the_newest_entry_is_the_champion_with_its_files(store: Store, tmp_path: Path, made: train.Trained) -> None:
     makers.make_champion(store, made, data_through="2013-03")
+    makers.record_settings(store)
     stage.write(stage.resolve(store), tmp_path / "champion")
     digest = sha256(made.onnx)
     assert json.loads((tmp_path / "champion/champion.json").read_bytes()) == {
@@ -62,7 +63,6 @@ def test_a_champion_taken_out_of_service_leaves_no_files(store: Store, tmp_path:
 
 def test_a_champion_without_its_settings_says_so(store: Store, made: train.Trained) -> None:
     makers.make_champion(store, made, data_through="2013-03")
-    store.delete("runs/test/models/flights/params.yaml")
     assert json.loads(stage.resolve(store)["champion.json"])["holdout"] is None
 
 
