@@ -29,7 +29,7 @@ class FaultyError(NotServedError):
 
 
 class AwayError(Unavailable):
-    """Nothing is known of the version: nobody answers, or an answer says something else. Never a reason to take it back."""
+    """The answer, or the lack of one, is no evidence about the version. Never a reason to take it back."""
 
 
 class Online(Protocol):

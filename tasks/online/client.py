@@ -26,7 +26,7 @@ class Answer(NamedTuple):
 
 
 def ask(url: str, path: str, body: dict[str, Any]) -> Answer:
-    """Whatever ``url`` answers; AwayError when nobody does."""
+    """Post ``body`` and return the response, whatever its status; AwayError without a response."""
     token = os.environ.get("AIRLOOP_ADMIN_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:

@@ -89,7 +89,7 @@ class Deployment:
                 self._namespace,
                 desired(found, self._model, entry),
                 field_manager=manager(self._model),
-                force=True,  # what the ledger says is live is nobody else's to say
+                force=True,  # the ledger alone decides what is live
                 _content_type="application/apply-patch+yaml",
             )
 

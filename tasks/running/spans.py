@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tasks.core import results
@@ -41,14 +42,14 @@ class Ends:
         """Intervals that nothing has gone wrong with."""
         return [key for key in self.span if self.intervals.get(key, DONE).status is Status.DONE]
 
-    def attempt(self, key: str, work: Callable[[], Mapping[str, Any] | None]) -> None:
+    def attempt(self, key: str, work: Callable[[str], Mapping[str, Any] | None]) -> None:
         """Do ``work`` for an interval; None is returned by work that is not at its end yet.
 
         Raises:
             Superseded: another try goes on with the run, so this one must touch nothing more of it.
         """
         try:
-            payload = work()
+            payload = work(key)
             if payload is not None:
                 self.payload = dict(payload)
                 self.put(key, DONE)
@@ -91,7 +92,7 @@ def stages(workspace: Workspace, works: Sequence[Work]) -> Result:
         last = Ends(span[-1:])
         for work in whole:
             if last.left():
-                last.attempt(span[-1], lambda work=work: _stage(workspace, work, span[-1]))  # type: ignore[misc]
+                last.attempt(span[-1], partial(_stage, workspace, work))
         end = last.result()
         result = Result(end.status, end.reason, end.payload, {**result.intervals, **end.intervals})
     made = done(workspace.run, works, result.done() or span).payload
@@ -177,7 +178,7 @@ def job(workspace: Workspace, work: Work, arguments: Sequence[str]) -> Result:
         if missing and work.window == LOOKBACK:
             ends.put_behind(key, missing)
             continue
-        ends.attempt(key, lambda key=key: run(key))  # type: ignore[misc]
+        ends.attempt(key, run)
         if ends.intervals[key].status not in (Status.DONE, Status.SKIPPED):
             missing = missing or key
     return ends.result()
@@ -215,7 +216,7 @@ def _for_each(workspace: Workspace, work: Work, ends: Ends) -> None:
         _forget(workspace, work, {*left} - {*ends.left()})
         return
     for key in left:
-        ends.attempt(key, lambda key=key: _stage(workspace, work, key))  # type: ignore[misc]
+        ends.attempt(key, partial(_stage, workspace, work))
         _forget(workspace, work, {key} - {*ends.left()})  # at once: the next interval may read what this one makes
 
 
@@ -250,7 +251,7 @@ def _begin(workspace: Workspace, work: Work, ends: Ends) -> list[str]:
     left = ends.left()
     before = {key: ends.intervals.pop(key, None) for key in left}
     for key in left:
-        ends.attempt(key, lambda key=key: one(key))  # type: ignore[misc]
+        ends.attempt(key, one)
     return [key for key in before if key not in ends.intervals]
 
 
@@ -265,7 +266,7 @@ def _complete(workspace: Workspace, work: Work, made: Mapping[str, Interval], en
 
     for key, end in made.items():
         if end.status is Status.DONE:
-            ends.attempt(key, lambda key=key: one(key))  # type: ignore[misc]
+            ends.attempt(key, one)
         else:
             ends.put(key, end)
 

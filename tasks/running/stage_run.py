@@ -109,7 +109,7 @@ class StageRun:
     def restore_remotely(self) -> bool:
         """Record the result without fetching a byte of data, where the remote has it; returns whether it has."""
         self._require_made()
-        known = self._project.adopt(self.item)
+        known = self._project.record_if_known(self.item)
         if known:
             save_record(self._root, self._store, [self.item])
         return known

@@ -31,7 +31,7 @@ def is_proposal(setting: str) -> bool:
 
 
 def require_proposals(settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError that names each dotted setting which is policy, or that would ship what nobody measured."""
+    """Raise ConfigError that names each dotted setting which is policy, or that would ship a model without its measurement."""
     if refused := sorted(name for name in settings if not is_proposal(name)):
         raise ConfigError(
             f"{', '.join(refused)}: not for one run to change, since it belongs to what a model is judged by; {' and '.join(PROPOSAL)} "

@@ -15,13 +15,13 @@ LOCK = "dvc.lock"
 
 
 def read_lock(root: Path) -> dict[str, Any]:
-    """Stage to its entry in ``root``'s dvc.lock, which nobody changes; empty when there is none."""
+    """Stage to its entry in ``root``'s dvc.lock (read-only); empty when there is none."""
     path = root / LOCK
     return parse_lock(path.read_bytes()) if path.exists() else {}
 
 
 def parse_lock(content: bytes) -> dict[str, Any]:
-    """Stage to its entry, which nobody changes, in the content of a dvc.lock."""
+    """Stage to its entry (read-only) in the content of a dvc.lock."""
     return dict(_parsed(content))
 
 

@@ -66,7 +66,7 @@ class Project(Fetching):
         self.commit(name)
         return True
 
-    def adopt(self, name: str) -> bool:
+    def record_if_known(self, name: str) -> bool:
         """Whether the result of ``name`` is known; if so, its entry is in dvc.lock afterwards.
 
         Neither inputs nor outputs need be here: inputs that are absent count with the digests that dvc.lock has for them,

@@ -13,12 +13,12 @@ from tests.airflow_home import use  # noqa: E402 - its names go with the import
 use()
 
 from airloop.keys import run_key  # noqa: E402 - Airflow's settings come first
-from airloop.pod import StagePodOperator  # noqa: E402
-from airloop.settings import code  # noqa: E402
+from airloop.pod import StagePodOperator  # noqa: E402 - likewise
+from airloop.settings import code  # noqa: E402 - likewise
 
-from tasks.running.catalogue import Catalogue  # noqa: E402
-from tests.cluster.story import WARMUP  # noqa: E402
-from tests.plugins.conftest import make_context  # noqa: E402
+from tasks.running.catalogue import Catalogue  # noqa: E402 - likewise
+from tests.cluster.story import WARMUP  # noqa: E402 - likewise
+from tests.plugins.conftest import make_context  # noqa: E402 - likewise
 
 os.environ |= kept
 SMALL = {

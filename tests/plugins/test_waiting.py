@@ -203,7 +203,10 @@ def test_a_span_that_gave_up_is_started_again_as_a_whole(context, monkeypatch, s
 def after(landing: dict[str, Any], context: dict[str, Any], **earlier: Any) -> None:
     """What the last task of a run does, by what those before it reported."""
     reports = {"publish": landing, **earlier}
-    pulled = lambda task_ids: reports.get(task_ids) if isinstance(task_ids, str) else [*reports.values()]  # noqa: E731
+
+    def pulled(task_ids: str | list[str]) -> Any:
+        return reports.get(task_ids) if isinstance(task_ids, str) else [*reports.values()]
+
     context["ti"] = SimpleNamespace(xcom_pull=pulled)
     ResumeOperator(model="flights", task_id="resume", published="publish").execute(context)
 

@@ -223,7 +223,7 @@ def test_a_try_that_was_superseded_takes_nothing_out_of_the_other_one_s_record(m
             cut_off.forget(work, [INTERVAL])
         ends = spans.Ends([INTERVAL, "2013-09"])
         with pytest.raises(lease.Superseded):
-            ends.attempt(INTERVAL, cut_off._attempt.require)
+            ends.attempt(INTERVAL, lambda _: cut_off._attempt.require())
         assert ends.intervals == {}
     assert item in parse_lock(machines.store.read(f"runs/{KEY}/dvc.lock"))
 

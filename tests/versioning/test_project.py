@@ -140,15 +140,15 @@ def test_a_result_is_adopted_without_a_byte_of_data(root: Path, tmp_path: Path) 
     write_lock(other, {name: made[name] for name in stages[:2]})
     os.chdir(other)
     project = Project(other)
-    assert project.adopt("whole")
+    assert project.record_if_known("whole")
     assert read_lock(other) == made
     assert not (other / "parts").exists() and not (other / "whole").exists()
     (other / "whole.py").write_text(WHOLE + "\n")
-    assert not project.adopt("whole"), "another program's result is not known"
+    assert not project.record_if_known("whole"), "another program's result is not known"
     (other / "whole.py").write_text(WHOLE)
     md5 = made["whole"]["outs"][0]["md5"]
     (tmp_path / "remote/files/md5" / md5[:2] / md5[2:]).unlink()
-    assert not project.adopt("whole"), "a result that is nowhere is not known"
+    assert not project.record_if_known("whole"), "a result that is nowhere is not known"
     project.close()
 
 

@@ -46,5 +46,5 @@ def test_outputs_come_back_without_the_metric(tmp_path: Path, monkeypatch: pytes
     assert not (there / "seconds.json").exists()
     (there / "dvc.lock").unlink()
     project = Project(there)
-    assert project.adopt("measure"), "the result is known, though the metric is not kept"
+    assert project.record_if_known("measure"), "the result is known, though the metric is not kept"
     project.close()
